@@ -1,0 +1,2 @@
+//! Long campaigns and benches, on demand.
+fn main() {}
