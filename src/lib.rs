@@ -11,6 +11,7 @@
 //! Only [`collect`] knows all the others; nothing below it knows `collect`, and the two outside
 //! worlds, [`microsoft`] and [`wazuh`], never see each other.
 
+pub mod array;
 pub mod collect;
 pub mod config;
 pub mod error;

@@ -1,1 +1,3 @@
 //! The flow itself.
+
+pub mod event;

@@ -1,1 +1,7 @@
-//! A fake Microsoft 365, a fake Wazuh and an oracle between them.
+//! A fake Microsoft 365 ([`microsoft`]), a fake Wazuh ([`wazuh`]) and an [`oracle`] that judges
+//! whether what the one issued arrived at the other. It follows the documents of both, not what
+//! the collector happens to do.
+
+pub mod microsoft;
+pub mod oracle;
+pub mod wazuh;

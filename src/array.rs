@@ -1,0 +1,1 @@
+//! Splits a JSON array, as it streams in, into the bytes of its elements.

@@ -1,0 +1,1 @@
+//! One audit record → the bytes of one event; pure.

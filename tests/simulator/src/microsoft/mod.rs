@@ -1,0 +1,1 @@
+//! A fake Entra ID and Office 365 Management Activity API.

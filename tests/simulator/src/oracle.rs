@@ -1,0 +1,1 @@
+//! Judges conservation: every record issued arrived once, unaltered.
