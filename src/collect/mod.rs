@@ -1,3 +1,4 @@
 //! The flow itself.
 
 pub mod event;
+pub mod window;

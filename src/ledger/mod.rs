@@ -1,1 +1,165 @@
-//! What we remember: the `SQLite` ledger.
+//! What we remember: a `SQLite` file with the markers, contents, batches and record ids.
+//!
+//! Invariants, each with its tests:
+//!
+//! 1. A marker moves only after every page of its window was read and every content of it stands
+//!    here. Streams are keyed by tenant GUID and content type.
+//! 2. After a batch was accepted by the socket, one transaction remembers its record ids, the
+//!    reader's identity and counters, and which blobs it finished. A kill between send and commit
+//!    repeats at most one batch. A blob is sent when all its records are, confirmed when all its
+//!    batches are.
+//! 3. When Wazuh restarts, or reports drops, with batches unconfirmed, those batches and their ids
+//!    are forgotten together and their contents are pending again. Confirmed ones never.
+//! 4. A pending blob is tried each run, but never before others' first try, until it expires; then
+//!    it is counted and said. Back-off outlives a run.
+//! 5. Deduplication: key (tenant GUID, content type, `Id`, `RecordNumber`); a record without an id
+//!    is known by its content's id and its place there. Remembered by the content's creation in
+//!    whole time buckets, so that pruning is dropping a bucket.
+//! 6. Contents that are known, or below the floor, cost nothing.
+//! 7. A kill at any instruction, a power cut, a full disk: never loss, never a wrong marker. Only a
+//!    file that `SQLite` calls corrupt or no database is set aside.
+//! 8. One run at a time.
+//!
+//! All writes of a run go through one connection into one open transaction, which [`Ledger::commit`]
+//! ends: what is read sees what was written, and a batch, the ends of its blobs and the listings
+//! that came meanwhile become durable together.
+
+mod batches;
+mod fault;
+mod file;
+mod report;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
+pub use fault::Fault;
+pub use file::{Lock, Opened};
+pub use report::StreamReport;
+pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
+
+use batches::Recent;
+
+/// The open ledger of a run.
+pub struct Ledger {
+    connection: Connection,
+    /// Whether a transaction is open.
+    dirty: bool,
+    /// Record keys that stand in batches, and are not yet folded; read when first asked for.
+    recent: Option<Recent>,
+    /// The `seen_…` tables there are, by bucket.
+    buckets: BTreeMap<u32, ()>,
+}
+
+impl Ledger {
+    /// Opens the ledger, creating it where there is none, and setting it aside where it is corrupt.
+    ///
+    /// # Errors
+    /// A ledger of a newer version, one that is not ours, a full or failing disk.
+    pub fn open(path: &Path, now: DateTime<Utc>) -> Result<(Self, Opened), Fault> {
+        let (connection, opened) = file::open(path, now)?;
+        Ok((Self::over(connection)?, opened))
+    }
+
+    /// Opens the ledger for reading only; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// A ledger of a newer version, one that is corrupt or not ours.
+    pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
+        file::read(path)?.map(Self::over).transpose()
+    }
+
+    fn over(connection: Connection) -> Result<Self, Fault> {
+        let buckets = connection
+            .prepare("SELECT substr(name, 6) FROM sqlite_schema WHERE name GLOB 'seen_[0-9]*'")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .filter_map(|name| name.map(|n| n.parse().ok().map(|n| (n, ()))).transpose())
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            connection,
+            dirty: false,
+            recent: None,
+            buckets,
+        })
+    }
+
+    /// Begins the transaction that the next [`Ledger::commit`] ends, unless one is open.
+    fn write(&mut self) -> Result<&Connection, Fault> {
+        if !self.dirty {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.dirty = true;
+        }
+        Ok(&self.connection)
+    }
+
+    /// Whether something waits for a commit.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Makes everything written so far durable: one synchronisation of the disk.
+    ///
+    /// # Errors
+    /// A full or failing disk: everything since the last commit is undone.
+    pub fn commit(&mut self) -> Result<(), Fault> {
+        if self.dirty {
+            self.connection.execute_batch("COMMIT")?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// A single value by name.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn value(&self, name: &str) -> Result<Option<String>, Fault> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT value FROM value WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// Sets a single value.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn set_value(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("INSERT OR REPLACE INTO value (name, value) VALUES (?1, ?2)")?
+            .execute(params![name, value])?;
+        Ok(())
+    }
+
+    /// Closes the ledger, folding the write-ahead log into the file.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn close(mut self) -> Result<(), Fault> {
+        self.commit()?;
+        self.connection
+            .close()
+            .map_err(|(_, fault)| Fault::from(fault))
+    }
+}
+
+/// A time of the ledger.
+fn time(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(milliseconds).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// A time of the ledger that 0 stands for "never" in.
+fn time_or_never(milliseconds: i64) -> Option<DateTime<Utc>> {
+    (milliseconds != 0).then(|| time(milliseconds))
+}
+
+/// A count, as `SQLite` stores it.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
