@@ -25,8 +25,8 @@ pub enum Opened {
     Existing,
     /// There was none: this is the first run.
     New,
-    /// It was damaged and stands aside under this name; the last 7 days have to be read again.
-    Recovered(PathBuf),
+    /// It was damaged and stands aside; the last 7 days have to be read again.
+    Recovered,
 }
 
 /// The right to be the only run; given back when dropped, or by the kernel when the process dies.
@@ -49,14 +49,11 @@ impl Lock {
             .mode(0o600)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
-            .map_err(|error| Fault::Unwritable(format!("{}: {error}", path.display())))?;
+            .map_err(unwritable(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(Fault::Locked(ledger.to_owned())),
-            Err(TryLockError::Error(error)) => Err(Fault::Unwritable(format!(
-                "{}: {error}",
-                path.display()
-            ))),
+            Err(TryLockError::Error(error)) => Err(unwritable(&path)(error)),
         }
     }
 }
@@ -71,15 +68,8 @@ pub(super) fn open(path: &Path, now: DateTime<Utc>) -> Result<(Connection, Opene
     match connect(path) {
         Ok(connection) => Ok((connection, Opened::Existing)),
         Err(Fault::Corrupt(why)) => {
-            let aside = set_aside(path, now)?;
-            log::error!(
-                "{}: the ledger is damaged ({why}). It was set aside as {}; the last 7 days are \
-                 read again, so records of that time come a second time.",
-                path.display(),
-                aside.display()
-            );
-            create(path)?;
-            Ok((connect(path)?, Opened::Recovered(aside)))
+            set_aside(path, &why, now)?;
+            Ok((connect(path)?, Opened::Recovered))
         }
         Err(fault) => Err(fault),
     }
@@ -96,43 +86,97 @@ pub(super) fn read(path: &Path) -> Result<Option<Connection>, Fault> {
     Ok(Some(connection))
 }
 
-/// Makes a new ledger under another name and renames it: a file at `path` is always a whole one,
-/// so that an empty one can only be what a crash of the machine left of it.
+/// Makes a new ledger and puts it in its place.
 fn create(path: &Path) -> Result<(), Fault> {
-    let unwritable = |error: std::io::Error| Fault::Unwritable(format!("{}: {error}", path.display()));
+    let new = prepare(path, None)?;
+    for stale in [beside(path, "wal"), beside(path, "shm")] {
+        remove(&stale).map_err(unwritable(path))?;
+    }
+    place(&new, path)
+}
+
+/// Sets a damaged ledger aside as `ledger.db.corrupt-TIME`, says so, and puts a new one in its
+/// place that knows of it. A crash at any moment leaves one of the two at `path`.
+///
+/// # Errors
+/// A full or failing disk.
+pub fn set_aside(path: &Path, why: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+    let stamp = now.format("%Y%m%dT%H%M%S%.3fZ");
+    let aside = PathBuf::from(format!("{}.corrupt-{stamp}", path.display()));
+    let new = prepare(path, Some(now))?;
+    for companion in ["wal", "shm"] {
+        match fs::rename(beside(path, companion), beside(&aside, companion)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(path)(error)),
+            _ => {}
+        }
+    }
+    fs::hard_link(path, &aside).map_err(unwritable(path))?;
+    place(&new, path)?;
+    log::error!(
+        "{}: the ledger is damaged ({why}). It was set aside as {}; the last 7 days are read again, \
+         so records of that time come a second time.",
+        path.display(),
+        aside.display()
+    );
+    Ok(())
+}
+
+/// Makes a whole new ledger under another name: a file at `path` itself is always a complete one,
+/// so an empty one can only be what a crash of the machine left of it.
+fn prepare(path: &Path, recovered: Option<DateTime<Utc>>) -> Result<PathBuf, Fault> {
     let new = beside(path, "new");
-    for stale in [
-        new.clone(),
-        beside(&new, "wal"),
-        beside(&new, "shm"),
-        beside(path, "wal"),
-        beside(path, "shm"),
-    ] {
-        remove(&stale).map_err(unwritable)?;
+    for stale in [new.clone(), beside(&new, "wal"), beside(&new, "shm")] {
+        remove(&stale).map_err(unwritable(path))?;
     }
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&new)
-        .map_err(unwritable)?;
+        .map_err(unwritable(path))?;
     let mut connection = Connection::open_with_flags(
         &new,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     settle(&connection)?;
     migrate(&mut connection, path)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    if let Some(recovered) = recovered {
+        connection.execute(
+            "INSERT INTO value (name, value) VALUES ('recovered', ?1)",
+            [recovered.timestamp_millis().to_string()],
+        )?;
+    }
     connection.close().map_err(|(_, error)| Fault::from(error))?;
-    File::open(&new).and_then(|file| file.sync_all()).map_err(unwritable)?;
-    fs::rename(&new, path).map_err(unwritable)?;
-    sync_folder(path).map_err(unwritable)
+    File::open(&new)
+        .and_then(|file| file.sync_all())
+        .map_err(unwritable(path))?;
+    Ok(new)
+}
+
+fn place(new: &Path, path: &Path) -> Result<(), Fault> {
+    fs::rename(new, path)
+        .and_then(|()| File::open(folder(path))?.sync_all())
+        .map_err(unwritable(path))
+}
+
+/// Opens the file, or an empty ledger in memory where there is none, for a run without a trace.
+pub(super) fn open_dry(path: &Path) -> Result<Connection, Fault> {
+    if check_file(path)? {
+        return connect(path);
+    }
+    let mut connection = Connection::open_in_memory()?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
+    move |error| Fault::Unwritable(format!("{}: {error}", path.display()))
 }
 
 fn connect(path: &Path) -> Result<Connection, Fault> {
     let length = fs::metadata(path)
-        .map_err(|error| Fault::Unwritable(format!("{}: {error}", path.display())))?
-        .len();
+        .map_err(unwritable(path))?.len();
     if length == 0 {
         return Err(Fault::Corrupt("the file is empty".to_owned()));
     }
@@ -197,25 +241,6 @@ fn check(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Renames the damaged file, and what belongs to it, to `ledger.db.corrupt-TIME`.
-pub(super) fn set_aside(path: &Path, now: DateTime<Utc>) -> Result<PathBuf, Fault> {
-    let unwritable = |error: std::io::Error| Fault::Unwritable(format!("{}: {error}", path.display()));
-    let stamp = now.format("%Y%m%dT%H%M%S%.3fZ");
-    let aside = PathBuf::from(format!("{}.corrupt-{stamp}", path.display()));
-    for (from, to) in [
-        (beside(path, "wal"), beside(&aside, "wal")),
-        (beside(path, "shm"), beside(&aside, "shm")),
-    ] {
-        match fs::rename(from, to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(error)),
-            _ => {}
-        }
-    }
-    fs::rename(path, &aside).map_err(unwritable)?;
-    sync_folder(path).map_err(unwritable)?;
-    Ok(aside)
-}
-
 /// Whether a ledger may be, and is, at `path`.
 fn check_file(path: &Path) -> Result<bool, Fault> {
     check_folder(path)?;
@@ -227,7 +252,7 @@ fn check_file(path: &Path) -> Result<bool, Fault> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Fault::Unwritable(format!("{}: {error}", path.display()))),
+        Err(error) => return Err(unwritable(path)(error)),
     };
     if !metadata.is_file() {
         return Err(not_ours(
@@ -299,8 +324,4 @@ fn remove(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    File::open(folder(path))?.sync_all()
 }

@@ -38,7 +38,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
 pub use fault::Fault;
-pub use file::{Lock, Opened};
+pub use file::{Lock, Opened, set_aside};
 pub use report::StreamReport;
 pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
 
@@ -49,6 +49,10 @@ pub struct Ledger {
     connection: Connection,
     /// Whether a transaction is open.
     dirty: bool,
+    /// Whether nothing is ever committed.
+    is_dry: bool,
+    /// The number of this run.
+    run: i64,
     /// Record keys that stand in batches, and are not yet folded; read when first asked for.
     recent: Option<Recent>,
     /// The `seen_…` tables there are, by bucket.
@@ -62,7 +66,20 @@ impl Ledger {
     /// A ledger of a newer version, one that is not ours, a full or failing disk.
     pub fn open(path: &Path, now: DateTime<Utc>) -> Result<(Self, Opened), Fault> {
         let (connection, opened) = file::open(path, now)?;
-        Ok((Self::over(connection)?, opened))
+        let mut ledger = Self::over(connection)?;
+        ledger.begin_run()?;
+        Ok((ledger, opened))
+    }
+
+    /// Opens the ledger for a run that reads and decides as always, but leaves no trace in it.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`]; a corrupt ledger is not set aside.
+    pub fn open_dry(path: &Path) -> Result<Self, Fault> {
+        let mut ledger = Self::over(file::open_dry(path)?)?;
+        ledger.is_dry = true;
+        ledger.begin_run()?;
+        Ok(ledger)
     }
 
     /// Opens the ledger for reading only; `None` where there is none yet.
@@ -82,9 +99,18 @@ impl Ledger {
         Ok(Self {
             connection,
             dirty: false,
+            is_dry: false,
+            run: 0,
             recent: None,
             buckets,
         })
+    }
+
+    /// Numbers the run: what it tried in vain is left to later ones.
+    fn begin_run(&mut self) -> Result<(), Fault> {
+        let last: i64 = self.value("run")?.and_then(|run| run.parse().ok()).unwrap_or(0);
+        self.run = last.saturating_add(1);
+        self.set_value("run", &self.run.to_string())
     }
 
     /// Begins the transaction that the next [`Ledger::commit`] ends, unless one is open.
@@ -107,7 +133,7 @@ impl Ledger {
     /// # Errors
     /// A full or failing disk: everything since the last commit is undone.
     pub fn commit(&mut self) -> Result<(), Fault> {
-        if self.dirty {
+        if self.dirty && !self.is_dry {
             self.connection.execute_batch("COMMIT")?;
             self.dirty = false;
         }
@@ -126,11 +152,23 @@ impl Ledger {
             .optional()?)
     }
 
+    /// When a damaged ledger was set aside for this one, if ever.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn recovered(&self) -> Result<Option<DateTime<Utc>>, Fault> {
+        let recovered = self.value("recovered")?;
+        Ok(recovered.and_then(|at| at.parse().ok()).map(time))
+    }
+
     /// Sets a single value.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn set_value(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        if self.value(name)?.as_deref() == Some(value) {
+            return Ok(());
+        }
         self.write()?
             .prepare_cached("INSERT OR REPLACE INTO value (name, value) VALUES (?1, ?2)")?
             .execute(params![name, value])?;

@@ -56,8 +56,9 @@ impl Ledger {
             "SELECT tenant_id, content_type, marker, last_success, last_record, unavailable_until,
                  delivered, duplicate, filtered, reshaped, lost, damaged,
                  coalesce(error, (SELECT error FROM content WHERE stream = s.id AND state = 0
-                                  AND error IS NOT NULL ORDER BY tried DESC LIMIT 1)),
-                 error_at,
+                                  AND error IS NOT NULL ORDER BY tried_at DESC LIMIT 1)),
+                 iif(error IS NOT NULL, error_at, (SELECT coalesce(max(tried_at), 0) FROM content
+                                  WHERE stream = s.id AND state = 0)),
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 0),
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 0 AND attempts > 0),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day = ?1),

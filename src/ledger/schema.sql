@@ -44,7 +44,8 @@ CREATE TABLE content (
     created INTEGER NOT NULL,
     expires INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0,        -- 0 pending, 1 sent, 2 confirmed, 3 expired, 4 damaged
-    tried INTEGER NOT NULL DEFAULT 0,        -- when it was tried in vain last
+    tried INTEGER NOT NULL DEFAULT 0,        -- the number of the run that tried it in vain last
+    tried_at INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,     -- runs that tried it in vain
     damage INTEGER NOT NULL DEFAULT 0,       -- runs that found its syntax broken
     not_before INTEGER NOT NULL DEFAULT 0,
@@ -82,7 +83,7 @@ CREATE TABLE day (
     PRIMARY KEY (stream, day)
 ) STRICT, WITHOUT ROWID;
 
--- Single values: 'assurance', 'window', 'recovered' …
+-- Single values: 'run' (the number of the last run), 'assurance', 'window', 'recovered' …
 CREATE TABLE value (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL

@@ -428,7 +428,7 @@ impl Ledger {
     }
 
     /// Up to `limit` contents of the streams that may be fetched now: never tried ones first, the
-    /// oldest first; none that this run (since `run_start`) tried already.
+    /// oldest first; none that this run tried already.
     ///
     /// # Errors
     /// A failing disk or corrupt ledger.
@@ -436,7 +436,6 @@ impl Ledger {
         &self,
         streams: &[(i64, ContentType)],
         now: DateTime<Utc>,
-        run_start: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Pending>, Fault> {
         let mut found = Vec::new();
@@ -450,7 +449,7 @@ impl Ledger {
                 params![
                     stream,
                     now.timestamp_millis(),
-                    run_start.timestamp_millis(),
+                    self.run,
                     number(limit)
                 ],
                 |row| pending_content(row, stream, content_type),
@@ -476,18 +475,20 @@ impl Ledger {
         error: &str,
     ) -> Result<(), Fault> {
         let attempts = content.attempts.saturating_add(1);
+        let run = self.run;
         self.write()?
             .prepare_cached(
                 "UPDATE content SET attempts = ?2, tried = ?3, not_before = ?4, error = ?5,
-                     damage = damage + ?6 WHERE id = ?1 AND state = 0",
+                     damage = damage + ?6, tried_at = ?7 WHERE id = ?1 AND state = 0",
             )?
             .execute(params![
                 content.id,
                 attempts,
-                now.timestamp_millis(),
+                run,
                 (now + back_off(attempts)).timestamp_millis(),
                 error,
-                is_damage
+                is_damage,
+                now.timestamp_millis()
             ])?;
         Ok(())
     }
