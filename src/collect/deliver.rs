@@ -30,10 +30,15 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long a single wait may be, so that a stop is noticed.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// Something to do with the ledger; it sends its own answer.
+pub(super) type LedgerWork = Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>;
+
 /// What the hand-over is asked to do.
 pub(super) enum Order {
-    /// Something with the ledger; the closure sends its own answer.
-    Ledger(Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>),
+    /// Something with the ledger, at once even while Wazuh makes records wait.
+    Ledger(LedgerWork),
+    /// Something with the ledger that has to see what the orders before it did.
+    InTurn(LedgerWork),
     /// Records of a blob.
     Parcel(Parcel),
     /// All records of a content were sent as parcels.
@@ -231,7 +236,7 @@ impl Delivery {
                 },
             };
             match order {
-                Order::Ledger(work) => work(&mut self.ledger)?,
+                Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
                 Order::Parcel(parcel) => self.parcel(&parcel)?,
                 Order::End(ending) => self.end(&ending)?,
                 Order::Settle(answer) => {

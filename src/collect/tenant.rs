@@ -469,7 +469,7 @@ impl Collector {
         let mut pending = self
             .work
             .desk
-            .ledger(move |ledger| ledger.pending(&streams, now, limit))
+            .ledger_in_turn(move |ledger| ledger.pending(&streams, now, limit))
             .await?
             .into_iter();
         if pending.len() == 0 {
