@@ -15,7 +15,6 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ledger::{self, Batch, Key, Ledger};
-use crate::microsoft::Clock;
 use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, ReaderId, Sending, Verdict, Window};
 use crate::{Error, Result};
 
@@ -155,7 +154,6 @@ pub(super) struct Delivery {
     postponed: VecDeque<Order>,
     ledger: Ledger,
     outlet: Outlet,
-    clock: Clock,
     stop: Arc<AtomicBool>,
     batch: Batch,
     batch_reader: Option<ReaderId>,
@@ -175,8 +173,7 @@ impl Delivery {
         orders: Receiver<Order>,
         ledger: Ledger,
         outlet: Outlet,
-        clock: Clock,
-        stop: Arc<AtomicBool>,
+            stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         let mut unconfirmed = Vec::new();
         for batch in ledger.unconfirmed()? {
@@ -193,7 +190,6 @@ impl Delivery {
             postponed: VecDeque::new(),
             ledger,
             outlet,
-            clock,
             stop,
             batch: Batch::default(),
             batch_reader: None,
@@ -458,7 +454,7 @@ impl Delivery {
             let reader = reader.map(|reader| reader.to_string()).unwrap_or_default();
             let id = self
                 .ledger
-                .insert_batch(&batch, self.clock.now(), &reader, &text)?;
+                .insert_batch(&batch, Utc::now(), &reader, &text)?;
             self.unconfirmed.push(Sent {
                 id,
                 events: batch.events(),
@@ -541,17 +537,8 @@ impl Delivery {
             Ok(()) | Err(Halt::Asked) => {}
             Err(Halt::Failed(error)) => return Err(error),
         }
-        let Self {
-            mut ledger,
-            mut tally,
-            unconfirmed,
-            clock,
-            stop,
-            ..
-        } = self;
-        tally.unconfirmed = unconfirmed.iter().map(|sent| sent.events).sum();
-        ledger.prune(clock.now() - super::KEEP, || !stop.load(Ordering::Relaxed))?;
-        ledger.close()?;
-        Ok(tally)
+        self.tally.unconfirmed = self.unconfirmed.iter().map(|sent| sent.events).sum();
+        self.ledger.close()?;
+        Ok(self.tally)
     }
 }
