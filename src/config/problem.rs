@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::Error;
+
 /// What is wrong with something and what to do about it; never holds a configured value that may
 /// be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,19 @@ impl Flaw {
             what: what.into(),
             cure: cure.into(),
         }
+    }
+}
+
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Self {
+        Self::Configuration(flaw.to_string())
+    }
+}
+
+impl From<Vec<Problem>> for Error {
+    fn from(problems: Vec<Problem>) -> Self {
+        let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        Self::Configuration(lines.join("\n"))
     }
 }
 
