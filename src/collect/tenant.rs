@@ -534,8 +534,8 @@ impl Collector {
             match fetches.join_next().await {
                 None => break,
                 Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(End::Closed(closed)))) => return Err(End::Closed(closed)),
                 Some(Ok(Err(End::Fault(ended)))) => fault = fault.or(Some(ended)),
+                Some(Ok(Err(end))) => return Err(end),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
