@@ -601,9 +601,19 @@ impl Collector {
 fn credential(tenant: &Tenant) -> Result<Credential> {
     match &tenant.authentication {
         Authentication::Secret(secret) => Ok(Credential::secret(secret.read()?)),
-        Authentication::Certificate { .. } | Authentication::FederatedToken(_) => {
-            Err(Error::Configuration("not available yet".to_owned()))
-        }
+        Authentication::Certificate {
+            certificate_file,
+            private_key_file,
+            password_file,
+            rs256,
+        } => Credential::certificate(
+            certificate_file,
+            private_key_file.as_deref(),
+            password_file.as_deref(),
+            *rs256,
+        )
+        .map_err(Error::Configuration),
+        Authentication::FederatedToken(file) => Ok(Credential::federated(file.clone())),
     }
 }
 
