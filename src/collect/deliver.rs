@@ -15,7 +15,6 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ledger::{self, Batch, Key, Ledger};
-use crate::microsoft::Clock;
 use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, ReaderId, Sending, Verdict, Window};
 use crate::{Error, Result};
 
@@ -30,10 +29,15 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long a single wait may be, so that a stop is noticed.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// Something to do with the ledger; it sends its own answer.
+pub(super) type LedgerWork = Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>;
+
 /// What the hand-over is asked to do.
 pub(super) enum Order {
-    /// Something with the ledger; the closure sends its own answer.
-    Ledger(Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>),
+    /// Something with the ledger, at once even while Wazuh makes records wait.
+    Ledger(LedgerWork),
+    /// Something with the ledger that has to see what the orders before it did.
+    InTurn(LedgerWork),
     /// Records of a blob.
     Parcel(Parcel),
     /// All records of a content were sent as parcels.
@@ -150,7 +154,6 @@ pub(super) struct Delivery {
     postponed: VecDeque<Order>,
     ledger: Ledger,
     outlet: Outlet,
-    clock: Clock,
     stop: Arc<AtomicBool>,
     batch: Batch,
     batch_reader: Option<ReaderId>,
@@ -170,8 +173,7 @@ impl Delivery {
         orders: Receiver<Order>,
         ledger: Ledger,
         outlet: Outlet,
-        clock: Clock,
-        stop: Arc<AtomicBool>,
+            stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         let mut unconfirmed = Vec::new();
         for batch in ledger.unconfirmed()? {
@@ -188,7 +190,6 @@ impl Delivery {
             postponed: VecDeque::new(),
             ledger,
             outlet,
-            clock,
             stop,
             batch: Batch::default(),
             batch_reader: None,
@@ -231,7 +232,7 @@ impl Delivery {
                 },
             };
             match order {
-                Order::Ledger(work) => work(&mut self.ledger)?,
+                Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
                 Order::Parcel(parcel) => self.parcel(&parcel)?,
                 Order::End(ending) => self.end(&ending)?,
                 Order::Settle(answer) => {
@@ -453,7 +454,7 @@ impl Delivery {
             let reader = reader.map(|reader| reader.to_string()).unwrap_or_default();
             let id = self
                 .ledger
-                .insert_batch(&batch, self.clock.now(), &reader, &text)?;
+                .insert_batch(&batch, Utc::now(), &reader, &text)?;
             self.unconfirmed.push(Sent {
                 id,
                 events: batch.events(),
@@ -536,17 +537,8 @@ impl Delivery {
             Ok(()) | Err(Halt::Asked) => {}
             Err(Halt::Failed(error)) => return Err(error),
         }
-        let Self {
-            mut ledger,
-            mut tally,
-            unconfirmed,
-            clock,
-            stop,
-            ..
-        } = self;
-        tally.unconfirmed = unconfirmed.iter().map(|sent| sent.events).sum();
-        ledger.prune(clock.now() - super::KEEP, || !stop.load(Ordering::Relaxed))?;
-        ledger.close()?;
-        Ok(tally)
+        self.tally.unconfirmed = self.unconfirmed.iter().map(|sent| sent.events).sum();
+        self.ledger.close()?;
+        Ok(self.tally)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::deliver::{Ending, Order, Parcel};
+use super::deliver::{Ending, LedgerWork, Order, Parcel};
 use crate::ledger::{self, Ledger};
 
 /// Bytes of shaped records that may wait for Wazuh: bounds the memory of a run.
@@ -32,14 +32,30 @@ impl Desk {
         }
     }
 
-    /// Does something with the ledger, in its turn. A ledger that fails ends the run, so its fault
-    /// reaches nobody but the hand-over.
+    /// Does something with the ledger, even while Wazuh makes records wait. A ledger that fails ends
+    /// the run, so its fault reaches nobody but the hand-over.
     pub(super) async fn ledger<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Ledger) -> Result<T, ledger::Fault> + Send + 'static,
     ) -> Result<T, Closed> {
+        self.ask(Order::Ledger, work).await
+    }
+
+    /// Does something with the ledger after everything that was ordered before.
+    pub(super) async fn ledger_in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> Result<T, ledger::Fault> + Send + 'static,
+    ) -> Result<T, Closed> {
+        self.ask(Order::InTurn, work).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(LedgerWork) -> Order,
+        work: impl FnOnce(&mut Ledger) -> Result<T, ledger::Fault> + Send + 'static,
+    ) -> Result<T, Closed> {
         let (answer, answered) = oneshot::channel();
-        self.give(Order::Ledger(Box::new(move |ledger| {
+        self.give(order(Box::new(move |ledger| {
             let result = work(ledger)?;
             // Nobody waits for the answer of a run that was stopped.
             drop(answer.send(result));

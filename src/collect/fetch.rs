@@ -76,7 +76,7 @@ async fn fetch_once(
     let mut splitter = Splitter::new(LONGEST_RECORD);
     let mut large = None;
     let mut blob = activity
-        .fetch(&content.uri)
+        .fetch(content.content_type, &content.uri)
         .await
         .map_err(Failure::Fault)?;
     let damage = loop {
@@ -147,7 +147,7 @@ impl<'a> Packer<'a> {
             collector,
             content,
             shaper: collector.shaper(content.content_type),
-            is_backlog: collector.work.clock.now() - content.created > BACKLOG,
+            is_backlog: collector.clock.now() - content.created > BACKLOG,
             is_last_try: content.damage + 1 >= DAMAGED_RUNS,
             place: 0,
             broken: 0,

@@ -68,11 +68,10 @@ pub struct Summary {
 pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     let _lock = Lock::take(&settings.state.ledger)?;
     let begin = Instant::now();
-    let clock = Clock::default();
     let ledger = if request.is_dry {
         Ledger::open_dry(&settings.state.ledger)?
     } else {
-        Ledger::open(&settings.state.ledger, clock.now())?.0
+        Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
     let recovered = ledger.recovered()?;
     let home = Home::find(&settings.wazuh)?;
@@ -96,7 +95,7 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
 
     let (orders, received) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
-    let delivery = Delivery::new(received, ledger, outlet, clock.clone(), Arc::clone(&stop))?;
+    let delivery = Delivery::new(received, ledger, outlet, Arc::clone(&stop))?;
     let delivering = thread::Builder::new()
         .name("deliver".to_owned())
         .spawn(move || delivery.run())
@@ -109,7 +108,7 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         annotate,
         is_dry: request.is_dry,
         recovered,
-        clock,
+        stop: Arc::clone(&stop),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -123,7 +122,11 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
             .map(|tenant| Rc::new(Collector::new(tenant, request.content_types.as_deref(), &work)))
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
-        let is_stopped = !finishes(all_tenants(&work, &collectors), end).await;
+        let all = async {
+            all_tenants(&work, &collectors).await;
+            tidy(&work, &collectors).await;
+        };
+        let is_stopped = !finishes(all, end).await;
         let outcomes = collectors.iter().map(|collector| collector.outcome()).collect();
         (outcomes, is_stopped)
     });
@@ -155,11 +158,32 @@ struct Work {
     settings: Settings,
     desk: Desk,
     http: Http,
-    clock: Clock,
     annotate: bool,
     is_dry: bool,
     /// When the ledger was lost: what Microsoft still had then is read again.
     recovered: Option<DateTime<Utc>>,
+    /// Whether the hand-over was told to stop.
+    stop: Arc<AtomicBool>,
+}
+
+/// Drops what no listing can name any more. By Microsoft's time: a local clock that runs ahead must
+/// not make us forget what may be listed again.
+async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
+    let clocks = collectors.iter().map(|collector| &collector.clock);
+    let Some(now) = clocks
+        .filter(|clock| clock.skew().is_some())
+        .map(Clock::now)
+        .min()
+    else {
+        return;
+    };
+    let keep = now - work.settings.collect.deduplicate_for.max(KEEP);
+    let stop = Arc::clone(&work.stop);
+    let pruned = work
+        .desk
+        .ledger_in_turn(move |ledger| ledger.prune(keep, || !stop.load(Ordering::Relaxed)));
+    // A hand-over that has stopped does not tidy up.
+    drop(pruned.await);
 }
 
 /// The part of the deadline that is kept for ending in order.

@@ -14,7 +14,8 @@ use super::window::{self, Window};
 use super::{Work, fetch};
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Pending, Stream};
-use crate::microsoft::{Activity, Class, Credential, Fault};
+use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
+use crate::{Error, Result};
 
 /// Blobs that a turn fetches, for each that is fetched at once; the first turn has no more than
 /// these, so that everybody's first blobs come early.
@@ -58,6 +59,9 @@ pub struct Outcome {
 pub(super) struct Collector {
     pub(super) tenant: Tenant,
     pub(super) work: Rc<Work>,
+    /// What time it is at Microsoft. Each tenant has its own: one server must not move the markers
+    /// of others.
+    pub(super) clock: Clock,
     content_types: Vec<ContentType>,
     activity: RefCell<Option<Rc<Activity>>>,
     streams: RefCell<Vec<(i64, ContentType)>>,
@@ -70,6 +74,8 @@ enum End {
     Closed(Closed),
     /// The whole tenant failed.
     Fault(Fault),
+    /// Its credential cannot be read.
+    Credential(Error),
 }
 
 impl From<Closed> for End {
@@ -89,6 +95,7 @@ impl Collector {
         Self {
             tenant: tenant.clone(),
             work: Rc::clone(work),
+            clock: Clock::default(),
             content_types,
             activity: RefCell::default(),
             streams: RefCell::default(),
@@ -129,10 +136,10 @@ impl Collector {
             Ok(turn) => Ok(turn),
             Err(End::Closed(closed)) => Err(closed),
             Err(End::Fault(fault)) => {
-                self.is_over.set(true);
-                self.failed(&fault).await?;
-                Ok(Turn::Done)
+                let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
+                self.failed(fault.to_string(), is_refused, fault.retry_after).await
             }
+            Err(End::Credential(error)) => self.failed(error.to_string(), true, None).await,
         }
     }
 
@@ -149,30 +156,34 @@ impl Collector {
     }
 
     /// The whole tenant failed: says so, and remembers until when to leave it alone.
-    async fn failed(&self, fault: &Fault) -> Result<(), Closed> {
-        let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
+    async fn failed(
+        &self,
+        said: String,
+        is_refused: bool,
+        wait: Option<Duration>,
+    ) -> Result<Turn, Closed> {
+        self.is_over.set(true);
         self.worse(if is_refused {
             Trouble::Refused
         } else {
             Trouble::Unreachable
         });
-        let (id, now) = (self.tenant.tenant_id.clone(), self.work.clock.now());
-        let (wait, stamp) = (fault.retry_after, stamp(&self.tenant));
-        let said = fault.to_string();
+        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        let (stamp, error) = (stamp(&self.tenant), said.clone());
         let not_before = self
             .work
             .desk
-            .ledger(move |ledger| ledger.tenant_failed(&id, now, is_refused, wait, &stamp, &said))
+            .ledger(move |ledger| ledger.tenant_failed(&id, now, is_refused, wait, &stamp, &error))
             .await?;
-        log::error!("{}: {fault}{}", self.tenant.name, again(not_before, now));
-        Ok(())
+        log::error!("{}: {said}{}", self.tenant.name, again(not_before, now));
+        Ok(Turn::Done)
     }
 
     /// Signs in, unless the tenant is to be left alone for now.
     async fn sign_in(&self) -> Result<Option<Rc<Activity>>, End> {
         let id = self.tenant.tenant_id.clone();
         let state = self.work.desk.ledger(move |ledger| ledger.tenant(&id)).await?;
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         if state.not_before > now && state.credential == stamp(&self.tenant) {
             self.worse(if state.refused {
                 Trouble::Refused
@@ -187,14 +198,11 @@ impl Collector {
             );
             return Ok(None);
         }
-        let credential = Credential::read(&self.tenant).map_err(End::Fault)?;
+        let credential = credential(&self.tenant).map_err(End::Credential)?;
         let work = &self.work;
-        let activity = Rc::new(Activity::new(
-            &work.http,
-            &self.tenant,
-            credential,
-            work.clock.clone(),
-        ));
+        let activity = Activity::new(&work.http, &self.tenant, credential, self.clock.clone())
+            .map_err(End::Credential)?;
+        let activity = Rc::new(activity);
         activity.sign_in().await.map_err(End::Fault)?;
         *self.activity.borrow_mut() = Some(Rc::clone(&activity));
         Ok(Some(activity))
@@ -202,7 +210,7 @@ impl Collector {
 
     /// Lists what is new in every stream; one that fails never stops the others.
     async fn list_all(&self, activity: &Activity) -> Result<(), End> {
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         let lookback = match self.work.recovered {
             Some(recovered) if now < recovered + LIST_SUBSCRIPTIONS => ALL_THERE_IS,
             _ => self.tenant.initial_lookback,
@@ -257,7 +265,7 @@ impl Collector {
         listed: Option<DateTime<Utc>>,
         mut streams: Vec<Stream>,
     ) -> Result<Vec<Stream>, End> {
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         let is_due = match listed {
             None => true,
             Some(listed) if streams.iter().all(|stream| stream.subscribed) => {
@@ -295,7 +303,7 @@ impl Collector {
 
     /// Starts a subscription; whether the stream can be listed.
     async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         let id = stream.id;
         if stream.unavailable_until.is_some_and(|until| until > now) {
             return Ok(false);
@@ -337,7 +345,7 @@ impl Collector {
 
     /// Lists the windows of a stream into the ledger and moves its marker.
     async fn list_stream(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         let collect = &self.work.settings.collect;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let from = (complete_to - collect.overlap).max(stream.floor);
@@ -428,7 +436,7 @@ impl Collector {
 
     /// A stream failed; what concerns the whole tenant ends its turn.
     async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
-        let (id, now) = (stream.id, self.work.clock.now());
+        let (id, now) = (stream.id, self.clock.now());
         let said = fault.to_string();
         match fault.class {
             Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
@@ -465,11 +473,11 @@ impl Collector {
         let concurrency = self.tenant.concurrency;
         let limit = concurrency * if is_first { 1 } else { ROUNDS };
         let streams = self.streams.borrow().clone();
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         let mut pending = self
             .work
             .desk
-            .ledger(move |ledger| ledger.pending(&streams, now, limit))
+            .ledger_in_turn(move |ledger| ledger.pending(&streams, now, limit))
             .await?
             .into_iter();
         if pending.len() == 0 {
@@ -529,7 +537,7 @@ impl Collector {
             content.content_type,
             content.content_id
         );
-        let now = self.work.clock.now();
+        let now = self.clock.now();
         self.work
             .desk
             .ledger(move |ledger| {
@@ -551,6 +559,16 @@ impl Collector {
             content_type,
             self.work.annotate,
         )
+    }
+}
+
+/// Reads a tenant's credential.
+fn credential(tenant: &Tenant) -> Result<Credential> {
+    match &tenant.authentication {
+        Authentication::Secret(secret) => Ok(Credential::secret(secret.read()?)),
+        Authentication::Certificate { .. } | Authentication::FederatedToken(_) => {
+            Err(Error::Configuration("not available yet".to_owned()))
+        }
     }
 }
 

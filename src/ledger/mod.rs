@@ -29,6 +29,8 @@ mod fault;
 mod file;
 mod report;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

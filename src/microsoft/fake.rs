@@ -1,0 +1,154 @@
+//! A scripted HTTP/1.1 server: each request gets raw bytes, so answers can be as broken as need be.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::cloud::tests::TENANT;
+
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) target: String,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Request {
+    pub(super) fn is_sign_in(&self) -> bool {
+        self.target.ends_with("/oauth2/v2.0/token")
+    }
+}
+
+/// What a connection gets; it is closed then.
+pub(super) enum Reply {
+    Bytes(Vec<u8>),
+    /// These, and then nothing for good.
+    Stall(Vec<u8>),
+}
+
+pub(super) struct Fake {
+    pub(super) base: String,
+    pub(super) seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Fake {
+    /// A server whose `script` gets the base URL, the request and its number (from 0).
+    pub(super) async fn start(
+        mut script: impl FnMut(&str, &Request, usize) -> Reply + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (host, log) = (base.clone(), Arc::clone(&seen));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = Vec::new();
+                let request = loop {
+                    let mut buffer = [0; 4096];
+                    let n = stream.read(&mut buffer).await.unwrap();
+                    bytes.extend_from_slice(&buffer[..n]);
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                        assert_ne!(n, 0, "a request without end");
+                        continue;
+                    };
+                    let length = head
+                        .lines()
+                        .find_map(|line| {
+                            line.to_lowercase()
+                                .strip_prefix("content-length:")?
+                                .trim()
+                                .parse()
+                                .ok()
+                        })
+                        .unwrap_or(0);
+                    if body.len() < length {
+                        continue;
+                    }
+                    let mut words = head.split(' ');
+                    break Request {
+                        method: words.next().unwrap().to_owned(),
+                        target: words.next().unwrap().to_owned(),
+                        head: head.to_owned(),
+                        body: body.to_owned(),
+                    };
+                };
+                let number = {
+                    let mut log = log.lock().unwrap();
+                    log.push(request.clone());
+                    log.len() - 1
+                };
+                match script(&host, &request, number) {
+                    Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+                    Reply::Stall(bytes) => {
+                        drop(stream.write_all(&bytes).await);
+                        tokio::spawn(async move {
+                            let _stream = stream;
+                            std::future::pending::<()>().await;
+                        });
+                    }
+                }
+            }
+        });
+        Self { base, seen }
+    }
+
+    pub(super) fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The requests other than sign-ins.
+    pub(super) fn calls(&self) -> Vec<Request> {
+        let mut seen = self.seen();
+        seen.retain(|request| !request.is_sign_in());
+        seen
+    }
+}
+
+/// An answer with its length.
+pub(super) fn reply(status: u16, headers: &[&str], body: impl AsRef<[u8]>) -> Reply {
+    let body = body.as_ref();
+    let mut bytes = format!(
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for header in headers {
+        bytes.push_str(header);
+        bytes.push_str("\r\n");
+    }
+    bytes.push_str("\r\n");
+    let mut bytes = bytes.into_bytes();
+    bytes.extend_from_slice(body);
+    Reply::Bytes(bytes)
+}
+
+/// An access token with these roles, number `n`.
+pub(super) fn token(n: usize, roles: &[&str]) -> Reply {
+    let key = jsonwebtoken::EncodingKey::from_secret(b"fake");
+    let claims = serde_json::json!({"roles": roles, "tid": TENANT, "aud": "https://manage.office.com", "appid": "app", "n": n});
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    reply(
+        200,
+        &[],
+        serde_json::json!({"token_type": "Bearer", "expires_in": 3599, "access_token": token})
+            .to_string(),
+    )
+}
+
+/// One element of a listing.
+pub(super) fn content(base: &str, id: &str) -> serde_json::Value {
+    serde_json::json!({
+        "contentType": "Audit.General", "contentId": id,
+        "contentUri": format!("{base}/api/v1.0/{TENANT}/activity/feed/audit/{id}"),
+        "contentCreated": "2026-11-20T10:00:00.123Z", "contentExpiration": "2026-11-27T10:00:00.123Z",
+    })
+}
