@@ -13,6 +13,7 @@
 
 pub mod array;
 pub mod collect;
+pub mod command;
 pub mod config;
 pub mod error;
 pub mod ledger;
