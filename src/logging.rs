@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use env_logger::{Builder, Logger, Target};
-use log::{LevelFilter, Log as _, Metadata, Record};
+use log::{LevelFilter, Metadata, Record};
 use serde_json::json;
 
 use crate::config::{Log, LogFormat};

@@ -363,7 +363,7 @@ impl Delivery {
                 }
                 Some(Ok(Sending::Full)) => None,
                 Some(Err(
-                    fault @ (QueueFault::Missing { .. } | QueueFault::NoReader { .. }),
+                    fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)),
                 )) => {
                     self.reader_is_gone()?;
                     Some(fault)

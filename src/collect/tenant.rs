@@ -26,6 +26,8 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const START_AGAIN: Duration = Duration::from_mins(15);
 /// How long a content type that the app lacks a permission for is left alone.
 const UNAVAILABLE: Duration = Duration::from_hours(6);
+/// How far ahead of Microsoft's time a marker may be without being implausible.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 /// What is read again after a ledger was lost.
 const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
@@ -184,7 +186,9 @@ impl Collector {
         let id = self.tenant.tenant_id.clone();
         let state = self.work.desk.ledger(move |ledger| ledger.tenant(&id)).await?;
         let now = self.clock.now();
-        if state.not_before > now && state.credential == stamp(&self.tenant) {
+        if is_ahead(Some(state.not_before), now, LONGEST_BACK_OFF)
+            && state.credential == stamp(&self.tenant)
+        {
             self.worse(if state.refused {
                 Trouble::Refused
             } else {
@@ -233,19 +237,25 @@ impl Collector {
             .map(|stream| (stream.id, stream.content_type))
             .collect();
         for stream in &streams {
-            if stream.not_before.is_some_and(|not_before| not_before > now) {
+            if is_ahead(stream.not_before, now, LONGEST_BACK_OFF) {
                 self.worse(Trouble::Partial);
-            } else if stream.unavailable_until.is_none_or(|until| until <= now) {
+            } else if !is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
                 self.list_stream(activity, stream).await?;
             }
         }
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
+        // Nothing is given up by a clock of which only this machine is sure.
+        let is_sure = self.clock.skew().is_some();
         let lost = self
             .work
             .desk
             .ledger(move |ledger| {
                 ledger.tenant_well(&id)?;
-                ledger.expire(&streams, now)
+                if is_sure {
+                    ledger.expire(&streams, now)
+                } else {
+                    Ok(Vec::new())
+                }
             })
             .await?;
         for (content_type, contents) in lost {
@@ -266,14 +276,12 @@ impl Collector {
         mut streams: Vec<Stream>,
     ) -> Result<Vec<Stream>, End> {
         let now = self.clock.now();
-        let is_due = match listed {
-            None => true,
-            Some(listed) if streams.iter().all(|stream| stream.subscribed) => {
-                now >= listed + LIST_SUBSCRIPTIONS
-            }
-            Some(listed) => now >= listed + START_AGAIN,
+        let every = if streams.iter().all(|stream| stream.subscribed) {
+            LIST_SUBSCRIPTIONS
+        } else {
+            START_AGAIN
         };
-        if !is_due {
+        if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(streams);
         }
         let enabled: Vec<ContentType> = activity
@@ -305,7 +313,7 @@ impl Collector {
     async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
         let now = self.clock.now();
         let id = stream.id;
-        if stream.unavailable_until.is_some_and(|until| until > now) {
+        if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
             return Ok(false);
         }
         if self.work.is_dry {
@@ -316,7 +324,8 @@ impl Collector {
             );
             return Ok(false);
         }
-        if stream.started.is_some_and(|started| now < started + START_AGAIN) {
+        let again = stream.started.map(|started| started + START_AGAIN);
+        if is_ahead(again, now, START_AGAIN) {
             return Ok(true);
         }
         // Remembered before it is requested: a kill in between must not make it two requests.
@@ -347,6 +356,7 @@ impl Collector {
     async fn list_stream(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
         let now = self.clock.now();
         let collect = &self.work.settings.collect;
+        let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let from = (complete_to - collect.overlap).max(stream.floor);
         let plan = window::plan(from, complete_to, now);
@@ -361,8 +371,9 @@ impl Collector {
             );
         }
         // The new comes first: a fault far back must not hold it up.
-        let is_sweep_due = !collect.resweep.is_zero()
-            && stream.swept.is_none_or(|swept| now >= swept + collect.resweep);
+        let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
+        let is_sweep_due =
+            !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
         let mut windows = plan.windows;
         if is_sweep_due {
             let live = windows.first().map_or(now, |window| window.start);
@@ -393,6 +404,30 @@ impl Collector {
             .ledger(move |ledger| ledger.listing_complete(id, now, is_sweep_due))
             .await?;
         Ok(())
+    }
+
+    /// A marker or floor that lies ahead was set by a clock that ran ahead: what lies before it may
+    /// never have been listed.
+    async fn plausible(&self, stream: &Stream, now: DateTime<Utc>) -> Result<Stream, Closed> {
+        let latest = now + CLOCK_TOLERANCE;
+        if stream.floor <= latest && stream.marker.is_none_or(|marker| marker <= latest) {
+            return Ok(stream.clone());
+        }
+        log::error!(
+            "{} {}: the ledger says that everything up to a time that is yet to come was listed, so a \
+             clock ran ahead when it was written; what Microsoft has is listed again",
+            self.tenant.name,
+            stream.content_type
+        );
+        let (id, content_type) = (self.tenant.tenant_id.clone(), stream.content_type);
+        let (number, floor) = (stream.id, stream.floor.min(now - self.tenant.initial_lookback));
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                ledger.begin_again(number, floor)?;
+                ledger.stream(&id, content_type, floor)
+            })
+            .await
     }
 
     async fn list_window(
@@ -499,8 +534,8 @@ impl Collector {
             match fetches.join_next().await {
                 None => break,
                 Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(End::Closed(closed)))) => return Err(End::Closed(closed)),
                 Some(Ok(Err(End::Fault(ended)))) => fault = fault.or(Some(ended)),
+                Some(Ok(Err(end))) => return Err(end),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
@@ -566,9 +601,19 @@ impl Collector {
 fn credential(tenant: &Tenant) -> Result<Credential> {
     match &tenant.authentication {
         Authentication::Secret(secret) => Ok(Credential::secret(secret.read()?)),
-        Authentication::Certificate { .. } | Authentication::FederatedToken(_) => {
-            Err(Error::Configuration("not available yet".to_owned()))
-        }
+        Authentication::Certificate {
+            certificate_file,
+            private_key_file,
+            password_file,
+            rs256,
+        } => Credential::certificate(
+            certificate_file,
+            private_key_file.as_deref(),
+            password_file.as_deref(),
+            *rs256,
+        )
+        .map_err(Error::Configuration),
+        Authentication::FederatedToken(file) => Ok(Credential::federated(file.clone())),
     }
 }
 
@@ -590,11 +635,16 @@ fn stamp(tenant: &Tenant) -> String {
     format!("{} {version}", tenant.client_id)
 }
 
+/// Whether a time is still to come; one that is further ahead than it can ever be set was set by a
+/// clock that has been put back since.
+fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
+    time.is_some_and(|time| time > now && time <= now + at_most)
+}
+
 /// "; not before …", where that is not now.
 fn again(not_before: DateTime<Utc>, now: DateTime<Utc>) -> String {
     if not_before <= now {
         return String::new();
     }
-    debug_assert!(not_before <= now + LONGEST_BACK_OFF);
     format!("; tried again after {}", not_before.format("%F %T UTC"))
 }

@@ -408,6 +408,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// Forgets how far a stream was listed: its next listing starts at `floor`.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn begin_again(&mut self, stream: i64, floor: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET marker = NULL, swept = 0, floor = ?2 WHERE id = ?1")?
+            .execute(params![stream, floor.timestamp_millis()])?;
+        Ok(())
+    }
+
     /// Remembers that all windows of a stream were listed, and whether they reached the floor.
     ///
     /// # Errors
@@ -442,7 +453,8 @@ impl Ledger {
         for &(stream, content_type) in streams {
             let mut statement = self.connection.prepare_cached(
                 "SELECT id, content_id, uri, created, attempts, damage FROM content
-                 WHERE stream = ?1 AND state = 0 AND not_before <= ?2 AND tried < ?3
+                 WHERE stream = ?1 AND state = 0 AND tried < ?3
+                   AND (not_before <= ?2 OR not_before > ?2 + ?5) -- a clock was put back
                  ORDER BY attempts, created LIMIT ?4",
             )?;
             let rows = statement.query_map(
@@ -450,7 +462,8 @@ impl Ledger {
                     stream,
                     now.timestamp_millis(),
                     self.run,
-                    number(limit)
+                    number(limit),
+                    i64::try_from(LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
                 ],
                 |row| pending_content(row, stream, content_type),
             )?;

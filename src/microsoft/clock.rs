@@ -59,11 +59,11 @@ impl Clock {
     }
 }
 
-/// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`. The day of the week may be wrong.
 pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc2822(text.trim())
-        .ok()
-        .map(|date| date.to_utc())
+    let date = text.split_once(',').map_or(text, |(_, date)| date);
+    let date = DateTime::parse_from_rfc2822(date.trim()).ok()?;
+    Some(date.to_utc())
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(super) enum Reply {
     Bytes(Vec<u8>),
     /// These, and then nothing for good.
     Stall(Vec<u8>),
+    /// These, and then one more byte again and again.
+    Drip(Vec<u8>),
 }
 
 pub(super) struct Fake {
@@ -89,6 +91,14 @@ impl Fake {
                 };
                 match script(&host, &request, number) {
                     Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+                    Reply::Drip(bytes) => {
+                        drop(stream.write_all(&bytes).await);
+                        tokio::spawn(async move {
+                            while stream.write_all(b" ").await.is_ok() {
+                                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                            }
+                        });
+                    }
                     Reply::Stall(bytes) => {
                         drop(stream.write_all(&bytes).await);
                         tokio::spawn(async move {

@@ -180,7 +180,11 @@ impl Fault {
             }
             None => by_status(answer, &said),
         };
-        if let Some((other, hint)) = by_roles(class, answer) {
+        let about_permission = match known {
+            Some(row) => row.code == "AF10001",
+            None => matches!(class, Class::NewToken | Class::RefuseTenant),
+        };
+        if about_permission && let Some((other, hint)) = by_roles(class, answer) {
             (class, cure) = (other, hint);
         }
         Self {
@@ -213,10 +217,7 @@ const GRANT_DLP: &str = "to collect DLP.All: App registrations > the app > API p
 
 /// What the token's roles tell better than the API's refusal.
 fn by_roles(class: Class, answer: &Answer<'_>) -> Option<(Class, &'static str)> {
-    if !matches!(class, Class::NewToken | Class::RefuseTenant)
-        || !matches!(answer.status, 401 | 403)
-        || answer.operation == Operation::SignIn
-    {
+    if answer.operation == Operation::SignIn {
         return None;
     }
     let has = |role: &str| {
@@ -300,13 +301,17 @@ fn by_status(answer: &Answer<'_>, said: &Said) -> (Class, Box<str>, &'static str
     }
 }
 
-/// `Retry-After`: seconds, or a date that is compared with `now`.
+/// The longest wait that is believed.
+const A_DAY: Duration = Duration::from_hours(24);
+
+/// `Retry-After`: seconds, or a date that is compared with `now`; at most a day.
 pub(super) fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     let header = header.trim();
-    if let Ok(seconds) = header.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    Some((http_date(header)? - now).to_std().unwrap_or_default())
+    let time = match header.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (http_date(header)? - now).to_std().unwrap_or_default(),
+    };
+    Some(time.min(A_DAY))
 }
 
 /// `Please retry again after 14m 56s`
@@ -327,7 +332,7 @@ fn minutes_and_seconds(text: &str) -> Option<Duration> {
         };
         time += Duration::from_secs(u64::from(number) * unit);
     }
-    Some(time).filter(|time| !time.is_zero())
+    Some(time.min(A_DAY)).filter(|time| !time.is_zero())
 }
 
 /// What kind of thing a body is.
@@ -341,9 +346,9 @@ enum Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "empty",
+            Self::Empty => "nothing",
             Self::Json => "other JSON",
-            Self::Other => "no JSON",
+            Self::Other => "a page that is no JSON",
         })
     }
 }
@@ -395,8 +400,11 @@ impl Said {
                     .map(|number| number.to_string().into())
             })
         };
-        // An exception's stack trace may stand where the code belongs.
-        let words = format!("{} {words}", text("/error/code").unwrap_or_default());
+        let words = match shape {
+            Shape::Other => String::from_utf8_lossy(body).into_owned(),
+            // An exception's stack trace may stand where the code belongs.
+            _ => format!("{} {words}", text("/error/code").unwrap_or_default()),
+        };
         Self {
             shape,
             code,
@@ -427,7 +435,12 @@ impl Said {
     /// The server's own words, cut; Entra's stay out, since they may repeat what was sent.
     fn excerpt(&self) -> String {
         let text = self.text.trim();
-        if self.entra || text.is_empty() || text.contains("eyJ") || text.contains("Bearer") {
+        if self.entra
+            || self.shape == Shape::Other
+            || text.is_empty()
+            || text.contains("eyJ")
+            || text.contains("Bearer")
+        {
             return String::new();
         }
         let text: String = text
@@ -460,3 +473,7 @@ fn aadsts(description: &str) -> Option<Box<str>> {
         .collect();
     (!digits.is_empty()).then(|| format!("AADSTS{digits}").into())
 }
+
+#[cfg(test)]
+#[path = "fault_tests.rs"]
+mod tests;

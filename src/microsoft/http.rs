@@ -33,8 +33,7 @@ impl Http {
             .redirect(redirect::Policy::none())
             .referer(false)
             .retry(retry::never())
-            .connect_timeout(settings.connect_timeout)
-            .http2_adaptive_window(true);
+            .connect_timeout(settings.connect_timeout);
         if let Some(proxy) = proxy(settings)? {
             client = client.proxy(proxy);
         }

@@ -205,7 +205,7 @@ impl<'a> Listing<'a> {
 
     /// Closes a page that was read to its end, and finds the link to the next.
     fn turn(&mut self) -> Result<(), Fault> {
-        let Some(page) = self.open.take() else {
+        let Some(mut page) = self.open.take() else {
             return Ok(());
         };
         page.splitter

@@ -8,6 +8,7 @@
 mod activity;
 mod body;
 mod budget;
+mod certificate;
 mod clock;
 mod cloud;
 mod fault;

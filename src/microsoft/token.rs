@@ -1,16 +1,24 @@
 //! Signing in: what a tenant's application proves itself with, and what it gets for it.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::certificate::Certificate;
 use super::cloud::Addresses;
-use super::fault::Fault;
+use super::fault::{Class, Fault};
 use crate::config::Tenant;
 
 /// How long before its end a token is replaced.
 const REFRESH: TimeDelta = TimeDelta::minutes(5);
+
+/// The longest token of another identity provider.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// What an application proves itself with. `Debug` shows none of it.
 #[derive(Debug)]
@@ -19,6 +27,9 @@ pub struct Credential(Kind);
 #[derive(Debug)]
 enum Kind {
     Secret(SecretString),
+    Certificate(Box<Certificate>),
+    /// The file of another identity provider's token, which is replaced from time to time.
+    Federated(PathBuf),
 }
 
 /// Keys and values of a form.
@@ -31,8 +42,62 @@ impl Credential {
         Self(Kind::Secret(secret))
     }
 
+    /// A certificate with its key: a PEM or PFX file, perhaps the key's own PEM file, and perhaps
+    /// the file with the password of either. `rs256`: the older kind of signature.
+    ///
+    /// # Errors
+    /// What is wrong with the files, and the cure.
+    pub fn certificate(
+        certificate: &Path,
+        key: Option<&Path>,
+        password: Option<&Path>,
+        rs256: bool,
+    ) -> Result<Self, String> {
+        let key_bytes = key.map(read).transpose()?;
+        let password = password.map(read).transpose()?;
+        let password = password
+            .as_deref()
+            .map(|bytes| str::from_utf8(bytes).map(|text| text.trim_end_matches(['\r', '\n'])))
+            .transpose()
+            .map_err(|_| {
+                "the password file is not UTF-8; write the password into it as text".to_owned()
+            })?;
+        let bytes = read(certificate)?;
+        Certificate::read(
+            &bytes,
+            key_bytes.as_deref().map(Vec::as_slice),
+            password,
+            rs256,
+        )
+        .map(|certificate| Self(Kind::Certificate(Box::new(certificate))))
+        .map_err(|why| match key {
+            Some(key) => format!("{} with {}: {why}", certificate.display(), key.display()),
+            None => format!("{}: {why}", certificate.display()),
+        })
+    }
+
+    /// Another identity provider's token in a file, read anew for each sign-in.
+    #[must_use]
+    pub fn federated(token: PathBuf) -> Self {
+        Self(Kind::Federated(token))
+    }
+
+    /// When the certificate, if it is one, ends.
+    #[must_use]
+    pub fn not_after(&self) -> Option<DateTime<Utc>> {
+        match &self.0 {
+            Kind::Certificate(certificate) => Some(certificate.not_after),
+            Kind::Secret(_) | Kind::Federated(_) => None,
+        }
+    }
+
     /// The form that asks for a token.
-    pub(super) fn form(&self, tenant: &Tenant, addresses: &Addresses) -> Form {
+    pub(super) fn form(
+        &self,
+        tenant: &Tenant,
+        addresses: &Addresses,
+        now: DateTime<Utc>,
+    ) -> Result<Form, Fault> {
         let mut form = vec![
             (
                 "grant_type",
@@ -41,15 +106,63 @@ impl Credential {
             ("client_id", Zeroizing::new(tenant.client_id.clone())),
             ("scope", Zeroizing::new(addresses.scope.clone())),
         ];
-        match &self.0 {
+        let assertion = match &self.0 {
             Kind::Secret(secret) => {
                 form.push((
                     "client_secret",
                     Zeroizing::new(secret.expose_secret().to_owned()),
                 ));
+                return Ok(form);
             }
+            Kind::Certificate(certificate) => certificate
+                .assertion(&tenant.client_id, addresses.token.as_str(), now)
+                .ok_or_else(|| {
+                    Fault::new(
+                        Class::RefuseTenant,
+                        "the certificate's key does not sign",
+                        "make a new certificate with an RSA key of 2048 bits or more",
+                        "",
+                    )
+                })?,
+            Kind::Federated(path) => foreign_token(path)?,
+        };
+        form.push((
+            "client_assertion_type",
+            Zeroizing::new("urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned()),
+        ));
+        form.push(("client_assertion", assertion));
+        Ok(form)
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+        .map_err(|error| {
+            format!(
+                "{}: {error}; check that the file is there and readable",
+                path.display()
+            )
+        })?;
+    Ok(bytes)
+}
+
+fn foreign_token(path: &Path) -> Result<Zeroizing<String>, Fault> {
+    let refuse = |why: String| {
+        Fault::new(
+            Class::RefuseTenant,
+            why,
+            "check federated_token_file, and what writes it",
+            "",
+        )
+    };
+    let bytes = read(path).map_err(refuse)?;
+    match str::from_utf8(&bytes).map(str::trim) {
+        Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Zeroizing::new(token.to_owned()))
         }
-        form
+        _ => Err(refuse(format!("{} holds no token", path.display()))),
     }
 }
 
