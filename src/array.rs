@@ -108,22 +108,12 @@ impl Splitter {
         }
     }
 
-    /// How many bytes of an incomplete element are held.
-    #[must_use]
-    pub fn buffered(&self) -> usize {
-        self.buffer.len()
-    }
-
     /// Takes the next bytes of the body and gives each element that ends in them to `sink`.
     ///
     /// # Errors
     ///
     /// [`Damage::NotAnArray`] as soon as that is certain and its head is complete; more bytes are of no use then.
-    pub fn push(
-        &mut self,
-        chunk: &[u8],
-        sink: &mut impl FnMut(Element<'_>),
-    ) -> Result<(), Damage> {
+    pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
         let mut start = 0; // of the current element's part in this chunk
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
@@ -228,7 +218,9 @@ impl Splitter {
             State::Start | State::NotAnArray => Err(Damage::NotAnArray {
                 head: mem::take(&mut self.buffer),
             }),
-            State::End => self.fault.map_or(Ok(()), |offset| Err(Damage::Syntax { offset })),
+            State::End => self
+                .fault
+                .map_or(Ok(()), |offset| Err(Damage::Syntax { offset })),
             _ => Err(Damage::Truncated {
                 offset: self.offset,
             }),

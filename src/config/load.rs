@@ -12,6 +12,7 @@ use super::problem::{Flaw, Problem};
 use super::raw;
 use super::scope::Scope;
 use super::settings::{Settings, Tenant};
+use super::tenant;
 
 /// Keys whose feature is still to come, each with its default as TOML (empty: there is none). Any
 /// other value is refused, since a key must never be ignored.
@@ -94,7 +95,7 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
     let mut origins = Vec::new();
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");
-        if let Some(tenant) = checked::tenant(&mut scope.at(&*table), raw, &inherited, secrets) {
+        if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, secrets) {
             settings.tenants.push(tenant);
             origins.push((path.to_owned(), table));
         }
@@ -110,7 +111,7 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
         refuse_not_yet(&mut scope, "tenant", &table);
         let mut raw: raw::Tenant = take(&mut scope, table);
         name_by_file(&mut scope, &mut raw);
-        if let Some(tenant) = checked::tenant(&mut scope, raw, &inherited, secrets) {
+        if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, secrets) {
             settings.tenants.push(tenant);
             origins.push((file.clone(), String::new()));
         }
@@ -197,12 +198,19 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
         .rsplit_once("expected ")
         .map_or("something else", |(_, expected)| expected);
     if !message.starts_with("unknown field") {
+        let expected = match expected {
+            "i64" => "a whole number",
+            "a sequence" => "a list",
+            "a map" => "a table",
+            expected if expected.starts_with("struct ") => "a table",
+            expected => expected,
+        };
         return Flaw::new(
             format!("has the wrong type, expected {expected}"),
             "correct the value",
         );
     }
-    let key = match path.iter().last() {
+    let key = match path.iter().next_back() {
         Some(Segment::Map { key }) => key.as_str(),
         _ => "",
     };
@@ -222,17 +230,13 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
     };
     // of equally near ones the first
     let near = known
-        .into_iter()
+        .iter()
+        .copied()
         .rev()
         .max_by_key(|name| common(name))
         .filter(|name| common(name) >= 3);
     let cure = near.map_or_else(
-        || {
-            format!(
-                "remove it; known here: {}",
-                expected.trim_start_matches("one of ")
-            )
-        },
+        || format!("remove it; known here: {}", known.join(", ")),
         |near| format!("did you mean {near}?"),
     );
     Flaw::new("unknown key", cure)

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -90,7 +90,11 @@ pub(super) fn read_bounded(
 /// # Errors
 /// What is wrong with the folder, and the cure.
 pub fn list(path: &Path) -> Result<Option<Vec<PathBuf>>, Flaw> {
-    if !path.exists() {
+    // any other fault is told by the walk
+    if path
+        .symlink_metadata()
+        .is_err_and(|fault| fault.kind() == ErrorKind::NotFound)
+    {
         return Ok(None);
     }
     let (parent, name, _) = walk(path)?;

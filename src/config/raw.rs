@@ -92,6 +92,10 @@ pub(super) struct Metrics {
 /// `[[tenant]]`, or the whole of `tenants.d/NAME.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "the fields are the keys that the operator writes"
+)]
 pub(super) struct Tenant {
     pub(super) name: Option<String>,
     pub(super) tenant_id: Option<String>,
