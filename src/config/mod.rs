@@ -1,7 +1,19 @@
 //! What the operator wrote, and the checked [`Settings`] that the rest of the program works with.
 
+mod checked;
+mod load;
+pub mod ownership;
+mod problem;
+mod raw;
+mod scope;
+mod secret;
 mod settings;
+#[cfg(test)]
+mod tests;
 
+pub use checked::is_tenant_name;
+pub use problem::{Flaw, Problem};
+pub use scope::{parse_duration, parse_guid};
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,
     Metrics, Secret, Settings, State, Tenant, Wazuh,
