@@ -237,8 +237,10 @@ impl Delivery {
                 Order::End(ending) => self.end(&ending)?,
                 Order::Settle(answer) => {
                     self.settle()?;
-                    // Nobody waits any more for an answer to a run that was stopped.
-                    drop(answer.send(std::mem::take(&mut self.come_again)));
+                    // Nobody waits for the answer of a run that was stopped.
+                    answer
+                        .send(std::mem::take(&mut self.come_again))
+                        .unwrap_or_default();
                 }
             }
             self.look_around()?;

@@ -183,7 +183,7 @@ async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
         .desk
         .ledger_in_turn(move |ledger| ledger.prune(keep, || !stop.load(Ordering::Relaxed)));
     // A hand-over that has stopped does not tidy up.
-    drop(pruned.await);
+    pruned.await.unwrap_or_default();
 }
 
 /// The part of the deadline that is kept for ending in order.

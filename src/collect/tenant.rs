@@ -15,7 +15,7 @@ use super::{Work, fetch};
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Pending, Stream};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
-use crate::{Error, Result};
+use crate::Error;
 
 /// Blobs that a turn fetches, for each that is fetched at once; the first turn has no more than
 /// these, so that everybody's first blobs come early.
@@ -202,7 +202,12 @@ impl Collector {
             );
             return Ok(None);
         }
-        let credential = credential(&self.tenant).map_err(End::Credential)?;
+        // A command that is asked for a secret must not hold up other tenants.
+        let authentication = self.tenant.authentication.clone();
+        let credential = tokio::task::spawn_blocking(move || Credential::read(&authentication))
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            .map_err(|flaw| End::Credential(flaw.into()))?;
         let work = &self.work;
         let activity = Activity::new(&work.http, &self.tenant, credential, self.clock.clone())
             .map_err(End::Credential)?;
@@ -595,26 +600,6 @@ impl Collector {
             labels: &self.tenant.labels,
             annotate: self.work.annotate,
         })
-    }
-}
-
-/// Reads a tenant's credential.
-fn credential(tenant: &Tenant) -> Result<Credential> {
-    match &tenant.authentication {
-        Authentication::Secret(secret) => Ok(Credential::secret(secret.read()?)),
-        Authentication::Certificate {
-            certificate_file,
-            private_key_file,
-            password_file,
-            rs256,
-        } => Credential::certificate(
-            certificate_file,
-            private_key_file.as_deref(),
-            password_file.as_deref(),
-            *rs256,
-        )
-        .map_err(Error::Configuration),
-        Authentication::FederatedToken(file) => Ok(Credential::federated(file.clone())),
     }
 }
 
