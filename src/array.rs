@@ -108,6 +108,12 @@ impl Splitter {
         }
     }
 
+    /// How many bytes of an element that is not complete yet are held.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Takes the next bytes of the body and gives each element that ends in them to `sink`.
     ///
     /// # Errors

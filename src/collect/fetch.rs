@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::deliver::{Ending, Item, Parcel};
 use super::desk::{Closed, Desk};
-use super::event::Shaper;
+use super::event::{self, Shaper};
 use super::tenant::Collector;
 use crate::array::{Damage, Element, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
@@ -109,7 +109,7 @@ async fn fetch_once(
                 is_damage,
             });
         }
-        packer.raw(damage.to_string().as_bytes());
+        packer.raw(damage.to_string().as_bytes(), 0);
     }
     packer.hand_over(desk).await?;
     if packer.broken > 0 && !is_last_try {
@@ -158,26 +158,24 @@ impl<'a> Packer<'a> {
 
     fn element(&mut self, element: Element<'_>) {
         match element {
-            Element::Value(record) => {
-                match self
-                    .shaper
-                    .shape(record, self.is_backlog, &mut self.datagrams)
-                {
-                    Ok(shaped) => {
-                        let key = match shaped.id() {
-                            Some(id) => record_key(
-                                &self.collector.tenant.tenant_id,
-                                self.content.content_type,
-                                id,
-                                shaped.record_number(),
-                            ),
-                            None => self.key_of_place(),
-                        };
-                        self.item(key, !shaped.passes(), shaped.is_reshaped());
-                    }
-                    Err(_) => self.raw(record),
+            Element::Value(bytes) => match self.shaper.read(bytes) {
+                Some(record) => {
+                    let key = match record.id() {
+                        Some(id) => record_key(
+                            &self.collector.tenant.tenant_id,
+                            self.content.content_type,
+                            id.as_bytes(),
+                            record.record_number().as_deref().map(str::as_bytes),
+                        ),
+                        None => self.key_of_place(),
+                    };
+                    let reasons = self
+                        .shaper
+                        .write(&record, self.is_backlog, &mut self.datagrams);
+                    self.item(key, false, !reasons.is_empty());
                 }
-            }
+                None => self.raw(bytes, bytes.len() as u64),
+            },
             Element::TooLong { head, bytes } => {
                 log::error!(
                     "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
@@ -186,22 +184,43 @@ impl<'a> Packer<'a> {
                     self.content.content_type,
                     self.content.content_id
                 );
-                self.shaper.shape_raw(head, &mut self.datagrams);
-                let key = self.key_of_place();
-                self.item(key, false, true);
+                self.told(head, bytes);
             }
         }
         self.place += 1;
     }
 
     /// What is no record goes out as raw text, once it is clear that it stays so.
-    fn raw(&mut self, text: &[u8]) {
+    fn raw(&mut self, text: &[u8], bytes: u64) {
         self.broken += 1;
         if self.is_last_try {
-            self.shaper.shape_raw(text, &mut self.datagrams);
-            let key = self.key_of_place();
-            self.item(key, false, true);
+            self.told(text, bytes);
         }
+    }
+
+    /// An event about what cannot be sent as a record.
+    fn told(&mut self, text: &[u8], bytes: u64) {
+        let tenant = &self.collector.tenant;
+        let about = event::Health {
+            tenant_id: &tenant.tenant_id,
+            subscription: Some(self.content.content_type.as_str()),
+            response: "an element of a content is no record that Wazuh could take",
+            health: "content_damaged",
+            since: None,
+            count: None,
+            hint: Some("Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole."),
+            tenant: &tenant.name,
+            labels: &tenant.labels,
+        };
+        let element = event::Damaged {
+            raw: text,
+            bytes,
+            withhold: false,
+        };
+        let location = &self.collector.work.settings.wazuh.location;
+        event::damaged(location, &about, &element, &mut self.datagrams);
+        let key = self.key_of_place();
+        self.item(key, false, true);
     }
 
     fn key_of_place(&self) -> Key {

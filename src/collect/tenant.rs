@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 
 use super::desk::Closed;
-use super::event::Shaper;
+use super::event::{Envelope, Shaper};
 use super::window::{self, Window};
 use super::{Work, fetch};
 use crate::config::{Authentication, ContentType, Secret, Tenant};
@@ -588,12 +588,13 @@ impl Collector {
 
     /// What shapes the records of one of the tenant's content types.
     pub(super) fn shaper(&self, content_type: ContentType) -> Shaper {
-        Shaper::new(
-            &self.work.settings.wazuh,
-            &self.tenant,
-            content_type,
-            self.work.annotate,
-        )
+        Shaper::new(&Envelope {
+            location: &self.work.settings.wazuh.location,
+            content_type: content_type.as_str(),
+            tenant: &self.tenant.name,
+            labels: &self.tenant.labels,
+            annotate: self.work.annotate,
+        })
     }
 }
 

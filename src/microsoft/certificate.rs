@@ -13,6 +13,8 @@ use serde::Serialize;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
+use crate::config::Flaw;
+
 /// How long an assertion is good for.
 const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -44,7 +46,7 @@ impl Certificate {
         key: Option<&[u8]>,
         password: Option<&str>,
         rs256: bool,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Flaw> {
         let mut found = Found::default();
         for file in [Some(certificate), key].into_iter().flatten() {
             if is_pem(file) {
@@ -53,16 +55,19 @@ impl Certificate {
                 found.take_pfx(file, password.unwrap_or_default())?;
             }
         }
-        let key = found
-            .key
-            .ok_or("no private key in it; give private_key_file, or a file with both")?;
-        let public =
-            KeyPair::from_der(&key).map_err(|_| "the private key is damaged; export it again")?;
+        let key = found.key.ok_or_else(|| {
+            Flaw::new(
+                "no private key in it",
+                "give private_key_file, or a file with both",
+            )
+        })?;
+        let public = KeyPair::from_der(&key).map_err(|_| damaged_key())?;
         let public = public.public_key().as_ref();
         if found.certificates.is_empty() {
-            return Err(
-                "no certificate in it; give the PEM or PFX file with the certificate".to_owned(),
-            );
+            return Err(Flaw::new(
+                "no certificate in it",
+                "give the PEM or PFX file with the certificate",
+            ));
         }
         // The file may hold the authorities too: the app's certificate is the one of the key.
         let (der, not_after) = found
@@ -71,11 +76,17 @@ impl Certificate {
             .find_map(|der| {
                 let certificate = x509_cert::Certificate::from_der(der).ok()?;
                 let tbs = certificate.tbs_certificate();
-                let own = tbs.subject_public_key_info().subject_public_key.as_bytes() == Some(public);
+                let own =
+                    tbs.subject_public_key_info().subject_public_key.as_bytes() == Some(public);
                 let not_after = tbs.validity().not_after.to_unix_duration().as_secs();
                 own.then_some((der, i64::try_from(not_after).ok()?))
             })
-            .ok_or("the private key belongs to none of the certificates; give the key that the certificate was made with")?;
+            .ok_or_else(|| {
+                Flaw::new(
+                    "the private key belongs to none of the certificates",
+                    "give the key that the certificate was made with",
+                )
+            })?;
         let mut header = Header::new(if rs256 {
             Algorithm::RS256
         } else {
@@ -127,9 +138,9 @@ impl Certificate {
 }
 
 impl Found {
-    fn take_pem(&mut self, file: &[u8], password: Option<&str>) -> Result<(), String> {
+    fn take_pem(&mut self, file: &[u8], password: Option<&str>) -> Result<(), Flaw> {
         for block in pem::parse_many(file)
-            .map_err(|error| format!("it is damaged PEM ({error}); export it again"))?
+            .map_err(|error| Flaw::new(format!("it is damaged PEM ({error})"), "export it again"))?
         {
             let encrypted = block.headers().get("Proc-Type").is_some();
             let tag = block.tag().to_owned();
@@ -140,20 +151,29 @@ impl Found {
                     continue;
                 }
                 "RSA PRIVATE KEY" if encrypted => {
-                    return Err("the key has an outdated encryption; convert it: openssl pkcs8 -topk8 -v2 aes256 -in OLD -out NEW".to_owned());
+                    return Err(outdated());
                 }
                 "RSA PRIVATE KEY" => der,
                 "PRIVATE KEY" => pkcs1(&der)?,
                 "ENCRYPTED PRIVATE KEY" => {
-                    let password = password
-                        .ok_or("the private key is encrypted; give certificate_password_file")?;
+                    let password = password.ok_or_else(|| {
+                        Flaw::new(
+                            "the private key is encrypted",
+                            "give certificate_password_file",
+                        )
+                    })?;
                     let key = EncryptedPrivateKeyInfoRef::try_from(der.as_slice())
-                        .map_err(|_| "the key has an outdated encryption; convert it: openssl pkcs8 -topk8 -v2 aes256 -in OLD -out NEW")?
+                        .map_err(|_| outdated())?
                         .decrypt(password)
-                        .map_err(|_| "the private key cannot be decrypted; check certificate_password_file")?;
+                        .map_err(|_| {
+                            Flaw::new(
+                                "the private key cannot be decrypted",
+                                "check certificate_password_file",
+                            )
+                        })?;
                     pkcs1(key.as_bytes())?
                 }
-                "EC PRIVATE KEY" => return Err(NOT_RSA.to_owned()),
+                "EC PRIVATE KEY" => return Err(not_rsa()),
                 _ => continue,
             };
             self.set_key(key)?;
@@ -161,9 +181,12 @@ impl Found {
         Ok(())
     }
 
-    fn take_pfx(&mut self, file: &[u8], password: &str) -> Result<(), String> {
+    fn take_pfx(&mut self, file: &[u8], password: &str) -> Result<(), Flaw> {
         let archive = Pkcs12Archive::from_pkcs12(file, password).map_err(|error| {
-            format!("it is neither PEM nor a PFX file that this password opens ({error}); check certificate_password_file")
+            Flaw::new(
+                format!("it is neither PEM nor a PFX file that this password opens ({error})"),
+                "check certificate_password_file, and that the file is whole",
+            )
         })?;
         self.certificates
             .extend(archive.certs.iter().map(|bag| bag.cert.as_der().to_vec()));
@@ -173,25 +196,40 @@ impl Found {
         Ok(())
     }
 
-    fn set_key(&mut self, key: Zeroizing<Vec<u8>>) -> Result<(), String> {
+    fn set_key(&mut self, key: Zeroizing<Vec<u8>>) -> Result<(), Flaw> {
         match self.key.replace(key) {
-            Some(_) => Err(
-                "more than one private key in it; leave the one of the app's certificate"
-                    .to_owned(),
-            ),
+            Some(_) => Err(Flaw::new(
+                "more than one private key in it",
+                "leave the one of the app's certificate",
+            )),
             None => Ok(()),
         }
     }
 }
 
-const NOT_RSA: &str = "the key is no RSA key; Entra ID takes RSA certificates";
+fn damaged_key() -> Flaw {
+    Flaw::new("the private key is damaged", "export it again")
+}
+
+fn outdated() -> Flaw {
+    Flaw::new(
+        "the key has an outdated encryption",
+        "convert it: openssl pkcs8 -topk8 -v2 aes256 -in OLD -out NEW",
+    )
+}
+
+fn not_rsa() -> Flaw {
+    Flaw::new(
+        "the key is no RSA key",
+        "Entra ID takes RSA: make a certificate with an RSA key of 2048 bits or more",
+    )
+}
 
 /// The PKCS#1 part of a PKCS#8 RSA key.
-fn pkcs1(der: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
-    let info = PrivateKeyInfoRef::try_from(der)
-        .map_err(|_| "the private key is damaged; export it again")?;
+fn pkcs1(der: &[u8]) -> Result<Zeroizing<Vec<u8>>, Flaw> {
+    let info = PrivateKeyInfoRef::try_from(der).map_err(|_| damaged_key())?;
     if info.algorithm.oid != RSA {
-        return Err(NOT_RSA.to_owned());
+        return Err(not_rsa());
     }
     Ok(Zeroizing::new(info.private_key.as_bytes().to_vec()))
 }
@@ -244,7 +282,7 @@ mod tests {
         key: Option<&str>,
         password: Option<&str>,
         rs256: bool,
-    ) -> Result<Certificate, String> {
+    ) -> Result<Certificate, Flaw> {
         Certificate::read(
             &file(certificate),
             key.map(file).as_deref(),
@@ -366,7 +404,9 @@ mod tests {
             ("modern.pfx", None, None, "certificate_password_file"),
             ("make.sh", None, None, "neither PEM nor a PFX"),
         ] {
-            let why = read(certificate, key, password, false).unwrap_err();
+            let why = read(certificate, key, password, false)
+                .unwrap_err()
+                .to_string();
             assert!(why.contains(says), "{certificate} {key:?}: {why}");
             assert!(!why.contains(PASSWORD));
         }

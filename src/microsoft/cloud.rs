@@ -185,11 +185,61 @@ pub(super) mod tests {
             publisher_identifier: TENANT.to_owned(),
             concurrency: 8,
             requests_per_minute: 0,
-            initial_lookback: Duration::from_secs(86_400),
+            initial_lookback: Duration::from_hours(24),
             include: Vec::new(),
             exclude: Vec::new(),
             labels: std::collections::BTreeMap::new(),
             enabled: true,
+        }
+    }
+
+    #[test]
+    fn hosts_of_every_cloud() {
+        for (cloud, login, management) in [
+            (
+                Cloud::Commercial,
+                "https://login.microsoftonline.com",
+                "https://manage.office.com",
+            ),
+            (
+                Cloud::Gcc,
+                "https://login.microsoftonline.com",
+                "https://manage-gcc.office.com",
+            ),
+            (
+                Cloud::GccHigh,
+                "https://login.microsoftonline.us",
+                "https://manage.office365.us",
+            ),
+            (
+                Cloud::Dod,
+                "https://login.microsoftonline.us",
+                "https://manage.protection.apps.mil",
+            ),
+            (
+                Cloud::China,
+                "https://login.partner.microsoftonline.cn",
+                "https://manage.office365.cn",
+            ),
+        ] {
+            let addresses = Addresses::of(&Tenant {
+                cloud,
+                ..tenant(None)
+            })
+            .unwrap();
+            assert!(
+                addresses
+                    .token
+                    .as_str()
+                    .starts_with(&format!("{login}/{TENANT}/"))
+            );
+            assert!(
+                addresses
+                    .feed
+                    .as_str()
+                    .starts_with(&format!("{management}/api/v1.0/{TENANT}/"))
+            );
+            assert_eq!(addresses.scope, format!("{management}/.default"));
         }
     }
 

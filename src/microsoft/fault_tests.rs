@@ -92,7 +92,7 @@ fn entra_row_by_row() {
         assert!(!fault.to_string().contains("hunter2"));
     }
     let fault = answer(Operation::SignIn, 400, &entra("AADSTS50196"));
-    assert_eq!(fault.retry_after, Some(Duration::from_secs(300)));
+    assert_eq!(fault.retry_after, Some(Duration::from_mins(5)));
 }
 
 #[test]

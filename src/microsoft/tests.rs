@@ -373,7 +373,10 @@ async fn a_transfer_that_ends_early_is_a_fault() {
 async fn a_listing_gets_over_what_passes() {
     let fake = api(|base, request, n| {
         let page = |ids: &[&str]| {
-            serde_json::Value::from_iter(ids.iter().map(|id| content(base, id))).to_string()
+            ids.iter()
+                .map(|id| content(base, id))
+                .collect::<serde_json::Value>()
+                .to_string()
         };
         let next = |link: &str| {
             format!(
@@ -560,7 +563,8 @@ async fn an_assertion_refused_for_its_time_is_signed_again_by_the_servers_clock(
     .await;
     let folder =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/certificates");
-    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let (certificate, key) = (read("certificate.pem"), read("key.pem"));
     let credential = Credential::certificate(&certificate, Some(&key), None, false).unwrap();
     assert!(credential.not_after().is_some());
     let activity = Activity::new(

@@ -12,13 +12,14 @@ use zeroize::Zeroizing;
 use super::certificate::Certificate;
 use super::cloud::Addresses;
 use super::fault::{Class, Fault};
-use crate::config::Tenant;
+use crate::config::ownership::Kind::{Configuration, Secret};
+use crate::config::{Authentication, Flaw, Tenant, ownership};
 
 /// How long before its end a token is replaced.
 const REFRESH: TimeDelta = TimeDelta::minutes(5);
 
-/// The longest token of another identity provider.
-const MAX_FILE: u64 = 1024 * 1024;
+/// The longest certificate, key or token of another identity provider, in bytes.
+const MAX_FILE: usize = 256 * 1024;
 
 /// What an application proves itself with. `Debug` shows none of it.
 #[derive(Debug)]
@@ -42,38 +43,62 @@ impl Credential {
         Self(Kind::Secret(secret))
     }
 
-    /// A certificate with its key: a PEM or PFX file, perhaps the key's own PEM file, and perhaps
-    /// the file with the password of either. `rs256`: the older kind of signature.
+    /// What the tenant's configuration names. Blocks while a command is asked for a secret.
     ///
     /// # Errors
-    /// What is wrong with the files, and the cure.
+    /// What is wrong with a file or command, and the cure.
+    pub fn read(authentication: &Authentication) -> Result<Self, Flaw> {
+        match authentication {
+            Authentication::Secret(secret) => secret.read().map(Self::secret),
+            Authentication::FederatedToken(path) => Ok(Self::federated(path.clone())),
+            Authentication::Certificate {
+                certificate_file,
+                private_key_file,
+                password_file,
+                rs256,
+            } => {
+                let secret = |path: &PathBuf| ownership::read(path, Secret, MAX_FILE);
+                let key = private_key_file.as_ref().map(secret).transpose()?;
+                let password = password_file.as_ref().map(secret).transpose()?;
+                let kind = if key.is_some() { Configuration } else { Secret };
+                let certificate = ownership::read(certificate_file, kind, MAX_FILE)?;
+                let key = key.as_deref().map(Vec::as_slice);
+                let password = password.as_deref().map(Vec::as_slice);
+                Self::certificate(&certificate, key, password, *rs256).map_err(|flaw| {
+                    let files = match private_key_file {
+                        Some(key) => {
+                            format!("{} with {}", certificate_file.display(), key.display())
+                        }
+                        None => certificate_file.display().to_string(),
+                    };
+                    Flaw::new(format!("{files}: {}", flaw.what), flaw.cure)
+                })
+            }
+        }
+    }
+
+    /// A certificate with its key: the content of a PEM or PFX file, perhaps of the key's own PEM
+    /// file, and perhaps the password of either. `rs256`: the older kind of signature.
+    ///
+    /// # Errors
+    /// What is wrong with them, and the cure.
     pub fn certificate(
-        certificate: &Path,
-        key: Option<&Path>,
-        password: Option<&Path>,
+        certificate: &[u8],
+        key: Option<&[u8]>,
+        password: Option<&[u8]>,
         rs256: bool,
-    ) -> Result<Self, String> {
-        let key_bytes = key.map(read).transpose()?;
-        let password = password.map(read).transpose()?;
+    ) -> Result<Self, Flaw> {
         let password = password
-            .as_deref()
             .map(|bytes| str::from_utf8(bytes).map(|text| text.trim_end_matches(['\r', '\n'])))
             .transpose()
             .map_err(|_| {
-                "the password file is not UTF-8; write the password into it as text".to_owned()
+                Flaw::new(
+                    "the password is not UTF-8",
+                    "write the password into its file as text",
+                )
             })?;
-        let bytes = read(certificate)?;
-        Certificate::read(
-            &bytes,
-            key_bytes.as_deref().map(Vec::as_slice),
-            password,
-            rs256,
-        )
-        .map(|certificate| Self(Kind::Certificate(Box::new(certificate))))
-        .map_err(|why| match key {
-            Some(key) => format!("{} with {}: {why}", certificate.display(), key.display()),
-            None => format!("{}: {why}", certificate.display()),
-        })
+        Certificate::read(certificate, key, password, rs256)
+            .map(|certificate| Self(Kind::Certificate(Box::new(certificate))))
     }
 
     /// Another identity provider's token in a file, read anew for each sign-in.
@@ -135,34 +160,24 @@ impl Credential {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|error| {
-            format!(
-                "{}: {error}; check that the file is there and readable",
-                path.display()
-            )
-        })?;
-    Ok(bytes)
-}
-
 fn foreign_token(path: &Path) -> Result<Zeroizing<String>, Fault> {
-    let refuse = |why: String| {
+    let refuse = |why: &dyn std::fmt::Display| {
         Fault::new(
             Class::RefuseTenant,
-            why,
-            "check federated_token_file, and what writes it",
+            format!("federated_token_file {}: {why}", path.display()),
+            "check the file, and what writes it",
             "",
         )
     };
-    let bytes = read(path).map_err(refuse)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE));
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE as u64).read_to_end(&mut bytes))
+        .map_err(|error| refuse(&error))?;
     match str::from_utf8(&bytes).map(str::trim) {
         Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
             Ok(Zeroizing::new(token.to_owned()))
         }
-        _ => Err(refuse(format!("{} holds no token", path.display()))),
+        _ => Err(refuse(&"it holds no token")),
     }
 }
 
