@@ -15,7 +15,9 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ledger::{self, Batch, Key, Ledger};
-use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, ReaderId, Sending, Verdict, Window};
+use crate::wazuh::{
+    Acknowledgement, Home, Mark, Queue, QueueFault, ReaderId, Sending, Verdict, Window,
+};
 use crate::{Error, Result};
 
 /// Events that are committed together, at most.
@@ -173,7 +175,7 @@ impl Delivery {
         orders: Receiver<Order>,
         ledger: Ledger,
         outlet: Outlet,
-            stop: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         let mut unconfirmed = Vec::new();
         for batch in ledger.unconfirmed()? {
@@ -364,9 +366,7 @@ impl Delivery {
                     return Ok(());
                 }
                 Some(Ok(Sending::Full)) => None,
-                Some(Err(
-                    fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)),
-                )) => {
+                Some(Err(fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)))) => {
                     self.reader_is_gone()?;
                     Some(fault)
                 }
@@ -424,7 +424,11 @@ impl Delivery {
 
     /// Events that Wazuh has and that are not confirmed.
     fn in_flight(&self) -> usize {
-        self.unconfirmed.iter().map(|sent| sent.events).sum::<usize>() + self.batch.events()
+        self.unconfirmed
+            .iter()
+            .map(|sent| sent.events)
+            .sum::<usize>()
+            + self.batch.events()
     }
 
     /// Waits a moment, serving what has nothing to do with Wazuh.
@@ -463,7 +467,8 @@ impl Delivery {
                 mark,
             });
         }
-        self.ledger.contents_settled(&std::mem::take(&mut self.ended))?;
+        self.ledger
+            .contents_settled(&std::mem::take(&mut self.ended))?;
         self.ledger.commit()?;
         Ok(())
     }

@@ -10,7 +10,7 @@ pub mod queue;
 pub use home::{Home, Role};
 pub use queue::{Queue, QueueFault, Sending};
 mod acknowledge;
-pub use acknowledge::{Acknowledgement,Mark,ReaderId,Verdict,Window,Assurance,Allowance};
+pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict, Window};
 
 impl From<QueueFault> for crate::Error {
     fn from(fault: QueueFault) -> Self {
