@@ -9,15 +9,3 @@ pub mod queue;
 
 pub use home::{Home, Role};
 pub use queue::{Queue, QueueFault, Sending};
-mod acknowledge;
-pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict, Window};
-
-impl From<QueueFault> for crate::Error {
-    fn from(fault: QueueFault) -> Self {
-        let said = fault.to_string();
-        match fault {
-            QueueFault::Denied(_) | QueueFault::WrongType(_) => Self::Configuration(said),
-            _ => Self::TryLater(said),
-        }
-    }
-}

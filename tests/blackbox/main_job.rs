@@ -189,11 +189,11 @@ fn no_token_goes_to_another_host() {
             .microsoft
             .faults(Plan::new(1).rule(Rule::on(operation, action)));
         world.run(&["run", "--deadline", "20s"]);
-        assert_eq!(foreign.request_count(), 0, "{shown}");
+        assert_eq!(foreign.requests(), 0, "{shown}");
         world.microsoft.faults(Plan::default());
         // What was remembered of the bad listing must not go there later either.
         world.run(&["run", "--deadline", "20s"]);
-        assert_eq!(foreign.request_count(), 0, "{shown}");
+        assert_eq!(foreign.requests(), 0, "{shown}");
     }
 }
 

@@ -60,7 +60,7 @@ impl World {
         for number in 1..=count {
             world.add_tenant(
                 &format!("tenant-{number}"),
-                TenantSpec::numbered(u32::try_from(number).unwrap()),
+                TenantSpec::numbered(u64::try_from(number).unwrap()),
             );
         }
         world
