@@ -4,8 +4,16 @@
 //! 200 ms), and nothing knows of Microsoft, the ledger or an asynchronous runtime: the caller owns
 //! one thread that sends, waits and commits.
 
+pub mod acknowledge;
+mod agent;
 pub mod home;
+mod manager;
+mod pace;
 pub mod queue;
+mod statistics;
+pub mod window;
 
+pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict};
 pub use home::{Home, Role};
 pub use queue::{Queue, QueueFault, Sending};
+pub use window::Window;
