@@ -12,7 +12,7 @@ use chrono::{DateTime, Local};
 use serde_json::json;
 
 use super::process::Process;
-use super::reader::{Reader, bind, remove};
+use super::reader::{Reader, bind, remove, until_nul};
 use super::statistics::{Answer, Server};
 use super::{home, lock};
 
@@ -340,7 +340,7 @@ impl Life {
 
 impl Core {
     fn take(&self, datagram: &[u8]) {
-        let message = datagram.split(|&b| b == 0).next().unwrap_or_default();
+        let message = until_nul(datagram);
         let mut state = lock(&self.state);
         if !state.ended {
             self.offer(&mut state, Some(message.to_vec()));

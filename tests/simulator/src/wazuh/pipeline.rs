@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::reader::until_nul;
 use super::settings::{Background, Settings};
 use super::stage::{Stage, real, whole};
 use crate::oracle::{Fields, refused_by_cjson};
@@ -46,7 +47,7 @@ pub(super) struct Event {
 impl Event {
     /// Takes a datagram apart as analysisd does; `None` if it is refused outright.
     pub(super) fn of(datagram: &[u8]) -> Option<Self> {
-        let datagram = datagram.split(|&b| b == 0).next().unwrap_or_default();
+        let datagram = until_nul(datagram);
         let (queue, rest) = datagram.split_at_checked(2)?;
         let queue = queue.strip_suffix(b":")?;
         let at = rest.iter().position(|&b| b == b':')?;
@@ -58,12 +59,12 @@ impl Event {
             _ => Kind::Other,
         };
         let alert = alerts(message);
-        let line = alert.then(|| {
-            message
-                .iter()
-                .map(|&b| if b == b'\n' { b' ' } else { b })
-                .collect()
-        });
+        let mut line = alert.then(|| message.to_vec());
+        if let Some(line) = line.as_mut().filter(|line| line.contains(&b'\n')) {
+            line.iter_mut()
+                .filter(|b| **b == b'\n')
+                .for_each(|b| *b = b' ');
+        }
         Some(Self { kind, line, alert })
     }
 

@@ -1,8 +1,12 @@
 //! One stage of the pipeline: a queue and the workers that take from it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::pipeline::TICK;
+
+/// How much of a late step is made up for.
+const LATE: Duration = Duration::from_millis(250);
 
 /// A queue, the workers behind it, and what they may take.
 pub(super) struct Stage<T> {
@@ -48,11 +52,10 @@ impl<T> Stage<T> {
         let take = self.queue.len().min(allowed).min(room - out.len());
         self.credit -= real(take);
         out.extend(self.queue.drain(..take));
-        // an idle worker saves nothing up
-        if let Some(rate) = rate
-            && self.queue.is_empty()
-        {
-            self.credit = self.credit.min(rate * TICK.as_secs_f64());
+        // an idle worker saves nothing up, one that was kept waiting a little
+        if let Some(rate) = rate {
+            let most = if self.queue.is_empty() { TICK } else { LATE };
+            self.credit = self.credit.min(rate * most.as_secs_f64());
         }
         // some of those just taken stay in hand, and may be overtaken by as many
         let hold = roll(dice, workers + 1)
