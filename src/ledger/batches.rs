@@ -65,9 +65,7 @@ pub struct Unconfirmed {
     pub sent: DateTime<Utc>,
     /// How many events it has.
     pub events: usize,
-    /// Who read it.
-    pub reader: String,
-    /// Where its confirmation is.
+    /// Who read it, and where its confirmation is.
     pub mark: String,
 }
 
@@ -194,18 +192,14 @@ impl Ledger {
         &mut self,
         batch: &Batch,
         now: DateTime<Utc>,
-        reader: &str,
         mark: &str,
     ) -> Result<i64, Fault> {
         let connection = self.write()?;
         connection
-            .prepare_cached(
-                "INSERT INTO batch (sent, events, reader, mark, keys) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
+            .prepare_cached("INSERT INTO batch (sent, events, mark, keys) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![
                 now.timestamp_millis(),
                 number(batch.events),
-                reader,
                 mark,
                 batch.keys
             ])?;
@@ -280,15 +274,14 @@ impl Ledger {
     /// A failing disk or corrupt ledger.
     pub fn unconfirmed(&self) -> Result<Vec<Unconfirmed>, Fault> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, sent, events, reader, mark FROM batch WHERE confirmed = 0 ORDER BY id",
+            "SELECT id, sent, events, mark FROM batch WHERE confirmed = 0 ORDER BY id",
         )?;
         let rows = statement.query_map([], |row| {
             Ok(Unconfirmed {
                 id: row.get(0)?,
                 sent: time(row.get(1)?),
                 events: row.get(2)?,
-                reader: row.get(3)?,
-                mark: row.get(4)?,
+                mark: row.get(3)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

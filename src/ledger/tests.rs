@@ -92,10 +92,7 @@ impl World {
         self.ledger
             .content_sent(content.id, content.stream, false)
             .unwrap();
-        let id = self
-            .ledger
-            .insert_batch(&batch, now(), "reader", "{}")
-            .unwrap();
+        let id = self.ledger.insert_batch(&batch, now(), "{}").unwrap();
         self.ledger.contents_settled(&[content.id]).unwrap();
         self.ledger.commit().unwrap();
         id
@@ -249,7 +246,7 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
             .unwrap();
     }
     world.ledger.knows(&key("0")).unwrap();
-    let batch = world.ledger.insert_batch(&batch, now(), "", "").unwrap();
+    let batch = world.ledger.insert_batch(&batch, now(), "").unwrap();
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
     world.ledger.confirm(batch).unwrap();

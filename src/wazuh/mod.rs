@@ -17,3 +17,13 @@ pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Ver
 pub use home::{Home, Role};
 pub use queue::{Queue, QueueFault, Sending};
 pub use window::Window;
+
+impl From<QueueFault> for crate::Error {
+    fn from(fault: QueueFault) -> Self {
+        let said = fault.to_string();
+        match fault {
+            QueueFault::Denied(_) | QueueFault::WrongType(_) => Self::Configuration(said),
+            _ => Self::TryLater(said),
+        }
+    }
+}

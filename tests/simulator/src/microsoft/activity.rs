@@ -49,7 +49,11 @@ pub(super) fn start_refused(wait: TimeDelta) -> Reply {
 /// A time of a query: a date, or a date and time down to minutes, seconds or fractions; UTC.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     let text = text.strip_suffix('Z').unwrap_or(text);
-    let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN));
+    let date = || {
+        NaiveDate::parse_from_str(text, "%Y-%m-%d")
+            .ok()
+            .map(|date| date.and_time(NaiveTime::MIN))
+    };
     ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
         .iter()
         .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
@@ -81,14 +85,21 @@ impl World {
             Operation::Content => self.listing(call, content_type),
             Operation::NextPage => self.next_page(call),
             Operation::Blob => self.blob(call),
-            Operation::Token | Operation::Unknown => Reply::html(404, "<html><body>404</body></html>"),
+            Operation::Token | Operation::Unknown => {
+                Reply::html(404, "<html><body>404</body></html>")
+            }
         }
     }
 
     fn authorize(&self, call: &Call) -> Result<Token, Reply> {
         let token = call.token.as_ref().and_then(|token| self.tokens.get(token));
-        let ours = |token: &&Token| token.resource == self.url || token.resource == "https://manage.office.com";
-        let token = token.filter(ours).filter(|token| token.expires > self.now()).ok_or_else(unauthorized)?;
+        let ours = |token: &&Token| {
+            token.resource == self.url || token.resource == "https://manage.office.com"
+        };
+        let token = token
+            .filter(ours)
+            .filter(|token| token.expires > self.now())
+            .ok_or_else(unauthorized)?;
         if !token.roles.iter().any(|role| role == "ActivityFeed.Read") {
             return Err(refuse(
                 401,
@@ -102,17 +113,30 @@ impl World {
     fn check_tenant(&self, call: &Call, token: &Token) -> Result<(), Reply> {
         let tenant = &call.tenant;
         if !is_guid(tenant) {
-            return Err(refuse(400, "AF20013", &format!("The tenant ID passed in the URL ({tenant}) is not a valid GUID.")));
+            return Err(refuse(
+                400,
+                "AF20013",
+                &format!("The tenant ID passed in the URL ({tenant}) is not a valid GUID."),
+            ));
         }
         if *tenant != token.tenant {
             return Err(refuse(
                 403,
                 "AF20010",
-                &format!("The tenant ID passed in the URL ({tenant}) does not match the tenant ID passed in the access token ({}).", token.tenant),
+                &format!(
+                    "The tenant ID passed in the URL ({tenant}) does not match the tenant ID passed in the access token ({}).",
+                    token.tenant
+                ),
             ));
         }
         match self.tenants.get(tenant) {
-            None => Err(refuse(400, "AF20011", &format!("Specified tenant ID ({tenant}) does not exist in the system or has been deleted."))),
+            None => Err(refuse(
+                400,
+                "AF20011",
+                &format!(
+                    "Specified tenant ID ({tenant}) does not exist in the system or has been deleted."
+                ),
+            )),
             Some(known) if !known.spec.audit_log => Err(audit_log_off(tenant)),
             Some(_) => Ok(()),
         }
@@ -120,7 +144,10 @@ impl World {
 
     /// The call's content type, where it needs one.
     fn content_type(&self, call: &Call, token: &Token) -> Result<&'static str, Reply> {
-        if matches!(call.operation, Operation::SubscriptionsList | Operation::Blob | Operation::Unknown) {
+        if matches!(
+            call.operation,
+            Operation::SubscriptionsList | Operation::Blob | Operation::Unknown
+        ) {
             return Ok("");
         }
         if call.length_missing && call.method == "POST" {
@@ -129,9 +156,19 @@ impl World {
         let Some(asked) = call.content_type.as_deref() else {
             return Err(refuse(400, "AF20001", "Missing parameter: contentType."));
         };
-        let content_type = known(asked)
-            .ok_or_else(|| refuse(400, "AF20020", &format!("The specified content type is not valid: {asked}.")))?;
-        if content_type == "DLP.All" && !token.roles.iter().any(|role| role == "ActivityFeed.ReadDlp") {
+        let content_type = known(asked).ok_or_else(|| {
+            refuse(
+                400,
+                "AF20020",
+                &format!("The specified content type is not valid: {asked}."),
+            )
+        })?;
+        if content_type == "DLP.All"
+            && !token
+                .roles
+                .iter()
+                .any(|role| role == "ActivityFeed.ReadDlp")
+        {
             return Err(refuse(
                 403,
                 "AF10001",
@@ -163,7 +200,11 @@ impl World {
             return unauthorized();
         };
         if stream.state == Some(Subscription::Enabled) {
-            return refuse(400, "AF20024", "The subscription is already enabled. No property change.");
+            return refuse(
+                400,
+                "AF20024",
+                "The subscription is already enabled. No property change.",
+            );
         }
         if let Some(last) = stream.last_start {
             let wait = last + TimeDelta::minutes(15) - now;
@@ -173,7 +214,10 @@ impl World {
         }
         stream.last_start = Some(now);
         stream.state = Some(Subscription::Enabled);
-        Reply::json(200, json!({"contentType": content_type, "status": "enabled", "webhook": null}).to_string())
+        Reply::json(
+            200,
+            json!({"contentType": content_type, "status": "enabled", "webhook": null}).to_string(),
+        )
     }
 
     fn stop(&mut self, tenant: &str, content_type: &str) -> Reply {
@@ -182,7 +226,11 @@ impl World {
                 stream.state = Some(Subscription::Disabled);
                 Reply::json(200, "")
             }
-            _ => refuse(400, "AF20022", "No subscription found for the specified content type."),
+            _ => refuse(
+                400,
+                "AF20022",
+                "No subscription found for the specified content type.",
+            ),
         }
     }
 
@@ -209,8 +257,17 @@ impl World {
     }
 
     fn listing(&mut self, call: &Call, content_type: &'static str) -> Reply {
-        match self.stream(&call.tenant, content_type).and_then(|stream| stream.state) {
-            None => return refuse(400, "AF20022", "No subscription found for the specified content type."),
+        match self
+            .stream(&call.tenant, content_type)
+            .and_then(|stream| stream.state)
+        {
+            None => {
+                return refuse(
+                    400,
+                    "AF20022",
+                    "No subscription found for the specified content type.",
+                );
+            }
             Some(Subscription::Disabled) => return disabled(),
             Some(Subscription::Enabled) => {}
         }
@@ -222,7 +279,10 @@ impl World {
             self.faulty_items(&call.tenant, content_type, start, end)
         } else {
             let contents = self.contents(&call.tenant, content_type, start, end);
-            contents.iter().map(|content| self.item(&call.tenant, content)).collect()
+            contents
+                .iter()
+                .map(|content| self.item(&call.tenant, content))
+                .collect()
         };
         let page = Page {
             tenant: call.tenant.clone(),
@@ -249,7 +309,10 @@ impl World {
             Ok(window) => window,
             Err(reply) => return reply,
         };
-        let page = call.param("nextPage").and_then(|token| self.pages.get(token)).cloned();
+        let page = call
+            .param("nextPage")
+            .and_then(|token| self.pages.get(token))
+            .cloned();
         let content_type = call.content_type.as_deref().and_then(known);
         match (page.filter(|page| page.tenant == call.tenant), content_type) {
             (Some(page), Some(content_type)) => self.page(content_type, window, page),
@@ -257,7 +320,12 @@ impl World {
         }
     }
 
-    fn page(&mut self, content_type: &str, window: (DateTime<Utc>, DateTime<Utc>), page: Page) -> Reply {
+    fn page(
+        &mut self,
+        content_type: &str,
+        window: (DateTime<Utc>, DateTime<Utc>),
+        page: Page,
+    ) -> Reply {
         let size = self.page_size;
         let mut body = String::from("[");
         let mut middle = None;
@@ -266,7 +334,12 @@ impl World {
                 middle = middle.or(Some(body.len()));
                 body.push(',');
             }
-            let Item { id, uri, created, expires } = item;
+            let Item {
+                id,
+                uri,
+                created,
+                expires,
+            } = item;
             let stamp = |time: &DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
             body.push_str(&format!(
                 r#"{{"contentUri":"{uri}","contentId":"{id}","contentType":"{content_type}","contentCreated":"{}","contentExpiration":"{}"}}"#,
@@ -300,7 +373,10 @@ impl World {
         page: Page,
     ) -> String {
         let (stamp, number) = (self.now().format("%Y%m%d%H%M%S"), self.fresh());
-        let token = format!("{stamp}{number:09}${}000000000$na0022", start.format("%Y%m%d%H%M%S"));
+        let token = format!(
+            "{stamp}{number:09}${}000000000$na0022",
+            start.format("%Y%m%d%H%M%S")
+        );
         let link = format!(
             "{}/api/v1.0/{tenant}/activity/feed/subscriptions/content?contenttype={content_type}&starttime={}0&endtime={}0&nextpage={token}",
             self.url,
@@ -324,18 +400,36 @@ impl World {
     fn blob(&mut self, call: &Call) -> Reply {
         let id = &call.content_id;
         if !id.contains('$') {
-            return refuse(400, "AF20052", &format!("Content ID {id} in the URL is invalid."));
+            return refuse(
+                400,
+                "AF20052",
+                &format!("Content ID {id} in the URL is invalid."),
+            );
         }
-        let missing = || refuse(404, "AF20050", &format!("The specified content ({id}) does not exist."));
+        let missing = || {
+            refuse(
+                404,
+                "AF20050",
+                &format!("The specified content ({id}) does not exist."),
+            )
+        };
         let Some((content, half)) = self.find(&call.tenant, id) else {
             return missing();
         };
-        let actions = self.plan.on_content(&call.tenant, content.content_type, &content.id);
+        let actions = self
+            .plan
+            .on_content(&call.tenant, content.content_type, &content.id);
         if actions.contains(&Action::ContentVanished) {
             return missing();
         }
         if content.expires <= self.now() || actions.contains(&Action::ContentExpired) {
-            return refuse(400, "AF20051", &format!("Content requested with the key {id} has already expired. Content older than 7 days cannot be retrieved."));
+            return refuse(
+                400,
+                "AF20051",
+                &format!(
+                    "Content requested with the key {id} has already expired. Content older than 7 days cannot be retrieved."
+                ),
+            );
         }
         let mut reply = Reply::json(200, "");
         if let Some((half, whole)) = half.zip(content.body.whole()) {
@@ -357,7 +451,12 @@ impl World {
         end: DateTime<Utc>,
     ) -> Vec<Item> {
         let (mut items, mut again) = (Vec::new(), Vec::new());
-        let all = self.contents(tenant, content_type, DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        let all = self.contents(
+            tenant,
+            content_type,
+            DateTime::<Utc>::MIN_UTC,
+            DateTime::<Utc>::MAX_UTC,
+        );
         for content in all {
             let mut item = self.item(tenant, &content);
             let actions = self.plan.on_content(tenant, content_type, &content.id);
@@ -407,7 +506,11 @@ impl World {
 }
 
 pub(super) fn disabled() -> Reply {
-    refuse(400, "AF20023", "The subscription was disabled by a tenant administrator or a service administrator.")
+    refuse(
+        400,
+        "AF20023",
+        "The subscription was disabled by a tenant administrator or a service administrator.",
+    )
 }
 
 /// The same content as two, under names that hold for this start time only.

@@ -31,7 +31,10 @@ pub enum Part {
     /// A unit this many times over.
     Repeat(Bytes, u64),
     /// The units that the function makes of each number of the range.
-    Make(std::ops::Range<u64>, Arc<dyn Fn(u64) -> Bytes + Send + Sync>),
+    Make(
+        std::ops::Range<u64>,
+        Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
+    ),
 }
 
 impl fmt::Debug for Part {
@@ -78,9 +81,7 @@ impl Body {
     pub(super) fn len(&self) -> Option<u64> {
         self.parts.iter().try_fold(0_u64, |sum, part| match part {
             Part::Bytes(bytes) => sum.checked_add(bytes.len() as u64),
-            Part::Repeat(unit, count) => {
-                sum.checked_add((unit.len() as u64).checked_mul(*count)?)
-            }
+            Part::Repeat(unit, count) => sum.checked_add((unit.len() as u64).checked_mul(*count)?),
             Part::Make(..) => None,
         })
     }
@@ -210,12 +211,20 @@ pub(super) struct Transfer {
 
 impl Transfer {
     /// `chunked` hides the length from the client.
-    pub(super) fn new(body: Body, end: End, chunked: bool, drip: Option<(usize, Duration)>) -> Self {
+    pub(super) fn new(
+        body: Body,
+        end: End,
+        chunked: bool,
+        drip: Option<(usize, Duration)>,
+    ) -> Self {
         let length = body.len();
         let left = match end {
             End::Whole => u64::MAX,
             End::Break(percent) | End::Stall(percent) => {
-                length.unwrap_or(1 << 20).saturating_mul(percent.min(99).into()) / 100
+                length
+                    .unwrap_or(1 << 20)
+                    .saturating_mul(percent.min(99).into())
+                    / 100
             }
         };
         Self {
@@ -272,7 +281,8 @@ impl hyper::body::Body for Transfer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     fn is_end_stream(&self) -> bool {

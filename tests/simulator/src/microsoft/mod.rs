@@ -193,8 +193,15 @@ impl Microsoft {
     ///
     /// # Panics
     /// The tenant or the content type is not known.
-    pub fn issue(&self, tenant_id: &str, content_type: &str, records: Vec<Vec<u8>>, created: DateTime<Utc>) -> String {
-        let mut body = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum::<usize>() + 1);
+    pub fn issue(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        records: Vec<Vec<u8>>,
+        created: DateTime<Utc>,
+    ) -> String {
+        let mut body =
+            Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum::<usize>() + 1);
         let half = records.len() / 2;
         let mut middle = None;
         body.push(b'[');
@@ -215,13 +222,29 @@ impl Microsoft {
     ///
     /// # Panics
     /// The tenant or the content type is not known.
-    pub fn issue_raw(&self, tenant_id: &str, content_type: &str, body: impl Into<Body>, created: DateTime<Utc>) -> String {
+    pub fn issue_raw(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+        created: DateTime<Utc>,
+    ) -> String {
         self.put(tenant_id, content_type, body.into(), None, created)
     }
 
-    fn put(&self, tenant_id: &str, content_type: &str, body: Body, middle: Option<usize>, created: DateTime<Utc>) -> String {
+    fn put(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        body: Body,
+        middle: Option<usize>,
+        created: DateTime<Utc>,
+    ) -> String {
         let tenant = tenant_id.to_ascii_lowercase();
-        let id = self.shared.world().issue(&tenant, content_type, body, middle, created);
+        let id = self
+            .shared
+            .world()
+            .issue(&tenant, content_type, body, middle, created);
         let Some(id) = id else {
             panic!("no tenant {tenant_id} or no content type {content_type}: add the tenant first");
         };
@@ -241,7 +264,9 @@ impl Microsoft {
 
     /// Moves the time ahead.
     pub fn advance(&self, by: Duration) {
-        self.shared.world().advance(TimeDelta::from_std(by).unwrap_or_default());
+        self.shared
+            .world()
+            .advance(TimeDelta::from_std(by).unwrap_or_default());
     }
 
     /// Replaces the plan of faults; `Plan::default()` ends them all, a running throttle too.
@@ -272,7 +297,10 @@ impl Microsoft {
     /// Waits until the requests so far satisfy `enough`; whether they did in time.
     pub fn wait_for(&self, timeout: Duration, enough: impl Fn(&[Request]) -> bool) -> bool {
         let world = self.shared.world();
-        let waited = self.shared.arrived.wait_timeout_while(world, timeout, |world| !enough(&world.journal.requests));
+        let waited = self
+            .shared
+            .arrived
+            .wait_timeout_while(world, timeout, |world| !enough(&world.journal.requests));
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -297,13 +325,23 @@ impl Microsoft {
     #[must_use]
     pub fn subscriptions(&self, tenant_id: &str) -> Vec<(String, Subscription)> {
         let world = self.shared.world();
-        let streams = world.tenants.get(&tenant_id.to_ascii_lowercase()).map(|tenant| &tenant.streams);
+        let streams = world
+            .tenants
+            .get(&tenant_id.to_ascii_lowercase())
+            .map(|tenant| &tenant.streams);
         let states = streams.into_iter().flatten();
-        states.filter_map(|(name, stream)| Some(((*name).to_owned(), stream.state?))).collect()
+        states
+            .filter_map(|(name, stream)| Some(((*name).to_owned(), stream.state?)))
+            .collect()
     }
 
     /// Sets a subscription's state as if it were so from long ago; `None` = never started.
-    pub fn set_subscription(&self, tenant_id: &str, content_type: &str, state: Option<Subscription>) {
+    pub fn set_subscription(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        state: Option<Subscription>,
+    ) {
         let mut world = self.shared.world();
         if let Some(stream) = world.stream(&tenant_id.to_ascii_lowercase(), content_type) {
             stream.state = state;
@@ -322,13 +360,22 @@ impl Drop for Microsoft {
     fn drop(&mut self) {
         let violations = self.violations();
         if !violations.is_empty() && !std::thread::panicking() {
-            panic!("requests against Microsoft's rules:\n{}", violations.join("\n"));
+            panic!(
+                "requests against Microsoft's rules:\n{}",
+                violations.join("\n")
+            );
         }
     }
 }
 
 async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
-    let mut call = Call::new(parts.method, &parts.uri, parts.version, &parts.headers, &body);
+    let mut call = Call::new(
+        parts.method,
+        &parts.uri,
+        parts.version,
+        &parts.headers,
+        &body,
+    );
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
@@ -353,13 +400,18 @@ async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
 
 fn response(reply: Reply, now: DateTime<Utc>, gzip: bool) -> Response<Transfer> {
     let date = apply::http_date(now + TimeDelta::seconds(reply.skew));
-    let mut response = Response::builder().status(reply.status).header("date", date);
+    let mut response = Response::builder()
+        .status(reply.status)
+        .header("date", date);
     for (name, value) in &reply.headers {
         response = response.header(*name, value);
     }
     let mut body = reply.body;
     let mut packed = reply.only_gzip;
-    if let Some(whole) = body.whole().filter(|whole| gzip && !packed && !whole.is_empty()) {
+    if let Some(whole) = body
+        .whole()
+        .filter(|whole| gzip && !packed && !whole.is_empty())
+    {
         body = reply.gzip.unwrap_or_else(|| body::gzip(whole)).into();
         packed = true;
     }
@@ -370,6 +422,11 @@ fn response(reply: Reply, now: DateTime<Utc>, gzip: bool) -> Response<Transfer> 
     // Only a plan can name a status or header that HTTP does not know.
     response.body(transfer).unwrap_or_else(|error| {
         let text = format!("simulator: {error}");
-        Response::new(Transfer::new(Body::from(text), body::End::Whole, false, None))
+        Response::new(Transfer::new(
+            Body::from(text),
+            body::End::Whole,
+            false,
+            None,
+        ))
     })
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
@@ -39,7 +39,9 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "Simulator authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Simulator authority");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2090, 1, 1);
         let key = KeyPair::generate().map_err(io::Error::other)?;
@@ -54,11 +56,17 @@ impl Authority {
     pub(super) fn listener(&self, kind: ListenerCertificate) -> io::Result<Arc<ServerConfig>> {
         let names = match kind {
             ListenerCertificate::WrongHost => vec!["elsewhere.example".to_owned()],
-            _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+            _ => vec![
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "::1".to_owned(),
+            ],
         };
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
         params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
-        params.distinguished_name.push(DnType::CommonName, "Simulator");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Simulator");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = match kind {
             ListenerCertificate::Expired => date_time_ymd(2001, 1, 1),

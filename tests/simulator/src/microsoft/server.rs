@@ -47,7 +47,11 @@ impl Server {
         Ok((listener, address))
     }
 
-    pub(super) fn serve<H, F>(listener: TcpListener, tls: Option<Arc<ServerConfig>>, handler: H) -> io::Result<Self>
+    pub(super) fn serve<H, F>(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        handler: H,
+    ) -> io::Result<Self>
     where
         H: Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,

@@ -244,7 +244,11 @@ impl World {
             content_type,
             created,
             expires: created + TimeDelta::days(7),
-            gzip: if self.gzip { body.whole().map(|bytes| gzip(bytes)) } else { None },
+            gzip: if self.gzip {
+                body.whole().map(|bytes| gzip(bytes))
+            } else {
+                None
+            },
             body,
             middle,
         });
@@ -264,18 +268,29 @@ impl World {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Vec<Arc<Content>> {
-        let range = (Bound::Included((from, 0)), Bound::Excluded((to.max(from), 0)));
+        let range = (
+            Bound::Included((from, 0)),
+            Bound::Excluded((to.max(from), 0)),
+        );
         let streams = self.tenants.get(tenant).map(|tenant| &tenant.streams);
         streams
             .and_then(|streams| streams.get(content_type))
-            .map(|stream| stream.contents.range(range).map(|(_, content)| Arc::clone(content)).collect())
+            .map(|stream| {
+                stream
+                    .contents
+                    .range(range)
+                    .map(|(_, content)| Arc::clone(content))
+                    .collect()
+            })
             .unwrap_or_default()
     }
 }
 
 /// The content type in its own spelling.
 pub(super) fn known(content_type: &str) -> Option<&'static str> {
-    CONTENT_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(content_type))
+    CONTENT_TYPES
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(content_type))
 }
 
 /// Whether it is spelt as a GUID.
@@ -290,5 +305,9 @@ pub(super) fn is_guid(text: &str) -> bool {
 /// SHA-256 in hex.
 pub(super) fn sha256_hex(text: &str) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
