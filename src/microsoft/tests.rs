@@ -710,6 +710,39 @@ async fn tls_is_verified_with_the_extra_authority_and_through_a_proxy() {
 }
 
 #[tokio::test]
+async fn one_refused_sign_in_answers_all() {
+    let fake = Fake::start(|_, _, _| {
+        reply(
+            401,
+            &[],
+            r#"{"error":"invalid_client","error_codes":[7000222]}"#,
+        )
+    })
+    .await;
+    let activity = activity(&fake);
+    let (a, b, c) = tokio::join!(
+        activity.subscriptions(),
+        listed(&activity),
+        fetched(&activity, &fake.base)
+    );
+    let codes = [a.unwrap_err(), b.unwrap_err(), c.unwrap_err()].map(|fault| fault.code);
+    assert!(
+        codes
+            .iter()
+            .all(|code| code.as_deref() == Some("AADSTS7000222"))
+    );
+    assert_eq!(fake.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_start_is_never_repeated() {
+    let fake = api(|_, _, _| reply(503, &[], "")).await;
+    let fault = activity(&fake).start(ContentType::Dlp).await.unwrap_err();
+    assert_eq!(fault.class, Class::Retry);
+    assert_eq!(fake.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn many_refused_at_once_ask_for_one_new_token() {
     let fake = api(|_, request, _| {
         if jsonwebtoken_number(request) == 0 {
