@@ -6,7 +6,7 @@ use super::reasons::Reasons;
 
 /// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
 pub(super) const LONGEST_STRING: usize = 32_766;
-/// How deep a record may be nested, itself included.
+/// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
 const ABSURD: usize = 10_000;
@@ -174,7 +174,7 @@ impl Scanner {
                     if self.frames.len() >= ABSURD {
                         return None;
                     }
-                    if self.frames.len() + 1 >= DEEPEST {
+                    if self.frames.len() >= DEEPEST {
                         findings.reasons |= Reasons::DEPTH;
                     }
                     let inner = Frame {
@@ -183,7 +183,10 @@ impl Scanner {
                         keys: self.hashes.len(),
                         shape: shape.take().filter(|_| array && top),
                     };
-                    field = None;
+                    if let Some(field) = field.take() {
+                        // an object or array says nothing about who the record is, nor does what comes later
+                        findings.fields.set(field, b"");
+                    }
                     self.frames.push(std::mem::replace(&mut frame, inner));
                     at += 1;
                     next = if array {
@@ -313,7 +316,7 @@ pub(super) fn is_record_type(token: &[u8]) -> bool {
         .strip_prefix(b"\"")
         .and_then(|token| token.strip_suffix(b"\""))
         .unwrap_or(token);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// A hash of a key, the same for keys that differ in case only unless `exact`. Some other keys share it too.
