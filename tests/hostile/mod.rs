@@ -109,10 +109,8 @@ impl<'a> Judge<'a> {
             }
             let mut path = path.to_vec();
             path.push(folded);
-            if path.len() == 3 && path[0] == "office365" || path.len() == 2 {
-                if path[0] == "office365" && path.len() == 2 && !in_array {
-                    self.mapping(&key, value.get());
-                }
+            if path.len() == 2 && path[0] == "office365" && !in_array {
+                self.mapping(&key, value.get());
             }
             self.value(value.get(), &path, in_array, depth);
         }

@@ -119,7 +119,7 @@ impl Shaper {
         let mut origin = format!("\"tenant\":{}", quoted(envelope.tenant));
         for (index, (name, value)) in envelope.labels.iter().enumerate() {
             origin += if index == 0 { ",\"labels\":{" } else { "," };
-            origin += &format!("{}:{}", quoted(name), quoted(value));
+            origin.extend([&quoted(name), ":", &quoted(value)]);
         }
         if !envelope.labels.is_empty() {
             origin.push('}');
@@ -366,7 +366,10 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 #[cfg(test)]
