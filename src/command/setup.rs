@@ -9,6 +9,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::files::{self, Access, unwritten};
+use super::unsaid;
 use crate::config::Settings;
 use crate::{Error, Result};
 use insertion::{Insertion, insert_block};
@@ -100,8 +101,4 @@ fn unread(path: &Path, fault: &std::io::Error) -> Error {
         "{}: {fault}; set home of [wazuh] to Wazuh's folder, and run this as root",
         path.display()
     ))
-}
-
-fn unsaid(fault: std::io::Error) -> Error {
-    Error::TryLater(format!("standard output: {fault}"))
 }

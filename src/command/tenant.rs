@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 use zeroize::Zeroizing;
 
 use super::probe::{self, Finding, Verdict};
+use super::unsaid;
 use crate::cli;
 use crate::config::{
     Authentication, Cloud, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name,
@@ -383,8 +384,4 @@ fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
         out,
         "{from} was not changed and still holds the secret: it can be deleted now"
     )
-}
-
-fn unsaid(fault: io::Error) -> Error {
-    Error::TryLater(format!("standard output: {fault}"))
 }

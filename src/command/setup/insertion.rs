@@ -146,14 +146,13 @@ fn inserted(text: &str, root: &Root) -> Option<String> {
 }
 
 fn block(inner: &str, unit: &str, end: &str) -> String {
-    BLOCK
-        .lines()
-        .map(|line| {
-            let bare = line.trim_start();
-            let depth = (line.len() - bare.len()) / 2;
-            format!("{inner}{}{bare}{end}", unit.repeat(depth))
-        })
-        .collect()
+    let mut block = String::new();
+    for line in BLOCK.lines() {
+        let bare = line.trim_start();
+        let depth = (line.len() - bare.len()) / 2;
+        block.extend([inner, &unit.repeat(depth), bare, end]);
+    }
+    block
 }
 
 /// The white space before an offset, if nothing else stands before it on its line.

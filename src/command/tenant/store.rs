@@ -1,7 +1,7 @@
 //! `tenants.d/NAME.toml` and `secrets/NAME` beside the configuration: both there, or neither.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -222,10 +222,12 @@ impl Drop for Stored {
             if let Err(fault) = files::remove(path)
                 && fault.kind() != io::ErrorKind::NotFound
             {
-                log::error!(
-                    "{} could not be taken back: {fault}; remove it",
-                    path.display()
-                );
+                let path = path.display();
+                // Why nothing was stored is the error that is on its way already.
+                drop(writeln!(
+                    io::stderr(),
+                    "{path} could not be taken back: {fault}; remove it"
+                ));
             }
         }
     }
