@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,13 +95,18 @@ impl Place {
     }
 
     fn run_with(&self, arguments: &[&str], stdin: &str) -> Said {
+        // the way to the real Microsoft ends at a port that nobody listens on
+        self.run_through("http://127.0.0.1:9", arguments, stdin)
+    }
+
+    fn run_through(&self, proxy: &str, arguments: &[&str], stdin: &str) -> Said {
         let mut child = Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
             .arg("--config")
             .arg(self.path("config.toml"))
             .args(arguments)
             .current_dir(self.0.path())
-            // the way to the real Microsoft ends at a port that nobody listens on
-            .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .env("HTTPS_PROXY", proxy)
+            .env("SSL_CERT_FILE", self.path("ca.pem"))
             .env_remove("NO_PROXY")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -167,7 +172,52 @@ impl Server {
         let (log, aud) = (Arc::clone(&seen), url.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(stream.unwrap(), secret, roles, &aud, &log);
+                answer(&mut stream.unwrap(), secret, roles, &aud, &log);
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// The same for who believes to speak with Microsoft's commercial cloud: a proxy that answers
+    /// itself, under the certificate that it writes.
+    fn start_as_microsoft(certificate: &Path, secret: &'static str, roles: &'static str) -> Self {
+        const HOSTS: [&str; 2] = ["login.microsoftonline.com", "manage.office.com"];
+        let own = rcgen::generate_simple_self_signed(HOSTS.map(str::to_owned)).unwrap();
+        fs::write(certificate, own.cert.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key.into())
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (head, _) = request(&mut stream);
+                assert!(
+                    HOSTS
+                        .iter()
+                        .any(|host| head.starts_with(&format!("connect {host}:443 ")))
+                );
+                stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
+                let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(tls, stream);
+                answer(
+                    &mut stream,
+                    secret,
+                    roles,
+                    "https://manage.office.com",
+                    &log,
+                );
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
             }
         });
         Self { url, seen }
@@ -178,26 +228,35 @@ impl Server {
     }
 }
 
-fn answer(mut stream: TcpStream, secret: &str, roles: &str, aud: &str, log: &Mutex<Vec<String>>) {
+/// The head of a request in lower case, and its body.
+fn request(stream: &mut impl Read) -> (String, String) {
     let mut bytes = Vec::new();
-    let (head, body) = loop {
+    loop {
         let mut some = [0; 4096];
         let count = stream.read(&mut some).unwrap();
         bytes.extend_from_slice(&some[..count]);
-        let text = String::from_utf8(bytes.clone())
-            .unwrap()
-            .to_ascii_lowercase();
+        let text = String::from_utf8(bytes.clone()).unwrap();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
             let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                let body = String::from_utf8(bytes).unwrap().split_off(head.len() + 4);
-                break (head.to_owned(), body);
+                return (head, body.to_owned());
             }
         }
         assert_ne!(count, 0, "a request without end");
-    };
+    }
+}
+
+fn answer(
+    stream: &mut (impl Read + Write),
+    secret: &str,
+    roles: &str,
+    aud: &str,
+    log: &Mutex<Vec<String>>,
+) {
+    let (head, body) = request(stream);
     let path = head.split([' ', '?']).nth(1).unwrap().to_owned();
     let is_sign_in = path.ends_with("/oauth2/v2.0/token");
     let is_known = body.contains(&format!("client_secret={}", secret.replace('~', "%7E")));
@@ -381,6 +440,31 @@ fn of_many_adds_at_once_one_wins() {
     codes.sort_unstable();
     assert_eq!(codes, [0, 78, 78, 78, 78, 78, 78, 78]);
     assert_eq!(place.run(&["check"]).code, 0);
+}
+
+#[test]
+fn add_tests_the_sign_in_the_permissions_and_the_api() {
+    let place = Place::new();
+    let only_read = r#""ActivityFeed.Read""#;
+    let server = Server::start_as_microsoft(&place.path("ca.pem"), SECRET, only_read);
+    let add = ["tenant", "add", "contoso", "--from", "-"];
+    let said = place.run_through(&server.url, &add, &hand_over(TENANT));
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+    let lines: Vec<_> = said.out.lines().skip(1).collect();
+    assert_eq!(lines.len(), 4, "{}", said.out);
+    for (line, begin) in lines.iter().zip([
+        "contoso: ok     signed in as the application 0f0e0d0c-",
+        "contoso: note   the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out",
+        "contoso: ok     permissions: ActivityFeed.Read",
+        "contoso: ok     the Activity API answers: 1 of 5 subscriptions run",
+    ]) {
+        assert!(line.starts_with(begin), "{line}");
+    }
+    let paths = [
+        format!("/{TENANT}/oauth2/v2.0/token"),
+        format!("/api/v1.0/{TENANT}/activity/feed/subscriptions/list"),
+    ];
+    assert_eq!(server.seen(), paths);
 }
 
 #[test]
