@@ -54,7 +54,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example: o365-wodle status --all")]
     Status(Status),
     /// Take a tenant in, list, remove, or give one a new secret
-    #[command(subcommand, after_help = "Example: o365-wodle tenant add contoso --from contoso.txt")]
+    #[command(
+        subcommand,
+        after_help = "Example: o365-wodle tenant add contoso --from contoso.txt"
+    )]
     Tenant(Tenant),
     /// Print the block for Wazuh's ossec.conf that starts collections
     #[command(after_help = "Example: o365-wodle setup --write")]
@@ -129,8 +132,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
     /// Print the events instead of sending them, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    #[arg(long = "dry-run")]
+    pub(crate) is_dry: bool,
 }
 
 #[derive(Debug, Args)]

@@ -102,7 +102,11 @@ fn what_a_killed_manager_lost_comes_again() {
         });
         for _ in 0..6 {
             let output = world.run(&["run"]);
-            assert!(matches!(output.status.code(), Some(0 | 75)), "{}", world.log());
+            assert!(
+                matches!(output.status.code(), Some(0 | 75)),
+                "{}",
+                world.log()
+            );
             if output.status.code() == Some(0) && status(&world)["unconfirmed"] == 0 {
                 break;
             }
@@ -114,7 +118,11 @@ fn what_a_killed_manager_lost_comes_again() {
     world.run(&["run"]);
     world.run_expecting(0, &[]);
     let verdict = judge(&mut world, &manager);
-    assert!(verdict.missing.is_empty(), "{kills} kills: {verdict} {}", world.log());
+    assert!(
+        verdict.missing.is_empty(),
+        "{kills} kills: {verdict} {}",
+        world.log()
+    );
     assert!(verdict.repeats <= kills * 4_000, "{kills} kills: {verdict}");
 }
 
