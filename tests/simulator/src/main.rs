@@ -7,7 +7,10 @@ use chrono::TimeDelta;
 use simulator::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
 
 fn main() -> io::Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
+    let port = std::env::args()
+        .nth(1)
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(0);
     let microsoft = Microsoft::start(Options {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         ..Options::default()
@@ -19,12 +22,21 @@ fn main() -> io::Result<()> {
         microsoft.add_tenant(tenant.clone());
         for content_type in CONTENT_TYPES {
             for age in 1..=4 {
-                let records = Records::new(number * 100 + age).take(25).collect();
+                let records = Records::new(number * 100 + age).take(25);
                 let hours = TimeDelta::hours(age.cast_signed() * 5);
-                microsoft.issue(&tenant.tenant_id, content_type, records, microsoft.now() - hours);
+                microsoft.issue(
+                    &tenant.tenant_id,
+                    content_type,
+                    records,
+                    microsoft.now() - hours,
+                );
             }
         }
-        writeln!(out, "Tenant ID: {}\nClient ID: {}\nClient secret: {}", tenant.tenant_id, tenant.client_id, tenant.secret)?;
+        writeln!(
+            out,
+            "Tenant ID: {}\nClient ID: {}\nClient secret: {}",
+            tenant.tenant_id, tenant.client_id, tenant.secret
+        )?;
     }
     out.flush()?;
     loop {

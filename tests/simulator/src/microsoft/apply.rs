@@ -4,10 +4,11 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
-use super::activity::{audit_log_off, disabled, error_body, refuse, start_refused, time, unauthorized};
+use super::activity::{audit_log_off, disabled, error_body, refuse, start_refused, unauthorized};
 use super::body::{Body, End, Part, gzip_bomb};
 use super::call::{Call, Operation};
 use super::fault::{Action, INJECTED, RetryAfter};
+use super::listing::time;
 use super::reply::{Never, Reply};
 use super::world::{Page, World, known};
 
@@ -45,7 +46,10 @@ impl World {
                     self.judge_start(call);
                 }
                 return actions.iter().fold(reply, |reply, action| match action {
-                    Action::ClockSkew(seconds) => Reply { skew: *seconds, ..reply },
+                    Action::ClockSkew(seconds) => Reply {
+                        skew: *seconds,
+                        ..reply
+                    },
                     _ => reply,
                 });
             }
@@ -54,7 +58,9 @@ impl World {
             Operation::Token => self.token(call, &actions),
             _ => self.activity(call),
         };
-        actions.iter().fold(reply, |reply, action| self.distort(action, call, reply))
+        actions
+            .iter()
+            .fold(reply, |reply, action| self.distort(action, call, reply))
     }
 
     /// The reply that takes the answer's place.
@@ -63,11 +69,18 @@ impl World {
             Action::Status { status, body } => {
                 let first = body.trim_start().chars().next();
                 match first {
-                    Some('{' | '[') => Reply { code: code_of(body), ..Reply::json(*status, body.clone()) },
+                    Some('{' | '[') => Reply {
+                        code: code_of(body),
+                        ..Reply::json(*status, body.clone())
+                    },
                     _ => Reply::html(*status, body.clone()),
                 }
             }
-            Action::Throttle { status, retry_after, tenant_wide } => {
+            Action::Throttle {
+                status,
+                retry_after,
+                tenant_wide,
+            } => {
                 let mut key = call.key();
                 if let Some(span) = tenant_wide.and_then(|span| TimeDelta::from_std(span).ok()) {
                     key.clone_from(&call.tenant);
@@ -80,9 +93,15 @@ impl World {
                 }
                 self.throttle(call, key, *status, *retry_after)
             }
-            Action::Html200 => Reply::html(200, "<!DOCTYPE html><html><body>Service unavailable</body></html>"),
+            Action::Html200 => Reply::html(
+                200,
+                "<!DOCTYPE html><html><body>Service unavailable</body></html>",
+            ),
             Action::Empty200 => Reply::json(200, ""),
-            Action::ErrorObject200 => Reply::json(200, error_body("AF50000", "An internal error occurred. Retry the request.")),
+            Action::ErrorObject200 => Reply::json(
+                200,
+                error_body("AF50000", "An internal error occurred. Retry the request."),
+            ),
             Action::Message401 => unauthorized(),
             Action::WrongJson => Reply::json(200, r#"[{"contentId" "no colon",,}]"#),
             Action::AuditLogOff => audit_log_off(&call.tenant),
@@ -95,21 +114,30 @@ impl World {
         })
     }
 
-    fn throttle(&mut self, call: &Call, key: String, status: u16, retry_after: RetryAfter) -> Reply {
+    fn throttle(
+        &mut self,
+        call: &Call,
+        key: String,
+        status: u16,
+        retry_after: RetryAfter,
+    ) -> Reply {
         let method = match call.operation {
             Operation::Blob => "GetBlob",
             Operation::Content | Operation::NextPage => "GetContents",
             Operation::Start => "StartSubscription",
             _ => "ListSubscriptions",
         };
-        let publisher = call.param("PublisherIdentifier").unwrap_or("00000000-0000-0000-0000-000000000000");
+        let publisher = call
+            .param("PublisherIdentifier")
+            .unwrap_or("00000000-0000-0000-0000-000000000000");
         let message = format!("Too many requests. Method={method}, PublisherId={publisher}");
         let reply = refuse(status, "AF429", &message);
         let now = self.now();
         match retry_after {
             RetryAfter::None => reply,
             RetryAfter::Seconds(seconds) => {
-                self.journal.tell(key, now, now + TimeDelta::seconds(seconds.into()));
+                self.journal
+                    .tell(key, now, now + TimeDelta::seconds(seconds.into()));
                 reply.with("retry-after", seconds.to_string())
             }
             RetryAfter::Date(seconds) => {
@@ -137,7 +165,10 @@ impl World {
                 let keep = whole.len().saturating_mul(usize::from(*percent)) / 100;
                 replace(&mut reply, Body::from(whole.slice(..keep.min(whole.len()))));
             }
-            Action::ForeignNextPage(_) | Action::PageLoop | Action::RepeatedPage | Action::BadNextPage => {
+            Action::ForeignNextPage(_)
+            | Action::PageLoop
+            | Action::RepeatedPage
+            | Action::BadNextPage => {
                 self.misdirect(action, call, &mut reply);
             }
             // Elements go into arrays, not into refusals.
@@ -169,15 +200,29 @@ impl World {
         if reply.status != 200 {
             return;
         }
-        let link = reply.headers.iter().position(|(name, _)| *name == "nextpageuri");
+        let link = reply
+            .headers
+            .iter()
+            .position(|(name, _)| *name == "nextpageuri");
         let old = link.map(|at| reply.headers.remove(at).1);
         let genuine = |world: &mut Self, page| {
-            let window = (call.param("startTime").and_then(time)?, call.param("endTime").and_then(time)?);
+            let window = (
+                call.param("startTime").and_then(time)?,
+                call.param("endTime").and_then(time)?,
+            );
             let content_type = known(call.content_type.as_deref()?)?;
             Some(world.page_link(&call.tenant, content_type, window, page))
         };
-        let this = call.param("nextPage").and_then(|token| self.pages.get(token)).cloned();
-        let end = || Page { tenant: call.tenant.clone(), items: std::sync::Arc::default(), offset: 0, repeated: false };
+        let this = call
+            .param("nextPage")
+            .and_then(|token| self.pages.get(token))
+            .cloned();
+        let end = || Page {
+            tenant: call.tenant.clone(),
+            items: std::sync::Arc::default(),
+            offset: 0,
+            repeated: false,
+        };
         let new = match action {
             Action::ForeignNextPage(url) => {
                 let old = old.or_else(|| genuine(self, end()));
@@ -190,14 +235,26 @@ impl World {
             // Only what lies behind a first page knows where it stands.
             Action::PageLoop => {
                 let path = &call.path;
-                let query: Vec<_> = call.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let query: Vec<_> = call
+                    .query
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
                 match this {
                     Some(_) => Some(format!("{}{path}?{}", self.url, query.join("&"))),
-                    None => self.same_page(call, old.as_deref()).and_then(|page| genuine(self, page)),
+                    None => self
+                        .same_page(call, old.as_deref())
+                        .and_then(|page| genuine(self, page)),
                 }
             }
             Action::RepeatedPage => match this.or_else(|| self.same_page(call, old.as_deref())) {
-                Some(page) if !page.repeated => genuine(self, Page { repeated: true, ..page }),
+                Some(page) if !page.repeated => genuine(
+                    self,
+                    Page {
+                        repeated: true,
+                        ..page
+                    },
+                ),
                 _ => old,
             },
             _ => old,
@@ -210,8 +267,14 @@ impl World {
     /// The first page of a listing as a page with a token, found by the link that leads on from it.
     fn same_page(&self, call: &Call, next: Option<&str>) -> Option<Page> {
         let token = next?.split("nextpage=").nth(1)?;
-        let page = self.pages.get(token).filter(|page| page.tenant == call.tenant)?;
-        Some(Page { offset: page.offset.checked_sub(self.page_size)?, ..page.clone() })
+        let page = self
+            .pages
+            .get(token)
+            .filter(|page| page.tenant == call.tenant)?;
+        Some(Page {
+            offset: page.offset.checked_sub(self.page_size)?,
+            ..page.clone()
+        })
     }
 }
 
@@ -225,7 +288,14 @@ fn code_of(body: &str) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(body).ok()?;
     match value.get("error")? {
         serde_json::Value::Object(error) => Some(error.get("code")?.as_str()?.to_owned()),
-        _ => Some(value.get("error_description")?.as_str()?.split(':').next()?.to_owned()),
+        _ => Some(
+            value
+                .get("error_description")?
+                .as_str()?
+                .split(':')
+                .next()?
+                .to_owned(),
+        ),
     }
 }
 

@@ -55,8 +55,17 @@ impl Call {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Self {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let pairs = |text: &[u8]| form_urlencoded::parse(text).into_owned().collect::<Vec<_>>();
+        let header = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("")
+        };
+        let pairs = |text: &[u8]| {
+            form_urlencoded::parse(text)
+                .into_owned()
+                .collect::<Vec<_>>()
+        };
         let path = uri.path().to_owned();
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let is_form = header(header::CONTENT_TYPE).starts_with("application/x-www-form-urlencoded");
@@ -67,7 +76,9 @@ impl Call {
             tenant: String::new(),
             content_type: None,
             content_id: String::new(),
-            token: header(header::AUTHORIZATION).strip_prefix("Bearer ").map(str::to_owned),
+            token: header(header::AUTHORIZATION)
+                .strip_prefix("Bearer ")
+                .map(str::to_owned),
             accepts_gzip: header(header::ACCEPT_ENCODING).contains("gzip"),
             v1: false,
             length_missing: version < Version::HTTP_2
@@ -111,13 +122,19 @@ impl Call {
     /// A query parameter; names compare without case, as ASP.NET does.
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         let named = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-        self.query.iter().find(named).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(named)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A field of the form.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let named = |(key, _): &&(String, String)| key == name;
-        self.form.iter().find(named).map(|(_, value)| value.as_str())
+        self.form
+            .iter()
+            .find(named)
+            .map(|(_, value)| value.as_str())
     }
 
     /// What makes two requests attempts at the same thing. A listing goes by its start: its end

@@ -149,7 +149,7 @@ impl Action {
     /// An error of the token endpoint, by its number: `Action::aadsts(7_000_215)`.
     #[must_use]
     pub fn aadsts(code: u32) -> Self {
-        let (status, body) = super::login::error(code, "as the fault plan wants it");
+        let (status, body) = super::aadsts::error(code, "as the fault plan wants it");
         Self::Status { status, body }
     }
 
@@ -314,9 +314,13 @@ impl Plan {
         let seed = self.seed;
         for (index, (rule, tally)) in self.rules.iter_mut().enumerate() {
             if rule.action.strikes_contents()
-                || rule.operation.is_some_and(|wanted| wanted != call.operation)
+                || rule
+                    .operation
+                    .is_some_and(|wanted| wanted != call.operation)
                 || !rule.matches(&call.tenant, call.content_type.as_deref())
-                || rule.share.is_some_and(|p| !chosen(seed ^ index as u64, &key, p))
+                || rule
+                    .share
+                    .is_some_and(|p| !chosen(seed ^ index as u64, &key, p))
             {
                 continue;
             }
@@ -339,7 +343,9 @@ impl Plan {
 
     /// Whether any rule strikes contents.
     pub(super) fn touches_contents(&self) -> bool {
-        self.rules.iter().any(|(rule, _)| rule.action.strikes_contents())
+        self.rules
+            .iter()
+            .any(|(rule, _)| rule.action.strikes_contents())
     }
 
     /// The actions on one content in a listing or at its fetch.
@@ -349,7 +355,9 @@ impl Plan {
         for (index, (rule, tally)) in self.rules.iter_mut().enumerate() {
             if rule.action.strikes_contents()
                 && rule.matches(tenant, Some(content_type))
-                && rule.share.is_none_or(|p| chosen(seed ^ index as u64, id, p))
+                && rule
+                    .share
+                    .is_none_or(|p| chosen(seed ^ index as u64, id, p))
             {
                 tally.struck += 1;
                 actions.push(rule.action.clone());

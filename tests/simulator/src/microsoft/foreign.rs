@@ -49,9 +49,15 @@ impl Foreign {
         let list = Arc::clone(&seen);
         let answer = move |parts: Parts, _: Bytes| {
             let token = parts.headers.contains_key("authorization");
-            let with = if token { "with a token" } else { "without a token" };
+            let with = if token {
+                "with a token"
+            } else {
+                "without a token"
+            };
             let line = format!("{} {} {with}", parts.method, parts.uri.path());
-            list.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            list.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line);
             let body = Transfer::new(Body::from(&b"[]"[..]), End::Whole, false, None);
             std::future::ready(Some(Response::new(body)))
         };
@@ -71,7 +77,10 @@ impl Foreign {
     /// What was asked, a line each: method, path, with or without a token.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many connections were opened.

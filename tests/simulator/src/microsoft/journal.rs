@@ -86,8 +86,12 @@ impl Journal {
     /// Violations that were not allowed, and forgets them.
     pub(super) fn take(&mut self) -> Vec<String> {
         let found = std::mem::take(&mut self.found);
-        let unasked = found.into_iter().filter(|(kind, _)| !self.allowed.contains(kind));
-        unasked.map(|(kind, text)| format!("{kind:?}: {text}")).collect()
+        let unasked = found
+            .into_iter()
+            .filter(|(kind, _)| !self.allowed.contains(kind));
+        unasked
+            .map(|(kind, text)| format!("{kind:?}: {text}"))
+            .collect()
     }
 
     /// The kinds found so far and not taken yet.
@@ -96,7 +100,8 @@ impl Journal {
     }
 
     pub(super) fn accuse(&mut self, kind: Violation, call: &Call, why: &str) {
-        self.found.push((kind, format!("{} {}: {why}", call.method, call.path)));
+        self.found
+            .push((kind, format!("{} {}: {why}", call.method, call.path)));
     }
 
     /// A refusal of `key` (a tenant's GUID or a request's key) that said until when.
@@ -113,8 +118,15 @@ impl World {
             let name = name.to_ascii_lowercase();
             name.contains("secret") || name.contains("assertion") || name.ends_with("token")
         };
-        if call.query.iter().any(|(name, value)| secret_name(name) || value.starts_with("eyJ")) {
-            found.push((Violation::TokenInQuery, "a secret stands in the query".to_owned()));
+        if call
+            .query
+            .iter()
+            .any(|(name, value)| secret_name(name) || value.starts_with("eyJ"))
+        {
+            found.push((
+                Violation::TokenInQuery,
+                "a secret stands in the query".to_owned(),
+            ));
         }
         if call.is_activity() {
             self.judge_identity(call, &mut found);
@@ -130,15 +142,28 @@ impl World {
 
     fn judge_identity(&self, call: &Call, found: &mut Vec<(Violation, String)>) {
         if !call.param("PublisherIdentifier").is_some_and(is_guid) {
-            found.push((Violation::NoPublisher, "no GUID as PublisherIdentifier".into()));
+            found.push((
+                Violation::NoPublisher,
+                "no GUID as PublisherIdentifier".into(),
+            ));
         }
         let token = call.token.as_ref().and_then(|token| self.tokens.get(token));
         if let Some(token) = token.filter(|token| token.tenant != call.tenant) {
-            found.push((Violation::ForeignToken, format!("the token is of tenant {}", token.tenant)));
+            found.push((
+                Violation::ForeignToken,
+                format!("the token is of tenant {}", token.tenant),
+            ));
         }
         let is_client = |id: &str| id.eq_ignore_ascii_case(&call.tenant);
-        if self.tenants.values().any(|tenant| is_client(&tenant.spec.client_id)) {
-            found.push((Violation::ClientIdAsTenant, "a client id in the tenant's place".into()));
+        if self
+            .tenants
+            .values()
+            .any(|tenant| is_client(&tenant.spec.client_id))
+        {
+            found.push((
+                Violation::ClientIdAsTenant,
+                "a client id in the tenant's place".into(),
+            ));
         }
     }
 
@@ -147,7 +172,10 @@ impl World {
         for key in [&call.tenant, &call.key()] {
             let told = self.journal.told.get(key);
             if told.is_some_and(|told| now > told.left + IN_FLIGHT && now < told.until) {
-                found.push((Violation::WhileThrottled, "sooner than Retry-After said".into()));
+                found.push((
+                    Violation::WhileThrottled,
+                    "sooner than Retry-After said".into(),
+                ));
             }
         }
     }
@@ -158,7 +186,8 @@ impl World {
             found.push((Violation::OneEnd, format!("the window is {ends:?}")));
             return;
         };
-        let (Some(start), Some(end)) = (super::activity::time(start), super::activity::time(end)) else {
+        let (Some(start), Some(end)) = (super::listing::time(start), super::listing::time(end))
+        else {
             return;
         };
         if end - start > TimeDelta::hours(24) {
@@ -172,20 +201,41 @@ impl World {
     /// Judges a start request that got past authorization.
     pub(super) fn judge_start(&mut self, call: &Call) {
         let now = self.now();
-        let content_type = call.content_type.as_deref().and_then(known).unwrap_or("").to_owned();
+        let content_type = call
+            .content_type
+            .as_deref()
+            .and_then(known)
+            .unwrap_or("")
+            .to_owned();
         let stream = self.stream(&call.tenant, &content_type);
         if stream.is_some_and(|stream| stream.state == Some(super::Subscription::Enabled)) {
-            self.journal.accuse(Violation::AlreadyEnabled, call, &format!("{content_type} was enabled"));
+            self.journal.accuse(
+                Violation::AlreadyEnabled,
+                call,
+                &format!("{content_type} was enabled"),
+            );
         }
-        let before = self.journal.starts.insert((call.tenant.clone(), content_type), now);
-        if let Some(gap) = before.map(|before| now - before).filter(|gap| *gap < TimeDelta::minutes(15)) {
+        let before = self
+            .journal
+            .starts
+            .insert((call.tenant.clone(), content_type), now);
+        if let Some(gap) = before
+            .map(|before| now - before)
+            .filter(|gap| *gap < TimeDelta::minutes(15))
+        {
             let why = format!("{} s after the last one", gap.num_seconds());
             self.journal.accuse(Violation::StartTooSoon, call, &why);
         }
     }
 
     /// Writes a request down.
-    pub(super) fn record(&mut self, call: &Call, time: DateTime<Utc>, status: u16, code: Option<String>) {
+    pub(super) fn record(
+        &mut self,
+        call: &Call,
+        time: DateTime<Utc>,
+        status: u16,
+        code: Option<String>,
+    ) {
         let is_blob = call.operation == Operation::Blob;
         self.journal.requests.push(Request {
             time,

@@ -11,12 +11,12 @@
 //! let microsoft = Microsoft::start(Options::default())?;
 //! let tenant = TenantSpec::numbered(1);
 //! microsoft.add_tenant(tenant.clone());
-//! let records = Records::new(7).take(20).collect();
-//! microsoft.issue(&tenant.tenant_id, "Audit.Exchange", records, microsoft.now());
+//! microsoft.issue(&tenant.tenant_id, "Audit.Exchange", Records::new(7).take(20), microsoft.now());
 //! assert_eq!(microsoft.request_count(), 0);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod aadsts;
 mod activity;
 mod apply;
 mod body;
@@ -24,6 +24,7 @@ mod call;
 mod fault;
 mod foreign;
 mod journal;
+mod listing;
 mod login;
 mod pki;
 mod random;
@@ -42,7 +43,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use hyper::Response;
 use hyper::http::request::Parts;
 
 pub use body::{Body, Part};
@@ -54,15 +54,14 @@ pub use pki::ListenerCertificate;
 pub use records::Records;
 pub use world::{CONTENT_TYPES, Subscription, TenantSpec};
 
-use body::Transfer;
 use call::Call;
 use pki::Authority;
-use reply::{Never, Reply};
+use reply::Never;
 use server::{Outcome, Server};
 use world::World;
 
 /// How the simulator is set up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// HTTPS (with HTTP/2 by ALPN) in place of plain HTTP.
     pub tls: bool,
@@ -126,7 +125,7 @@ impl Microsoft {
     /// # Errors
     /// The address or a runtime cannot be had, or a certificate cannot be made.
     pub fn start(options: Options) -> io::Result<Self> {
-        let authority = Authority::new()?;
+        let authority = Authority::new("Simulator authority")?;
         let (listener, address) = Server::bind(options.bind)?;
         let (url, tls) = if options.tls {
             let url = format!("https://localhost:{}", address.port());
@@ -193,21 +192,23 @@ impl Microsoft {
     ///
     /// # Panics
     /// The tenant or the content type is not known.
-    pub fn issue(&self, tenant_id: &str, content_type: &str, records: Vec<Vec<u8>>, created: DateTime<Utc>) -> String {
-        let mut body = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum::<usize>() + 1);
-        let half = records.len() / 2;
-        let mut middle = None;
-        body.push(b'[');
-        for (n, record) in records.iter().enumerate() {
+    pub fn issue(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        records: impl IntoIterator<Item = impl AsRef<[u8]>>,
+        created: DateTime<Utc>,
+    ) -> String {
+        let (mut body, mut commas) = (vec![b'['], Vec::new());
+        for (n, record) in records.into_iter().enumerate() {
             if n > 0 {
-                if n == half {
-                    middle = Some(body.len());
-                }
+                commas.push(body.len());
                 body.push(b',');
             }
-            body.extend_from_slice(record);
+            body.extend_from_slice(record.as_ref());
         }
         body.push(b']');
+        let middle = commas.get(commas.len() / 2).copied();
         self.put(tenant_id, content_type, body.into(), middle, created)
     }
 
@@ -215,13 +216,29 @@ impl Microsoft {
     ///
     /// # Panics
     /// The tenant or the content type is not known.
-    pub fn issue_raw(&self, tenant_id: &str, content_type: &str, body: impl Into<Body>, created: DateTime<Utc>) -> String {
+    pub fn issue_raw(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+        created: DateTime<Utc>,
+    ) -> String {
         self.put(tenant_id, content_type, body.into(), None, created)
     }
 
-    fn put(&self, tenant_id: &str, content_type: &str, body: Body, middle: Option<usize>, created: DateTime<Utc>) -> String {
+    fn put(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        body: Body,
+        middle: Option<usize>,
+        created: DateTime<Utc>,
+    ) -> String {
         let tenant = tenant_id.to_ascii_lowercase();
-        let id = self.shared.world().issue(&tenant, content_type, body, middle, created);
+        let id = self
+            .shared
+            .world()
+            .issue(&tenant, content_type, body, middle, created);
         let Some(id) = id else {
             panic!("no tenant {tenant_id} or no content type {content_type}: add the tenant first");
         };
@@ -241,7 +258,9 @@ impl Microsoft {
 
     /// Moves the time ahead.
     pub fn advance(&self, by: Duration) {
-        self.shared.world().advance(TimeDelta::from_std(by).unwrap_or_default());
+        self.shared
+            .world()
+            .advance(TimeDelta::from_std(by).unwrap_or_default());
     }
 
     /// Replaces the plan of faults; `Plan::default()` ends them all, a running throttle too.
@@ -272,7 +291,10 @@ impl Microsoft {
     /// Waits until the requests so far satisfy `enough`; whether they did in time.
     pub fn wait_for(&self, timeout: Duration, enough: impl Fn(&[Request]) -> bool) -> bool {
         let world = self.shared.world();
-        let waited = self.shared.arrived.wait_timeout_while(world, timeout, |world| !enough(&world.journal.requests));
+        let waited = self
+            .shared
+            .arrived
+            .wait_timeout_while(world, timeout, |world| !enough(&world.journal.requests));
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -297,13 +319,23 @@ impl Microsoft {
     #[must_use]
     pub fn subscriptions(&self, tenant_id: &str) -> Vec<(String, Subscription)> {
         let world = self.shared.world();
-        let streams = world.tenants.get(&tenant_id.to_ascii_lowercase()).map(|tenant| &tenant.streams);
+        let streams = world
+            .tenants
+            .get(&tenant_id.to_ascii_lowercase())
+            .map(|tenant| &tenant.streams);
         let states = streams.into_iter().flatten();
-        states.filter_map(|(name, stream)| Some(((*name).to_owned(), stream.state?))).collect()
+        states
+            .filter_map(|(name, stream)| Some(((*name).to_owned(), stream.state?)))
+            .collect()
     }
 
     /// Sets a subscription's state as if it were so from long ago; `None` = never started.
-    pub fn set_subscription(&self, tenant_id: &str, content_type: &str, state: Option<Subscription>) {
+    pub fn set_subscription(
+        &self,
+        tenant_id: &str,
+        content_type: &str,
+        state: Option<Subscription>,
+    ) {
         let mut world = self.shared.world();
         if let Some(stream) = world.stream(&tenant_id.to_ascii_lowercase(), content_type) {
             stream.state = state;
@@ -321,14 +353,22 @@ impl Microsoft {
 impl Drop for Microsoft {
     fn drop(&mut self) {
         let violations = self.violations();
-        if !violations.is_empty() && !std::thread::panicking() {
-            panic!("requests against Microsoft's rules:\n{}", violations.join("\n"));
-        }
+        assert!(
+            violations.is_empty() || std::thread::panicking(),
+            "requests against Microsoft's rules:\n{}",
+            violations.join("\n")
+        );
     }
 }
 
 async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
-    let mut call = Call::new(parts.method, &parts.uri, parts.version, &parts.headers, &body);
+    let mut call = Call::new(
+        parts.method,
+        &parts.uri,
+        parts.version,
+        &parts.headers,
+        &body,
+    );
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
@@ -347,29 +387,6 @@ async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
     match reply.never {
         Some(Never::Reset) => None,
         Some(Never::Stall) => pending().await,
-        None => Some(response(reply, now, gzip)),
+        None => Some(reply.travel(now, gzip)),
     }
-}
-
-fn response(reply: Reply, now: DateTime<Utc>, gzip: bool) -> Response<Transfer> {
-    let date = apply::http_date(now + TimeDelta::seconds(reply.skew));
-    let mut response = Response::builder().status(reply.status).header("date", date);
-    for (name, value) in &reply.headers {
-        response = response.header(*name, value);
-    }
-    let mut body = reply.body;
-    let mut packed = reply.only_gzip;
-    if let Some(whole) = body.whole().filter(|whole| gzip && !packed && !whole.is_empty()) {
-        body = reply.gzip.unwrap_or_else(|| body::gzip(whole)).into();
-        packed = true;
-    }
-    if packed {
-        response = response.header("content-encoding", "gzip");
-    }
-    let transfer = Transfer::new(body, reply.end, reply.chunked, reply.drip);
-    // Only a plan can name a status or header that HTTP does not know.
-    response.body(transfer).unwrap_or_else(|error| {
-        let text = format!("simulator: {error}");
-        Response::new(Transfer::new(Body::from(text), body::End::Whole, false, None))
-    })
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
@@ -35,11 +35,11 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(name: &str) -> io::Result<Self> {
         let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "Simulator authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2090, 1, 1);
         let key = KeyPair::generate().map_err(io::Error::other)?;
@@ -54,11 +54,17 @@ impl Authority {
     pub(super) fn listener(&self, kind: ListenerCertificate) -> io::Result<Arc<ServerConfig>> {
         let names = match kind {
             ListenerCertificate::WrongHost => vec!["elsewhere.example".to_owned()],
-            _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+            _ => vec![
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "::1".to_owned(),
+            ],
         };
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
         params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
-        params.distinguished_name.push(DnType::CommonName, "Simulator");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Simulator");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = match kind {
             ListenerCertificate::Expired => date_time_ymd(2001, 1, 1),
@@ -67,7 +73,9 @@ impl Authority {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let shown = match kind {
             ListenerCertificate::SelfSigned => params.self_signed(&key),
-            ListenerCertificate::UnknownAuthority => params.signed_by(&key, &*Self::new()?.issuer),
+            ListenerCertificate::UnknownAuthority => {
+                params.signed_by(&key, &*Self::new("Nobody's authority")?.issuer)
+            }
             _ => params.signed_by(&key, &*self.issuer),
         };
         let shown = shown.map_err(io::Error::other)?;

@@ -39,7 +39,11 @@ impl Records {
     /// A record of just about so many bytes (400 at least).
     pub fn sized(&mut self, bytes: usize) -> Vec<u8> {
         let shape = usize::try_from(self.random.below(SHAPES.len() as u64)).unwrap_or(0);
-        let (operation, record_type, workload) = SHAPES.get(shape).copied().unwrap_or(("FileAccessed", 6, "SharePoint"));
+        let (operation, record_type, workload) =
+            SHAPES
+                .get(shape)
+                .copied()
+                .unwrap_or(("FileAccessed", 6, "SharePoint"));
         self.number += 1;
         let (id, tenant) = (self.random.guid(), self.random.guid());
         let user = self.random.below(5_000);
@@ -63,13 +67,38 @@ impl Records {
             while text.len() + 90 < bytes {
                 // One value in eight is long, as NewValue and Folders are.
                 let room = bytes - text.len() - 80;
-                let length = if self.random.below(8) == 0 { room.min(4_000) } else { room.min(40) };
+                let length = if self.random.below(8) == 0 {
+                    room.min(4_000)
+                } else {
+                    room.min(40)
+                };
                 let name = self.random.below(40);
-                let old = if record_type == 8 { r#","OldValue":"[]""# } else { "" };
-                let value = if record_type == 8 { "NewValue" } else { "Value" };
-                text.push_str(&format!(r#"{{"Name":"Property{name}"{old},"{value}":""#));
+                let old = if record_type == 8 {
+                    r#","OldValue":"[]""#
+                } else {
+                    ""
+                };
+                let value = if record_type == 8 {
+                    "NewValue"
+                } else {
+                    "Value"
+                };
+                text += &[
+                    r#"{"Name":"Property"#,
+                    &name.to_string(),
+                    "\"",
+                    old,
+                    ",\"",
+                    value,
+                    "\":\"",
+                ]
+                .concat();
                 for n in 0..length {
-                    let letter = if n % 9 == 8 { b' ' } else { b'a' + u8::try_from(self.random.below(26)).unwrap_or(0) };
+                    let letter = if n % 9 == 8 {
+                        b' '
+                    } else {
+                        b'a' + u8::try_from(self.random.below(26)).unwrap_or(0)
+                    };
                     text.push(char::from(letter));
                 }
                 text.push_str("\"},");
@@ -89,13 +118,17 @@ impl Records {
     /// # Errors
     /// The folder or a file cannot be read.
     pub fn lines(folder: &Path) -> io::Result<Vec<Vec<u8>>> {
-        let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        let mut paths = fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<Vec<_>>>()?;
         paths.retain(|path| path.extension().is_some_and(|end| end == "ndjson"));
         paths.sort();
         let mut records = Vec::new();
         for path in paths {
             let text = fs::read(path)?;
-            let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let lines = text
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
             records.extend(lines.map(<[u8]>::to_vec));
         }
         Ok(records)

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -47,7 +47,11 @@ impl Server {
         Ok((listener, address))
     }
 
-    pub(super) fn serve<H, F>(listener: TcpListener, tls: Option<Arc<ServerConfig>>, handler: H) -> io::Result<Self>
+    pub(super) fn serve<H, F>(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        handler: H,
+    ) -> io::Result<Self>
     where
         H: Fn(Parts, Bytes) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
@@ -123,7 +127,7 @@ where
         async move {
             let (parts, body) = request.into_parts();
             let body = Limited::new(body, BODY_LIMIT).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = body.map_or_else(|_| Bytes::new(), Collected::to_bytes);
             if let Some(response) = handler(parts, body).await {
                 return Ok::<_, Infallible>(response);
             }

@@ -1,6 +1,15 @@
 //! An HTTP client by hand: what it sends and what it sees is exactly what stands here.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a test fails by panicking")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    clippy::assigning_clones,
+    reason = "each test binary uses a part; a test fails by panicking"
+)]
+
+pub(crate) mod key;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -28,7 +37,10 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let named = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-        self.headers.iter().find(named).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(named)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -46,12 +58,21 @@ impl Answer {
 }
 
 /// One request on a connection of its own.
-pub(crate) fn exchange(ca: &str, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(crate) fn exchange(
+    ca: &str,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_once('/').unwrap();
     let stream = TcpStream::connect(authority).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
-    let mut request = format!("{method} /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+    stream
+        .set_read_timeout(Some(Duration::from_millis(400)))
+        .unwrap();
+    let mut request =
+        format!("{method} /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -65,9 +86,13 @@ pub(crate) fn exchange(ca: &str, method: &str, url: &str, headers: &[(&str, &str
 
 pub(crate) fn connect_tls(ca: &str, alpn: &[&[u8]], host: &str) -> ClientConnection {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let host = ServerName::try_from(host.to_owned()).unwrap();
@@ -75,7 +100,10 @@ pub(crate) fn connect_tls(ca: &str, alpn: &[&[u8]], host: &str) -> ClientConnect
 }
 
 fn talk(mut stream: impl Read + Write, request: &str) -> Answer {
-    let mut error = stream.write_all(request.as_bytes()).err().map(|error| error.kind());
+    let mut error = stream
+        .write_all(request.as_bytes())
+        .err()
+        .map(|error| error.kind());
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 65_536];
     // Enough to see what an endless body is.
@@ -86,29 +114,50 @@ fn talk(mut stream: impl Read + Write, request: &str) -> Answer {
             Err(failed) => error = Some(failed.kind()),
         }
     }
-    let nothing = Answer { status: 0, headers: Vec::new(), body: Vec::new(), whole: false, error };
+    let nothing = Answer {
+        status: 0,
+        headers: Vec::new(),
+        body: Vec::new(),
+        whole: false,
+        error,
+    };
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return nothing;
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let raw = &bytes[end + 4..];
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let pair = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
         (name.to_owned(), value.to_owned())
     };
-    let mut answer = Answer { status, headers: lines.map(pair).collect(), ..nothing };
+    let mut answer = Answer {
+        status,
+        headers: lines.map(pair).collect(),
+        ..nothing
+    };
     if answer.header("transfer-encoding") == Some("chunked") {
         (answer.body, answer.whole) = unchunk(raw);
     } else {
-        let length = answer.header("content-length").map_or(raw.len(), |length| length.parse().unwrap());
+        let length = answer
+            .header("content-length")
+            .map_or(raw.len(), |length| length.parse().unwrap());
         answer.whole = raw.len() == length;
         answer.body = raw.to_vec();
     }
     if answer.header("content-encoding") == Some("gzip") && answer.whole {
         let mut plain = Vec::new();
-        GzDecoder::new(answer.body.as_slice()).read_to_end(&mut plain).unwrap();
+        GzDecoder::new(answer.body.as_slice())
+            .read_to_end(&mut plain)
+            .unwrap();
         answer.body = plain;
     }
     answer
@@ -153,13 +202,20 @@ impl<'a> Client<'a> {
         let tenant = TenantSpec::numbered(n);
         microsoft.add_tenant(tenant.clone());
         microsoft.subscribe_all(&tenant.tenant_id);
-        let mut client = Self { microsoft, tenant, token: String::new() };
+        let mut client = Self {
+            microsoft,
+            tenant,
+            token: String::new(),
+        };
         client.renew();
         client
     }
 
     pub(crate) fn renew(&mut self) {
-        self.token = self.sign_in().json()["access_token"].as_str().unwrap().to_owned();
+        self.token = self.sign_in().json()["access_token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     }
 
     pub(crate) fn sign_in(&self) -> Answer {
@@ -174,20 +230,35 @@ impl<'a> Client<'a> {
             ("scope", scope.as_str()),
         ];
         fields.extend_from_slice(credential);
-        self.post_form(&format!("/{}/oauth2/v2.0/token", self.tenant.tenant_id), &fields)
+        self.post_form(
+            &format!("/{}/oauth2/v2.0/token", self.tenant.tenant_id),
+            &fields,
+        )
     }
 
     pub(crate) fn post_form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let body = form(fields);
         let length = body.len().to_string();
-        let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Content-Length", &length)];
-        exchange(self.microsoft.ca_pem(), "POST", &format!("{}{path}", self.microsoft.url()), &headers, &body)
+        let headers = [
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", &length),
+        ];
+        exchange(
+            self.microsoft.ca_pem(),
+            "POST",
+            &format!("{}{path}", self.microsoft.url()),
+            &headers,
+            &body,
+        )
     }
 
     /// With token and gzip, to a whole URL.
     pub(crate) fn fetch(&self, method: &str, url: &str) -> Answer {
         let bearer = format!("Bearer {}", self.token);
-        let mut headers = vec![("Authorization", bearer.as_str()), ("Accept-Encoding", "gzip")];
+        let mut headers = vec![
+            ("Authorization", bearer.as_str()),
+            ("Accept-Encoding", "gzip"),
+        ];
         if method == "POST" {
             headers.push(("Content-Length", "0"));
         }
@@ -195,10 +266,15 @@ impl<'a> Client<'a> {
     }
 
     fn feed(&self, rest: &str) -> String {
-        let Self { microsoft, tenant, .. } = self;
+        let Self {
+            microsoft, tenant, ..
+        } = self;
         let id = &tenant.tenant_id;
         let mark = if rest.contains('?') { '&' } else { '?' };
-        format!("{}/api/v1.0/{id}/activity/feed/{rest}{mark}PublisherIdentifier={id}", microsoft.url())
+        format!(
+            "{}/api/v1.0/{id}/activity/feed/{rest}{mark}PublisherIdentifier={id}",
+            microsoft.url()
+        )
     }
 
     pub(crate) fn get(&self, rest: &str) -> Answer {
@@ -211,7 +287,9 @@ impl<'a> Client<'a> {
 
     /// The first page of the last 23 hours, up to an hour from now.
     pub(crate) fn list(&self, content_type: &str) -> Answer {
-        let time = |hours| (self.microsoft.now() + chrono::TimeDelta::hours(hours)).format("%Y-%m-%dT%H:%M:%S");
+        let time = |hours| {
+            (self.microsoft.now() + chrono::TimeDelta::hours(hours)).format("%Y-%m-%dT%H:%M:%S")
+        };
         self.get(&format!(
             "subscriptions/content?contentType={content_type}&startTime={}&endTime={}",
             time(-23),
@@ -222,7 +300,10 @@ impl<'a> Client<'a> {
     /// A link of the server's, with the publisher.
     pub(crate) fn follow(&self, link: &str) -> Answer {
         let mark = if link.contains('?') { '&' } else { '?' };
-        self.fetch("GET", &format!("{link}{mark}PublisherIdentifier={}", self.tenant.tenant_id))
+        self.fetch(
+            "GET",
+            &format!("{link}{mark}PublisherIdentifier={}", self.tenant.tenant_id),
+        )
     }
 
     /// All pages of the last day: the entries.
