@@ -1,1 +1,344 @@
 //! Splits a JSON array, as it streams in, into the bytes of its elements.
+//!
+//! A blob can be hundreds of megabytes, so nothing here holds more than one element. Only brackets
+//! and quotes are looked at: whether an element is sound is for [`crate::collect::event`] to say,
+//! and a broken one costs its neighbours nothing where its end can be found.
+
+use std::mem;
+
+use memchr::memchr2;
+
+/// How much of a body that is no array, or of an element that is too long, is kept for a look at it.
+const HEAD: usize = 4096;
+
+/// What a [`Splitter`] hands to its sink.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Element<'a> {
+    /// One complete element, bytes as received without the white space around it.
+    Value(&'a [u8]),
+    /// An element longer than the limit, told when its end was found.
+    TooLong {
+        /// Its first bytes.
+        head: &'a [u8],
+        /// Its whole length in bytes.
+        bytes: u64,
+    },
+}
+
+/// Why a body is not one complete, well-formed array.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The body is empty, `null`, an error object, HTML or anything else that does not begin with `[`.
+    #[error("the body is no JSON array")]
+    NotAnArray {
+        /// Its first bytes (at most 4,096), for the caller to find an error object in.
+        head: Vec<u8>,
+    },
+    /// Something between or behind the elements is wrong; what could be read was handed out.
+    #[error("a syntax error in the array at byte {offset}")]
+    Syntax {
+        /// Bytes before the first fault.
+        offset: u64,
+    },
+    /// The data ended before the array did.
+    #[error("the array ends too early, after {offset} bytes")]
+    Truncated {
+        /// Bytes received.
+        offset: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing but white space or a byte order mark so far.
+    Start,
+    /// The body is no array; its head is collected.
+    NotAnArray,
+    /// Between elements.
+    Between(Due),
+    /// Inside a number, a literal or rubbish at the array's level.
+    Scalar,
+    /// Inside a string; `escaped`: the next byte stands behind a backslash.
+    Text { escaped: bool },
+    /// Inside an object or array.
+    Nested,
+    /// Behind the closing bracket.
+    End,
+}
+
+/// What may come between elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The first element, or the end of an empty array.
+    First,
+    /// A comma, or the end.
+    Comma,
+    /// The element behind a comma.
+    Element,
+}
+
+/// Finds the elements of one array in chunks of its bytes.
+#[derive(Debug)]
+pub struct Splitter {
+    state: State,
+    nesting: Nesting,
+    max_element: usize,
+    /// The part of the current element that came in earlier chunks, or the head of a non-array.
+    buffer: Vec<u8>,
+    /// How many bytes of the current element came in earlier chunks; more than `buffer` holds if it is too long.
+    earlier: u64,
+    /// Bytes of earlier chunks.
+    offset: u64,
+    /// Where the first fault between elements was.
+    fault: Option<u64>,
+}
+
+impl Splitter {
+    /// A splitter that hands out elements of up to `max_element` bytes.
+    #[must_use]
+    pub fn new(max_element: usize) -> Self {
+        Self {
+            state: State::Start,
+            nesting: Nesting::default(),
+            max_element,
+            buffer: Vec::new(),
+            earlier: 0,
+            offset: 0,
+            fault: None,
+        }
+    }
+
+    /// How many bytes of an element that is not complete yet are held.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes the next bytes of the body and gives each element that ends in them to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage::NotAnArray`] as soon as that is certain and its head is complete; more bytes are of no use then.
+    pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
+        let mut start = 0; // of the current element's part in this chunk
+        let mut at = 0;
+        while let Some(&byte) = chunk.get(at) {
+            match self.state {
+                State::Start => match byte {
+                    b' ' | b'\t' | b'\n' | b'\r' | 0xEF | 0xBB | 0xBF => at += 1,
+                    b'[' => {
+                        self.state = State::Between(Due::First);
+                        at += 1;
+                    }
+                    _ => self.state = State::NotAnArray,
+                },
+                State::NotAnArray => {
+                    let rest = chunk.get(at..).unwrap_or_default();
+                    let room = HEAD - self.buffer.len();
+                    self.buffer
+                        .extend_from_slice(rest.get(..room).unwrap_or(rest));
+                    if rest.len() >= room {
+                        return Err(Damage::NotAnArray {
+                            head: mem::take(&mut self.buffer),
+                        });
+                    }
+                    at = chunk.len();
+                }
+                State::Between(due) => {
+                    start = at;
+                    at += self.between(byte, due, at);
+                }
+                State::Scalar => {
+                    let rest = chunk.get(at..).unwrap_or_default();
+                    match rest.iter().position(|byte| ends_scalar(*byte)) {
+                        None => at = chunk.len(),
+                        Some(length) => {
+                            at += length;
+                            self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
+                        }
+                    }
+                }
+                State::Text { escaped: true } => {
+                    self.state = State::Text { escaped: false };
+                    at += 1;
+                }
+                State::Text { escaped: false } => {
+                    let rest = chunk.get(at..).unwrap_or_default();
+                    let Some(length) = memchr2(b'"', b'\\', rest) else {
+                        at = chunk.len();
+                        continue;
+                    };
+                    at += length + 1;
+                    if rest.get(length) == Some(&b'\\') {
+                        self.state = State::Text { escaped: true };
+                    } else if self.nesting.depth > 0 {
+                        self.state = State::Nested;
+                    } else {
+                        self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
+                    }
+                }
+                State::Nested => {
+                    let rest = chunk.get(at..).unwrap_or_default();
+                    let Some((length, mark)) = next_mark(rest) else {
+                        at = chunk.len();
+                        continue;
+                    };
+                    at += length + 1;
+                    match mark {
+                        b'"' => self.state = State::Text { escaped: false },
+                        b'{' | b'[' => self.nesting.open(mark == b'['),
+                        _ => {
+                            self.nesting.close(mark == b']');
+                            if self.nesting.depth == 0 {
+                                self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
+                            }
+                        }
+                    }
+                }
+                State::End => {
+                    if !byte.is_ascii_whitespace() {
+                        self.note_fault(at);
+                        break;
+                    }
+                    at += 1;
+                }
+            }
+        }
+        if matches!(
+            self.state,
+            State::Scalar | State::Text { .. } | State::Nested
+        ) {
+            self.keep(chunk.get(start..).unwrap_or_default());
+        }
+        self.offset += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Says whether the body was one complete, well-formed array.
+    ///
+    /// # Errors
+    ///
+    /// Every kind of [`Damage`]; a truncation outweighs a syntax error, since a transfer that broke is tried again.
+    pub fn finish(&mut self) -> Result<(), Damage> {
+        match self.state {
+            State::Start | State::NotAnArray => Err(Damage::NotAnArray {
+                head: mem::take(&mut self.buffer),
+            }),
+            State::End => self
+                .fault
+                .map_or(Ok(()), |offset| Err(Damage::Syntax { offset })),
+            _ => Err(Damage::Truncated {
+                offset: self.offset,
+            }),
+        }
+    }
+
+    /// Handles a byte between elements and says how many bytes that took.
+    fn between(&mut self, byte: u8, due: Due, at: usize) -> usize {
+        let (expected, next) = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => return 1,
+            b',' => (due == Due::Comma, State::Between(Due::Element)),
+            b']' => (due != Due::Element, State::End),
+            b'{' | b'[' => {
+                self.nesting.open(byte == b'[');
+                (due != Due::Comma, State::Nested)
+            }
+            b'"' => (due != Due::Comma, State::Text { escaped: false }),
+            _ => (due != Due::Comma, State::Scalar),
+        };
+        if !expected {
+            self.note_fault(at);
+        }
+        self.state = next;
+        1
+    }
+
+    /// The element ends with `last`, its part in the current chunk.
+    fn hand_out(&mut self, last: &[u8], sink: &mut impl FnMut(Element<'_>)) {
+        self.state = State::Between(Due::Comma);
+        let bytes = self.earlier + last.len() as u64;
+        let whole = if self.earlier == 0 {
+            last
+        } else {
+            self.keep(last);
+            &self.buffer
+        };
+        if bytes > self.max_element as u64 {
+            let head = whole.get(..HEAD).unwrap_or(whole);
+            sink(Element::TooLong { head, bytes });
+        } else {
+            sink(Element::Value(whole));
+        }
+        self.buffer.clear();
+        self.earlier = 0;
+    }
+
+    /// Keeps a part of the current element until its end comes.
+    fn keep(&mut self, part: &[u8]) {
+        self.earlier += part.len() as u64;
+        let limit = if self.earlier > self.max_element as u64 {
+            HEAD
+        } else {
+            self.max_element
+        };
+        self.buffer.truncate(limit);
+        let room = limit - self.buffer.len();
+        self.buffer
+            .extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+
+    fn note_fault(&mut self, at: usize) {
+        self.fault.get_or_insert(self.offset + at as u64);
+    }
+}
+
+fn ends_scalar(byte: u8) -> bool {
+    matches!(
+        byte,
+        b',' | b']' | b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r'
+    )
+}
+
+/// The next quote or bracket.
+fn next_mark(bytes: &[u8]) -> Option<(usize, u8)> {
+    bytes
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'))
+        .and_then(|at| Some((at, *bytes.get(at)?)))
+}
+
+/// The open brackets of the current element. Up to 128 of them are told apart, so that one that was
+/// forgotten or is too many ends at its parent's; a deeper element is only counted.
+#[derive(Debug, Default)]
+struct Nesting {
+    depth: u64,
+    /// The innermost in the lowest bit; set: an array.
+    arrays: u128,
+    only_counted: bool,
+}
+
+impl Nesting {
+    fn open(&mut self, array: bool) {
+        self.only_counted = (self.only_counted && self.depth > 0) || self.depth >= 128;
+        self.arrays = (self.arrays << 1) | u128::from(array);
+        self.depth += 1;
+    }
+
+    /// Closes the nearest bracket of that kind with all that is open inside it, or the innermost if there is none.
+    fn close(&mut self, array: bool) {
+        let mut levels = 1;
+        if !self.only_counted {
+            let alike = if array { self.arrays } else { !self.arrays };
+            let nearest = alike.trailing_zeros();
+            if u64::from(nearest) < self.depth {
+                levels = nearest + 1;
+            }
+        }
+        self.arrays = self.arrays.checked_shr(levels).unwrap_or(0);
+        self.depth -= u64::from(levels);
+    }
+}
+
+#[cfg(test)]
+#[path = "array_tests.rs"]
+mod tests;

@@ -1,8 +1,23 @@
 //! What the operator wrote, and the checked [`Settings`] that the rest of the program works with.
 
+mod checked;
+mod handover;
+mod load;
+pub mod ownership;
+mod problem;
+mod raw;
+mod scope;
+mod secret;
 mod settings;
+mod tenant;
+#[cfg(test)]
+mod tests;
 
+pub use handover::{HandOver, parse_hand_over};
+pub use problem::{Flaw, Problem};
+pub use scope::{parse_duration, parse_guid};
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,
     Metrics, Secret, Settings, State, Tenant, Wazuh,
 };
+pub use tenant::is_tenant_name;

@@ -265,7 +265,7 @@ impl ContentType {
         }
     }
 
-    /// The content type of that name; case does not matter (CoPilot writes `DLP.ALL`).
+    /// The content type of that name; case does not matter (some write `DLP.ALL`).
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL

@@ -1,1 +1,208 @@
-//! What we remember: the `SQLite` ledger.
+//! What we remember: a `SQLite` file with the markers, contents, batches and record ids.
+//!
+//! Invariants, each with its tests:
+//!
+//! 1. A marker moves only after every page of its window was read and every content of it stands
+//!    here. Streams are keyed by tenant GUID and content type.
+//! 2. After a batch was accepted by the socket, one transaction remembers its record ids, the
+//!    reader's identity and counters, and which blobs it finished. A kill between send and commit
+//!    repeats at most one batch. A blob is sent when all its records are, confirmed when all its
+//!    batches are.
+//! 3. When Wazuh restarts, or reports drops, with batches unconfirmed, those batches and their ids
+//!    are forgotten together and their contents are pending again. Confirmed ones never.
+//! 4. A pending blob is tried each run, but never before others' first try, until it expires; then
+//!    it is counted and said. Back-off outlives a run.
+//! 5. Deduplication: key (tenant GUID, content type, `Id`, `RecordNumber`); a record without an id
+//!    is known by its content's id and its place there. Remembered by the content's creation in
+//!    whole time buckets, so that pruning is dropping a bucket.
+//! 6. Contents that are known, or below the floor, cost nothing.
+//! 7. A kill at any instruction, a power cut, a full disk: never loss, never a wrong marker. Only a
+//!    file that `SQLite` calls corrupt or no database is set aside.
+//! 8. One run at a time.
+//!
+//! All writes of a run go through one connection into one open transaction, which [`Ledger::commit`]
+//! ends: what is read sees what was written, and a batch, the ends of its blobs and the listings
+//! that came meanwhile become durable together.
+
+mod batches;
+mod fault;
+mod file;
+mod report;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
+pub use fault::Fault;
+pub use file::{Lock, Opened, set_aside};
+pub use report::StreamReport;
+pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
+
+use batches::Recent;
+
+/// The open ledger of a run.
+pub struct Ledger {
+    connection: Connection,
+    /// Whether a transaction is open.
+    dirty: bool,
+    /// Whether nothing is ever committed.
+    is_dry: bool,
+    /// The number of this run.
+    run: i64,
+    /// Record keys that stand in batches, and are not yet folded; read when first asked for.
+    recent: Option<Recent>,
+    /// The `seen_…` tables there are, by bucket.
+    buckets: BTreeMap<u32, ()>,
+}
+
+impl Ledger {
+    /// Opens the ledger, creating it where there is none, and setting it aside where it is corrupt.
+    ///
+    /// # Errors
+    /// A ledger of a newer version, one that is not ours, a full or failing disk.
+    pub fn open(path: &Path, now: DateTime<Utc>) -> Result<(Self, Opened), Fault> {
+        let (connection, opened) = file::open(path, now)?;
+        let mut ledger = Self::over(connection)?;
+        ledger.begin_run()?;
+        Ok((ledger, opened))
+    }
+
+    /// Opens the ledger for a run that reads and decides as always, but leaves no trace in it.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`]; a corrupt ledger is not set aside.
+    pub fn open_dry(path: &Path) -> Result<Self, Fault> {
+        let mut ledger = Self::over(file::open_dry(path)?)?;
+        ledger.is_dry = true;
+        ledger.begin_run()?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger for reading only; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// A ledger of a newer version, one that is corrupt or not ours.
+    pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
+        file::read(path)?.map(Self::over).transpose()
+    }
+
+    fn over(connection: Connection) -> Result<Self, Fault> {
+        let buckets = connection
+            .prepare("SELECT substr(name, 6) FROM sqlite_schema WHERE name GLOB 'seen_[0-9]*'")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .filter_map(|name| name.map(|n| n.parse().ok().map(|n| (n, ()))).transpose())
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            connection,
+            dirty: false,
+            is_dry: false,
+            run: 0,
+            recent: None,
+            buckets,
+        })
+    }
+
+    /// Numbers the run: what it tried in vain is left to later ones.
+    fn begin_run(&mut self) -> Result<(), Fault> {
+        let last: i64 = self
+            .value("run")?
+            .and_then(|run| run.parse().ok())
+            .unwrap_or(0);
+        self.run = last.saturating_add(1);
+        self.set_value("run", &self.run.to_string())
+    }
+
+    /// Begins the transaction that the next [`Ledger::commit`] ends, unless one is open.
+    fn write(&mut self) -> Result<&Connection, Fault> {
+        if !self.dirty {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.dirty = true;
+        }
+        Ok(&self.connection)
+    }
+
+    /// Whether something waits for a commit.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Makes everything written so far durable: one synchronisation of the disk.
+    ///
+    /// # Errors
+    /// A full or failing disk: everything since the last commit is undone.
+    pub fn commit(&mut self) -> Result<(), Fault> {
+        if self.dirty && !self.is_dry {
+            self.connection.execute_batch("COMMIT")?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// A single value by name.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn value(&self, name: &str) -> Result<Option<String>, Fault> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT value FROM value WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// When a damaged ledger was set aside for this one, if ever.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn recovered(&self) -> Result<Option<DateTime<Utc>>, Fault> {
+        let recovered = self.value("recovered")?;
+        Ok(recovered.and_then(|at| at.parse().ok()).map(time))
+    }
+
+    /// Sets a single value.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn set_value(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        if self.value(name)?.as_deref() == Some(value) {
+            return Ok(());
+        }
+        self.write()?
+            .prepare_cached("INSERT OR REPLACE INTO value (name, value) VALUES (?1, ?2)")?
+            .execute(params![name, value])?;
+        Ok(())
+    }
+
+    /// Closes the ledger, folding the write-ahead log into the file.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn close(mut self) -> Result<(), Fault> {
+        self.commit()?;
+        self.connection
+            .close()
+            .map_err(|(_, fault)| Fault::from(fault))
+    }
+}
+
+/// A time of the ledger.
+fn time(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(milliseconds).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// A time of the ledger that 0 stands for "never" in.
+fn time_or_never(milliseconds: i64) -> Option<DateTime<Utc>> {
+    (milliseconds != 0).then(|| time(milliseconds))
+}
+
+/// A count, as `SQLite` stores it.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

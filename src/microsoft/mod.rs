@@ -1,1 +1,32 @@
 //! The outside world we read from: Entra ID and the Office 365 Management Activity API.
+//!
+//! [`Activity`] is one tenant's side of it: it signs in, lists subscriptions and contents, and
+//! fetches blobs. It repeats what is worth repeating, keeps to the tenant's budget, sends the token
+//! to the tenant's own hosts only, and says as a [`Fault`] what it could not do. It remembers
+//! nothing beyond the run.
+
+mod activity;
+mod body;
+mod budget;
+mod certificate;
+mod clock;
+mod cloud;
+mod fault;
+mod fault_table;
+mod http;
+mod listing;
+mod token;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use activity::{Activity, Subscription};
+pub use body::Blob;
+pub use budget::{Requests, Retry};
+pub use clock::Clock;
+pub use fault::{Class, Fault};
+pub use http::Http;
+pub use listing::{Content, Listing};
+pub use token::{Credential, TokenFacts};

@@ -1,1 +1,29 @@
 //! The outside world we write to: the queue socket of Wazuh and what Wazuh tells about it.
+//!
+//! Nothing here waits longer than some milliseconds (a statistics request that is not answered:
+//! 200 ms), and nothing knows of Microsoft, the ledger or an asynchronous runtime: the caller owns
+//! one thread that sends, waits and commits.
+
+pub mod acknowledge;
+mod agent;
+pub mod home;
+mod manager;
+mod pace;
+pub mod queue;
+mod statistics;
+pub mod window;
+
+pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict};
+pub use home::{Home, Role};
+pub use queue::{Queue, QueueFault, Sending};
+pub use window::Window;
+
+impl From<QueueFault> for crate::Error {
+    fn from(fault: QueueFault) -> Self {
+        let said = fault.to_string();
+        match fault {
+            QueueFault::Denied(_) | QueueFault::WrongType(_) => Self::Configuration(said),
+            _ => Self::TryLater(said),
+        }
+    }
+}

@@ -246,6 +246,27 @@ fn contents_are_listed_in_half_open_windows_over_pages_and_fetched_as_issued() {
         );
     }
 
+    // A link that was kept too long, and one that nobody gave out.
+    let day = |days: i64| {
+        (microsoft.now() - TimeDelta::days(days))
+            .format("%Y-%m-%d")
+            .to_string()
+    };
+    let token = link.split("nextpage=").nth(1).unwrap();
+    let kept = format!(
+        "subscriptions/content?contenttype=Audit.SharePoint&starttime={}&endtime={}&nextpage={token}",
+        day(9),
+        day(8)
+    );
+    assert_eq!(client.get(&kept).code(), "AF20055");
+    assert_eq!(
+        microsoft.violation_kinds(),
+        [Violation::WindowTooOld].into()
+    );
+    assert_eq!(microsoft.violations().len(), 1);
+    let made_up = link.replace("$na0022", "$na0099");
+    assert_eq!(client.follow(&made_up).code(), "AF20031");
+
     // start inclusive, end exclusive
     let edge = entries[3]["contentCreated"]
         .as_str()

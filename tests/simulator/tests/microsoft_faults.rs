@@ -541,3 +541,58 @@ fn rules_strike_what_they_name() {
     let sum: usize = (0..20).map(hits).sum();
     assert!((25..55).contains(&sum), "{sum} of 100");
 }
+
+/// Status and length of each path over one HTTP/2 connection; `None` = it broke off.
+fn over_http_2(microsoft: &Microsoft, token: &str, paths: &[String]) -> Vec<Option<(u16, usize)>> {
+    let authority = microsoft.url().trim_start_matches("http://").to_owned();
+    let talk = async {
+        let stream = tokio::net::TcpStream::connect(&authority).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let opened = hyper::client::conn::http2::handshake(executor, io).await;
+        let (mut sender, connection) = opened.unwrap();
+        tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for path in paths {
+            let request = hyper::Request::get(format!("http://{authority}{path}"))
+                .header("authorization", format!("Bearer {token}"))
+                .body(http_body_util::Empty::<bytes::Bytes>::new());
+            answers.push(match sender.send_request(request.unwrap()).await {
+                Ok(response) => {
+                    let status = response.status().as_u16();
+                    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+                    body.ok().map(|body| (status, body.to_bytes().len()))
+                }
+                Err(_) => None,
+            });
+        }
+        answers
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(talk)
+}
+
+#[test]
+fn the_same_over_http_2() {
+    let microsoft = world();
+    let (client, ids) = filled(&microsoft);
+    let id = &client.tenant.tenant_id;
+    let blob = format!(
+        "/api/v1.0/{id}/activity/feed/audit/{}?PublisherIdentifier={id}",
+        ids[0]
+    );
+    let good = Some((200, client.get(&format!("audit/{}", ids[0])).body.len()));
+    let twice = [blob.clone(), blob];
+    let ask = || over_http_2(&microsoft, &client.token, &twice);
+    for action in [Action::TruncateLength(50), Action::TruncateChunked(50)] {
+        microsoft.faults(plan(Operation::Blob, action));
+        assert_eq!(ask(), [None, good]);
+    }
+    microsoft.faults(plan(Operation::Blob, Action::Message401));
+    assert_eq!(ask(), [Some((401, 61)), good]);
+    microsoft.faults(plan(Operation::Blob, Action::Reset));
+    assert_eq!(ask(), [None, None], "the connection is gone");
+    assert_eq!(ask(), [good, good]);
+}

@@ -1,0 +1,219 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+
+use super::*;
+
+/// The elements of `body`, cut into chunks of the given sizes in turn, and the verdict.
+fn split(body: &[u8], sizes: &[usize], max: usize) -> (Vec<String>, Result<(), Damage>) {
+    let mut splitter = Splitter::new(max);
+    let mut elements = Vec::new();
+    let mut rest = body;
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, behind) = rest.split_at((*size).clamp(1, rest.len()));
+        rest = behind;
+        let pushed = splitter.push(chunk, &mut |element| {
+            elements.push(match element {
+                Element::Value(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Element::TooLong { head, bytes } => {
+                    format!("{bytes}:{}", String::from_utf8_lossy(head))
+                }
+            });
+        });
+        if pushed.is_err() {
+            return (elements, pushed);
+        }
+    }
+    let verdict = splitter.finish();
+    (elements, verdict)
+}
+
+/// As [`split`], the same for several ways of cutting.
+fn every_way(body: &str) -> (Vec<String>, Result<(), Damage>) {
+    let whole = split(body.as_bytes(), &[usize::MAX], 1000);
+    for sizes in [[1, 1], [2, 3], [7, 1]] {
+        assert_eq!(split(body.as_bytes(), &sizes, 1000), whole, "{body}");
+    }
+    whole
+}
+
+#[test]
+fn elements_of_every_kind_come_as_received() {
+    let (elements, verdict) = every_way(
+        "\u{feff} [ {\"a\": [1, \"}]\\\"\"]} ,null,\n-1.5e3,\"x,\\\\\",[[],{}], true ] \r\n",
+    );
+    assert_eq!(
+        elements,
+        [
+            "{\"a\": [1, \"}]\\\"\"]}",
+            "null",
+            "-1.5e3",
+            "\"x,\\\\\"",
+            "[[],{}]",
+            "true"
+        ]
+    );
+    assert_eq!(verdict, Ok(()));
+    assert_eq!(every_way("[]"), (vec![], Ok(())));
+}
+
+#[test]
+fn a_body_that_is_no_array_comes_back_with_its_head() {
+    for body in ["", "null", "{\"error\":{\"code\":\"AF429\"}}", "<html>[]"] {
+        let (elements, verdict) = every_way(body);
+        assert!(elements.is_empty());
+        assert_eq!(
+            verdict,
+            Err(Damage::NotAnArray {
+                head: body.as_bytes().to_vec()
+            })
+        );
+    }
+    let endless = "x".repeat(10_000);
+    let (_, verdict) = split(endless.as_bytes(), &[999], 1000);
+    assert_eq!(
+        verdict,
+        Err(Damage::NotAnArray {
+            head: vec![b'x'; 4096]
+        })
+    );
+}
+
+#[test]
+fn an_array_that_ends_too_early_is_truncated_wherever_it_was_cut() {
+    let body = r#"[{"a":"b\"c"},[1,{"x":null}],12,"s"]"#;
+    for end in 1..body.len() {
+        let (_, verdict) = every_way(&body[..end]);
+        assert_eq!(
+            verdict,
+            Err(Damage::Truncated { offset: end as u64 }),
+            "{end}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_element_costs_its_neighbours_nothing() {
+    let cases: [(&str, &[&str], Option<u64>); 10] = [
+        (r#"[1,{"a":},2]"#, &["1", r#"{"a":}"#, "2"], None),
+        (r#"[1,{"a":[1,},2]"#, &["1", r#"{"a":[1,}"#, "2"], None),
+        (
+            r#"[1,{"a":1],{"b":2}]"#,
+            &["1", r#"{"a":1]"#, r#"{"b":2}"#],
+            None,
+        ),
+        ("[1,rubbish,2]", &["1", "rubbish", "2"], None),
+        ("[1,}},2]", &["1", "}}", "2"], None),
+        (
+            r#"[{"a":1}{"b":2}]"#,
+            &[r#"{"a":1}"#, r#"{"b":2}"#],
+            Some(8),
+        ),
+        ("[1,,2]", &["1", "2"], Some(3)),
+        ("[,1]", &["1"], Some(1)),
+        ("[1,]", &["1"], Some(3)),
+        ("[1] x", &["1"], Some(4)),
+    ];
+    for (body, elements, fault) in cases {
+        let expected = fault.map_or(Ok(()), |offset| Err(Damage::Syntax { offset }));
+        let elements: Vec<String> = elements.iter().map(ToString::to_string).collect();
+        assert_eq!(every_way(body), (elements, expected), "{body}");
+    }
+}
+
+#[test]
+fn an_element_over_the_limit_is_told_and_skipped() {
+    let body = format!("[1,\"{}\",2]", "x".repeat(9998));
+    for size in [1, 100, 5000, 20_000] {
+        let (elements, verdict) = split(body.as_bytes(), &[size], 9999);
+        assert_eq!(elements[0], "1");
+        assert_eq!(elements[1], format!("10000:\"{}", "x".repeat(4095)));
+        assert_eq!(elements[2], "2");
+        assert_eq!(verdict, Ok(()));
+        let (elements, _) = split(body.as_bytes(), &[size], 10_000);
+        assert_eq!(elements[1].len(), 10_000);
+    }
+}
+
+#[test]
+fn memory_stays_within_the_limit_and_depth_costs_none() {
+    let mut splitter = Splitter::new(10_000);
+    let chunk = vec![b'['; 65_536];
+    for _ in 0..100 {
+        splitter
+            .push(&chunk, &mut |_| panic!("no end yet"))
+            .unwrap();
+        assert!(splitter.buffer.capacity() <= 20_000);
+    }
+    // the first bracket was the array's own
+    let chunk = vec![b']'; 65_536];
+    let mut told = 0;
+    for _ in 0..100 {
+        splitter
+            .push(&chunk, &mut |element| {
+                assert!(matches!(
+                    element,
+                    Element::TooLong {
+                        bytes: 13_107_198,
+                        ..
+                    }
+                ));
+                told += 1;
+            })
+            .unwrap();
+    }
+    assert_eq!((told, splitter.finish()), (1, Ok(())));
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        ".{0,12}".prop_map(Into::into),
+        "[\\\\\"\\[\\]{},: ]{0,12}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+            prop::collection::vec(("[a-z\\\\\"{}]{0,3}", inner), 0..6)
+                .prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn splits_as_serde_json_does(
+        array in prop::collection::vec(json(), 0..12),
+        sizes in prop::collection::vec(1_usize..40, 1..6),
+        pretty: bool,
+    ) {
+        let body = if pretty {
+            serde_json::to_string_pretty(&array).unwrap()
+        } else {
+            serde_json::to_string(&array).unwrap()
+        };
+        let expected: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
+        let expected: Vec<String> = expected.iter().map(|raw| raw.get().to_owned()).collect();
+        prop_assert_eq!(split(body.as_bytes(), &sizes, usize::MAX), (expected, Ok(())));
+    }
+
+    #[test]
+    fn never_panics_and_cuts_any_bytes_alike(
+        body in "[\\[\\]{}\",\\\\ a1]{0,60}",
+        sizes in prop::collection::vec(1_usize..9, 1..4),
+    ) {
+        let body = format!("[{body}");
+        prop_assert_eq!(split(body.as_bytes(), &sizes, 20), split(body.as_bytes(), &[99], 20));
+    }
+}

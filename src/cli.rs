@@ -1,0 +1,99 @@
+//! The command line as it is written: raw arguments, not yet held against the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ContentType, parse_duration};
+
+/// Collects Microsoft 365 audit records into Wazuh: nothing lost, nothing repeated.
+#[derive(Debug, Parser)]
+#[command(name = "o365-wodle", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "O365_WODLE_CONFIG",
+        default_value = "/etc/o365-wodle/config.toml"
+    )]
+    pub(crate) config: PathBuf,
+    /// Say more on standard error (-v: what is done, -vv: every request)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  all went as asked (nothing new, no tenants yet, backlog left and events not yet confirmed too)
+   1  unexpected failure: please report it
+   2  wrong use of the command line
+   3  some tenants or content types failed, the others succeeded
+  75  nothing could be done for now, the next run will
+  77  every tenant was refused
+  78  configuration error";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Collect what is new, once (the default)
+    #[command(
+        after_help = "Example: o365-wodle -v run --tenant contoso --content-type Audit.Exchange"
+    )]
+    Run(Run),
+    /// Check every configuration file, offline
+    #[command(after_help = "Example: o365-wodle --config ./config.toml check")]
+    Check,
+    /// Show what the ledger knows, per tenant and content type
+    #[command(after_help = "Example: o365-wodle status --all")]
+    Status(Status),
+    /// Print the block for Wazuh's ossec.conf that starts collections
+    #[command(after_help = "Example: o365-wodle setup")]
+    Setup,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Run {
+    /// Only this tenant (repeatable)
+    #[arg(long = "tenant", value_name = "NAME")]
+    pub(crate) tenants: Vec<String>,
+    /// Only this content type (repeatable)
+    #[arg(long = "content-type", value_name = "TYPE", value_parser = content_type)]
+    pub(crate) content_types: Vec<ContentType>,
+    /// End in order by then, for instance 50s (default: [collect] deadline)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Print the events instead of sending them, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Disabled tenants and content types without trouble too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+fn content_type(name: &str) -> Result<ContentType, String> {
+    ContentType::parse(name).ok_or_else(|| {
+        let all: Vec<_> = ContentType::ALL.iter().map(|one| one.as_str()).collect();
+        format!("no such content type; there are {}", all.join(", "))
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a number and a unit, for instance 90s, 5m, 6h or 2d".to_owned()),
+    }
+}

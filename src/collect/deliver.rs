@@ -1,0 +1,571 @@
+//! The hand-over: the one thread that owns the ledger and Wazuh's queue.
+//!
+//! Fetching and handing over run beside each other: the collector sends [`Order`]s and goes on.
+//! Orders are served in their sequence, but while Wazuh makes us wait, so that a slow queue holds up
+//! records and never the listings of others.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::ledger::{self, Batch, Key, Ledger};
+use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, Sending, Verdict, Window};
+use crate::{Error, Result};
+
+/// Events that are committed together, at most.
+const BATCH: usize = 2_000;
+/// How long something written may wait for its commit.
+const COMMIT_AFTER: Duration = Duration::from_millis(250);
+/// How often confirmations are looked for.
+const ASSESS_EVERY: Duration = Duration::from_millis(50);
+/// How long the end of a run waits for confirmations.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long a single wait may be, so that a stop is noticed.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Something to do with the ledger; it sends its own answer.
+pub(super) type LedgerWork = Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>;
+
+/// What the hand-over is asked to do.
+pub(super) enum Order {
+    /// Something with the ledger, at once even while Wazuh makes records wait.
+    Ledger(LedgerWork),
+    /// Something with the ledger that has to see what the orders before it did.
+    InTurn(LedgerWork),
+    /// Records of a blob.
+    Parcel(Parcel),
+    /// All records of a content were sent as parcels.
+    End(Ending),
+    /// Wait a little for confirmations; answers how many contents have to come again.
+    Settle(oneshot::Sender<usize>),
+}
+
+/// Records of a blob, shaped into datagrams.
+pub(super) struct Parcel {
+    /// The ledger's number of the content.
+    pub content: i64,
+    /// The ledger's number of the stream.
+    pub stream: i64,
+    /// contentCreated.
+    pub created: DateTime<Utc>,
+    /// The datagrams, one after the other.
+    pub datagrams: Vec<u8>,
+    /// What they are.
+    pub items: Vec<Item>,
+    /// Its share of the memory for records in flight.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+/// One record of a parcel.
+pub(super) struct Item {
+    /// Where its datagram ends in the parcel's bytes.
+    pub end: usize,
+    /// What it is known by.
+    pub key: Key,
+    /// Whether a filter holds it back.
+    pub is_filtered: bool,
+    /// Whether it had to be reshaped.
+    pub is_reshaped: bool,
+}
+
+/// The end of a content.
+pub(super) struct Ending {
+    /// The ledger's number of the content.
+    pub content: i64,
+    /// The ledger's number of the stream.
+    pub stream: i64,
+    /// Whether it was unreadable in part.
+    pub is_damaged: bool,
+}
+
+/// What was handed over in a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that Wazuh took.
+    pub sent: usize,
+    /// Records that had been handed over before.
+    pub duplicate: usize,
+    /// Records that a filter held back.
+    pub filtered: usize,
+    /// Events that Wazuh confirmed in this run, of earlier ones too.
+    pub confirmed: usize,
+    /// Events that Wazuh lost and that have to come again.
+    pub lost: usize,
+    /// Events that Wazuh has not confirmed yet.
+    pub unconfirmed: usize,
+}
+
+/// Where events go.
+pub(super) enum Outlet {
+    /// To Wazuh.
+    Wazuh(Box<Wazuh>),
+    /// To standard output, as JSON lines.
+    Print,
+}
+
+/// Wazuh's side of the hand-over.
+pub(super) struct Wazuh {
+    pub home: Home,
+    pub queue: Option<Queue>,
+    pub acknowledgement: Acknowledgement,
+    pub window: Window,
+    pub send_timeout: Duration,
+}
+
+/// Why the hand-over stops before its orders end.
+enum Halt {
+    /// It was told to.
+    Asked,
+    /// It cannot go on.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A batch that waits for its confirmation.
+struct Sent {
+    id: i64,
+    events: usize,
+    /// None: what an older version wrote, which tells nothing.
+    mark: Option<Mark>,
+    /// Which connection to the queue it went through; 0: one of an earlier run.
+    connection: u32,
+}
+
+/// A content some of whose records were handed over, but not yet its end.
+#[derive(Default)]
+struct Open {
+    /// Records of it were lost by Wazuh meanwhile: it has to come again.
+    is_spoiled: bool,
+    /// Records of it stand in batches that may be unconfirmed.
+    depends: bool,
+}
+
+/// The hand-over.
+pub(super) struct Delivery {
+    orders: Receiver<Order>,
+    postponed: VecDeque<Order>,
+    ledger: Ledger,
+    outlet: Outlet,
+    stop: Arc<AtomicBool>,
+    batch: Batch,
+    written: Option<Instant>,
+    ended: Vec<i64>,
+    open: HashMap<i64, Open>,
+    unconfirmed: Vec<Sent>,
+    assessed: Instant,
+    /// How many events may go, and until when, before Wazuh is asked again.
+    room: usize,
+    room_until: Instant,
+    /// Counts the connections to the queue.
+    connection: u32,
+    come_again: usize,
+    tally: Tally,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        orders: Receiver<Order>,
+        ledger: Ledger,
+        outlet: Outlet,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let mut unconfirmed = Vec::new();
+        for batch in ledger.unconfirmed()? {
+            unconfirmed.push(Sent {
+                id: batch.id,
+                events: batch.events,
+                mark: serde_json::from_str(&batch.mark).ok(),
+                connection: 0,
+            });
+        }
+        Ok(Self {
+            orders,
+            postponed: VecDeque::new(),
+            ledger,
+            outlet,
+            stop,
+            batch: Batch::default(),
+            written: None,
+            ended: Vec::new(),
+            open: HashMap::new(),
+            unconfirmed,
+            assessed: Instant::now(),
+            room: 0,
+            room_until: Instant::now(),
+            connection: 1,
+            come_again: 0,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Serves orders until nobody can send any, then leaves everything committed.
+    pub(super) fn run(mut self) -> Result<Tally> {
+        let result = self.serve();
+        let finished = self.finish();
+        match result {
+            Err(Halt::Failed(error)) => Err(error),
+            Ok(()) | Err(Halt::Asked) => finished,
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), Halt> {
+        self.assess()?;
+        loop {
+            if self.is_stopped() {
+                return Err(Halt::Asked);
+            }
+            let order = match self.postponed.pop_front() {
+                Some(order) => order,
+                None => match self.orders.recv_timeout(ASSESS_EVERY) {
+                    Ok(order) => order,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.look_around()?;
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                },
+            };
+            match order {
+                Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
+                Order::Parcel(parcel) => self.parcel(&parcel)?,
+                Order::End(ending) => self.end(&ending)?,
+                Order::Settle(answer) => {
+                    self.settle()?;
+                    // Nobody waits for the answer of a run that was stopped.
+                    answer
+                        .send(std::mem::take(&mut self.come_again))
+                        .unwrap_or_default();
+                }
+            }
+            self.look_around()?;
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Commits and assesses when it is time.
+    fn look_around(&mut self) -> Result<(), Halt> {
+        if self.ledger.is_dirty() || !self.batch.is_empty() {
+            let since = *self.written.get_or_insert_with(Instant::now);
+            if since.elapsed() >= COMMIT_AFTER || self.batch.events() >= self.full_batch() {
+                self.commit()?;
+            }
+        }
+        if !self.unconfirmed.is_empty() && self.assessed.elapsed() >= ASSESS_EVERY {
+            self.assess()?;
+        }
+        Ok(())
+    }
+
+    /// Batches are smaller while few events may be unconfirmed.
+    fn full_batch(&self) -> usize {
+        match &self.outlet {
+            Outlet::Wazuh(wazuh) => BATCH.min(wazuh.window.limit() / 5),
+            Outlet::Print => BATCH,
+        }
+    }
+
+    fn parcel(&mut self, parcel: &Parcel) -> Result<(), Halt> {
+        let mut start = 0;
+        let (mut duplicate, mut filtered, mut reshaped) = (0, 0, 0);
+        for item in &parcel.items {
+            let datagram = parcel.datagrams.get(start..item.end).unwrap_or_default();
+            start = item.end;
+            if let Some(is_recent) = self.ledger.knows(&item.key)? {
+                duplicate += 1;
+                self.open.entry(parcel.content).or_default().depends |= is_recent;
+                continue;
+            }
+            if item.is_filtered {
+                filtered += 1;
+            } else {
+                self.hand_over(datagram)?;
+                self.tally.sent += 1;
+                reshaped += usize::from(item.is_reshaped);
+            }
+            self.ledger.remember(
+                &mut self.batch,
+                parcel.content,
+                parcel.created,
+                item.key,
+                !item.is_filtered,
+            )?;
+            self.look_around()?;
+        }
+        self.open.entry(parcel.content).or_default();
+        self.tally.duplicate += duplicate;
+        self.tally.filtered += filtered;
+        if duplicate + filtered + reshaped > 0 {
+            self.ledger
+                .count(parcel.stream, duplicate, filtered, reshaped)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ending: &Ending) -> Result<(), Halt> {
+        let open = self.open.remove(&ending.content).unwrap_or_default();
+        if open.is_spoiled {
+            self.come_again += 1;
+            return Ok(());
+        }
+        self.ledger
+            .content_sent(ending.content, ending.stream, ending.is_damaged)?;
+        if open.depends {
+            self.ledger.depend_on_unconfirmed(ending.content)?;
+        }
+        self.ended.push(ending.content);
+        Ok(())
+    }
+
+    /// Gives one datagram to Wazuh, waiting as long as `send_timeout` allows.
+    fn hand_over(&mut self, datagram: &[u8]) -> Result<(), Halt> {
+        let mut waiting_since = None;
+        loop {
+            let sending = match &mut self.outlet {
+                Outlet::Print => {
+                    let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
+                    let mut out = std::io::stdout().lock();
+                    return out
+                        .write_all(json.unwrap_or_default())
+                        .and_then(|()| out.write_all(b"\n"))
+                        .map_err(|_| Halt::Asked);
+                }
+                Outlet::Wazuh(wazuh) => {
+                    if self.room == 0 || Instant::now() > self.room_until {
+                        None
+                    } else if let Some(queue) = &wazuh.queue {
+                        Some(queue.try_send(datagram))
+                    } else {
+                        match Queue::connect(wazuh.home.queue()) {
+                            Ok(queue) => {
+                                wazuh.queue = Some(queue);
+                                self.connection += 1;
+                                self.room = 0;
+                                continue;
+                            }
+                            Err(fault) => Some(Err(fault)),
+                        }
+                    }
+                }
+            };
+            let why = match sending {
+                None => {
+                    if self.ask_for_room()? {
+                        continue;
+                    }
+                    None
+                }
+                Some(Ok(Sending::Sent)) => {
+                    self.room -= 1;
+                    if let Outlet::Wazuh(wazuh) = &mut self.outlet {
+                        wazuh.acknowledgement.sent(1);
+                    }
+                    return Ok(());
+                }
+                Some(Ok(Sending::Full)) => None,
+                Some(Err(fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)))) => {
+                    self.reader_is_gone()?;
+                    Some(fault)
+                }
+                Some(Err(fault)) => return Err(Halt::Failed(fault.into())),
+            };
+            let since = *waiting_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.send_timeout() {
+                return Err(Halt::Failed(why.map_or_else(
+                    || {
+                        Error::TryLater(format!(
+                            "Wazuh took no event for {} s: its queue is full or held (an agent that \
+                             is offline, a manager that is starting or overloaded). The next run goes \
+                             on where this one stopped.",
+                            since.elapsed().as_secs()
+                        ))
+                    },
+                    Error::from,
+                )));
+            }
+            self.wait()?;
+        }
+    }
+
+    fn send_timeout(&self) -> Duration {
+        match &self.outlet {
+            Outlet::Wazuh(wazuh) => wazuh.send_timeout,
+            Outlet::Print => Duration::MAX,
+        }
+    }
+
+    /// The reader went away: what it had is a batch of its own, whose fate the next look tells.
+    fn reader_is_gone(&mut self) -> Result<(), Halt> {
+        if let Outlet::Wazuh(wazuh) = &mut self.outlet {
+            wazuh.queue = None;
+        }
+        self.commit()
+    }
+
+    /// Asks Wazuh how much more it takes; false if nothing for now.
+    fn ask_for_room(&mut self) -> Result<bool, Halt> {
+        let in_flight = self.in_flight();
+        let Outlet::Wazuh(wazuh) = &mut self.outlet else {
+            return Ok(true);
+        };
+        let window = wazuh.window.limit().saturating_sub(in_flight);
+        let now = Instant::now();
+        let allowance = wazuh.acknowledgement.allowance(now);
+        self.room = allowance.events.min(window).min(BATCH);
+        self.room_until = now + allowance.look_again.max(SLICE);
+        if window == 0 {
+            // Only a committed batch can be confirmed.
+            self.commit()?;
+            self.assess()?;
+        }
+        Ok(self.room > 0)
+    }
+
+    /// Events that Wazuh has and that are not confirmed.
+    fn in_flight(&self) -> usize {
+        self.unconfirmed
+            .iter()
+            .map(|sent| sent.events)
+            .sum::<usize>()
+            + self.batch.events()
+    }
+
+    /// Waits a moment, serving what has nothing to do with Wazuh.
+    fn wait(&mut self) -> Result<(), Halt> {
+        if self.is_stopped() {
+            return Err(Halt::Asked);
+        }
+        match self.orders.recv_timeout(SLICE) {
+            Ok(Order::Ledger(work)) => work(&mut self.ledger)?,
+            Ok(order) => self.postponed.push_back(order),
+            Err(RecvTimeoutError::Timeout) => {}
+            // The orders that were postponed are still to be served.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(SLICE),
+        }
+        self.look_around()
+    }
+
+    /// Makes everything handed over so far durable, as a batch of its own.
+    fn commit(&mut self) -> Result<(), Halt> {
+        self.written = None;
+        let batch = std::mem::take(&mut self.batch);
+        if !batch.is_empty() {
+            let mark = match &mut self.outlet {
+                Outlet::Wazuh(wazuh) => Some(wazuh.acknowledgement.mark()),
+                Outlet::Print => None,
+            };
+            let id = self
+                .ledger
+                .insert_batch(&batch, Utc::now(), &text(mark.as_ref()))?;
+            self.unconfirmed.push(Sent {
+                id,
+                events: batch.events(),
+                mark,
+                connection: self.connection,
+            });
+        }
+        self.ledger
+            .contents_settled(&std::mem::take(&mut self.ended))?;
+        self.ledger.commit()?;
+        Ok(())
+    }
+
+    /// Looks which batches Wazuh has confirmed or lost.
+    fn assess(&mut self) -> Result<(), Halt> {
+        self.assessed = Instant::now();
+        let Outlet::Wazuh(wazuh) = &mut self.outlet else {
+            return Ok(());
+        };
+        let unread = wazuh.queue.as_ref().and_then(|queue| queue.unread().ok());
+        let mut lost = 0;
+        let mut still = Vec::with_capacity(self.unconfirmed.len());
+        for mut sent in self.unconfirmed.drain(..) {
+            let unread = unread.filter(|_| sent.connection == self.connection);
+            let verdict = match &mut sent.mark {
+                Some(mark) => wazuh.acknowledgement.assess(mark, unread),
+                None => Verdict::Lost,
+            };
+            match verdict {
+                Verdict::Pending => still.push(sent),
+                Verdict::Confirmed(assurance) => {
+                    self.ledger.confirm(sent.id)?;
+                    self.ledger.set_value("assurance", assurance.as_str())?;
+                    wazuh.window.confirmed(sent.events);
+                    self.tally.confirmed += sent.events;
+                }
+                Verdict::Lost => {
+                    for content in self.ledger.forget(sent.id)? {
+                        match self.open.get_mut(&content) {
+                            Some(open) => open.is_spoiled = true,
+                            None => self.come_again += 1,
+                        }
+                    }
+                    lost += sent.events;
+                }
+            }
+        }
+        self.unconfirmed = still;
+        if lost > 0 {
+            log::warn!(
+                "Wazuh restarted, or dropped events, before it had processed {lost} events of ours: \
+                 they are fetched and sent again."
+            );
+            wazuh.window.lost();
+            self.tally.lost += lost;
+        }
+        self.ledger.fold()?;
+        Ok(())
+    }
+
+    /// Commits, and waits a little for confirmations.
+    fn settle(&mut self) -> Result<(), Halt> {
+        self.commit()?;
+        let since = Instant::now();
+        self.assess()?;
+        while !self.unconfirmed.is_empty() && since.elapsed() < SETTLE && self.come_again == 0 {
+            self.wait()?;
+        }
+        self.commit()
+    }
+
+    /// Leaves the ledger as the next run needs it.
+    fn finish(mut self) -> Result<Tally> {
+        let finish = |this: &mut Self| -> Result<(), Halt> {
+            this.commit()?;
+            this.assess()?;
+            for sent in &this.unconfirmed {
+                this.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
+            }
+            if let Outlet::Wazuh(wazuh) = &this.outlet {
+                this.ledger.set_value("window", &wazuh.window.save())?;
+            }
+            this.commit()
+        };
+        match finish(&mut self) {
+            Ok(()) | Err(Halt::Asked) => {}
+            Err(Halt::Failed(error)) => return Err(error),
+        }
+        self.tally.unconfirmed = self.unconfirmed.iter().map(|sent| sent.events).sum();
+        self.ledger.close()?;
+        Ok(self.tally)
+    }
+}
+
+/// A mark as the ledger keeps it.
+fn text(mark: Option<&Mark>) -> String {
+    mark.and_then(|mark| serde_json::to_string(mark).ok())
+        .unwrap_or_default()
+}

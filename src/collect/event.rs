@@ -1,1 +1,0 @@
-//! One audit record → the bytes of one event; pure.

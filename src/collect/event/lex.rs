@@ -1,0 +1,227 @@
+//! JSON's tokens: where a string or number ends, what a string says, what a number is worth.
+
+use std::borrow::Cow;
+
+/// What is unusual in the text of a string.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TextFaults {
+    /// A surrogate without its other half, a raw control character or bytes that are no UTF-8.
+    pub(super) surrogate: bool,
+    /// U+0000, raw or escaped.
+    pub(super) nul: bool,
+}
+
+/// A string token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Token {
+    /// Its bytes with both quotes.
+    pub(super) length: usize,
+    pub(super) escaped: bool,
+    pub(super) faults: TextFaults,
+}
+
+/// Whether a byte stands for itself inside a string.
+#[inline]
+fn plain(byte: u8) -> bool {
+    byte >= 0x20 && byte != b'"' && byte != b'\\'
+}
+
+/// Measures the string that begins at the quote in front of `bytes`; `None` if it does not end or has an unknown escape.
+///
+/// Bytes that are no UTF-8 are not looked for.
+#[inline]
+pub(super) fn string(bytes: &[u8]) -> Option<Token> {
+    let mut at = 1;
+    let mut token = Token {
+        length: 0,
+        escaped: false,
+        faults: TextFaults::default(),
+    };
+    loop {
+        let rest = bytes.get(at..)?;
+        at += rest.iter().position(|byte| !plain(*byte))?;
+        match bytes.get(at)? {
+            b'"' => {
+                token.length = at + 1;
+                return Some(token);
+            }
+            b'\\' => {
+                token.escaped = true;
+                at += escape(bytes.get(at..)?, &mut token.faults)?;
+            }
+            control => {
+                token.faults.surrogate |= *control != 0;
+                token.faults.nul |= *control == 0;
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Measures the escape in front of `bytes`, a pair of surrogates as one.
+fn escape(bytes: &[u8], faults: &mut TextFaults) -> Option<usize> {
+    match bytes.get(1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' => {
+            let unit = unit(bytes)?;
+            faults.nul |= unit == 0;
+            match unit {
+                0xD800..=0xDBFF if low_half(bytes.get(6..)?).is_some() => return Some(12),
+                0xD800..=0xDFFF => faults.surrogate = true,
+                _ => {}
+            }
+            Some(6)
+        }
+        _ => None,
+    }
+}
+
+/// The UTF-16 code unit of `\uXXXX` in front of `bytes`.
+fn unit(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |value, digit| {
+        Some(value * 16 + char::from(*digit).to_digit(16)?)
+    })
+}
+
+fn low_half(bytes: &[u8]) -> Option<u32> {
+    unit(bytes).filter(|unit| (0xDC00..=0xDFFF).contains(unit))
+}
+
+/// The text of a string token that [`string`] measured; what is no text, NUL included, becomes U+FFFD.
+pub(super) fn text(token: &[u8]) -> Cow<'_, str> {
+    let inner = token
+        .get(1..token.len().saturating_sub(1))
+        .unwrap_or_default();
+    let inner = String::from_utf8_lossy(inner);
+    if !inner.bytes().any(|byte| byte == b'\\' || byte == 0) {
+        return inner;
+    }
+    let mut text = String::with_capacity(inner.len());
+    let mut rest: &str = &inner;
+    while let Some(at) = rest.find(['\\', '\0']) {
+        let (before, from) = rest.split_at(at);
+        text.push_str(before);
+        let bytes = from.as_bytes();
+        let (character, length) = match (bytes.first(), bytes.get(1)) {
+            (Some(b'\\'), Some(b'u')) => match (unit(bytes), bytes.get(6..).and_then(low_half)) {
+                (Some(high @ 0xD800..=0xDBFF), Some(low)) => {
+                    let code = 0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+                    (char::from_u32(code), 12)
+                }
+                (Some(0) | None, _) => (None, 6),
+                (Some(unit), _) => (char::from_u32(unit), 6),
+            },
+            (Some(b'\\'), Some(letter)) => {
+                let character = match letter {
+                    b'b' => '\u{8}',
+                    b'f' => '\u{c}',
+                    b'n' => '\n',
+                    b'r' => '\r',
+                    b't' => '\t',
+                    other => char::from(*other),
+                };
+                (Some(character), 2)
+            }
+            _ => (None, 1),
+        };
+        text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
+        rest = from.get(length..).unwrap_or_default();
+    }
+    text.push_str(rest);
+    Cow::Owned(text)
+}
+
+/// Measures the number in front of `bytes`; `None` if JSON's grammar knows no such number.
+#[inline]
+pub(super) fn number(bytes: &[u8]) -> Option<usize> {
+    let digits = |from: usize| {
+        let rest = bytes.get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    };
+    let first = usize::from(bytes.first() == Some(&b'-'));
+    let mut at = match bytes.get(first)? {
+        b'0' => first + 1,
+        b'1'..=b'9' => digits(first),
+        _ => return None,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        let end = digits(at + 1);
+        if end == at + 1 {
+            return None;
+        }
+        at = end;
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        let end = digits(at + 1 + sign);
+        if end == at + 1 + sign {
+            return None;
+        }
+        at = end;
+    }
+    Some(at)
+}
+
+/// Whether Wazuh keeps the value of this number token.
+///
+/// Outside arrays it prints whole numbers up to ±(2^31−1) and ruins others; inside arrays it keeps 15 digits.
+#[inline]
+pub(super) fn number_survives(token: &[u8], in_array: bool) -> bool {
+    // nine digits and a sign at most, and nothing else: the ordinary case
+    if token.len() <= 9
+        && token
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'-')
+    {
+        return true;
+    }
+    let Some((digits, exponent)) = decimal(token) else {
+        return false;
+    };
+    if in_array {
+        // well inside what a double holds
+        return digits.len() <= 15 && exponent.abs() < 290;
+    }
+    let zeros = usize::try_from(exponent).unwrap_or(usize::MAX);
+    digits.is_empty()
+        || (zeros <= 10 && digits.len() + zeros <= 10 && {
+            let value = digits
+                .bytes()
+                .fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+            value * 10_u64.pow(u32::try_from(exponent).unwrap_or(0)) <= 2_147_483_647
+        })
+}
+
+/// A number token's significant digits, none for zero, and the power of ten of the last one; `None` if that is absurd.
+fn decimal(token: &[u8]) -> Option<(String, i64)> {
+    let token = std::str::from_utf8(token).ok()?.trim_start_matches('-');
+    let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_end_matches('0');
+    let zeros = i64::try_from(all.len() - digits.len()).ok()?;
+    let digits = digits.trim_start_matches('0').to_owned();
+    if digits.is_empty() {
+        return Some((digits, 0));
+    }
+    let exponent: i64 = exponent.parse().ok()?;
+    let exponent = exponent.checked_add(zeros)? - i64::try_from(fraction.len()).ok()?;
+    Some((digits, exponent))
+}
+
+/// Appends sound JSON without the white space between its tokens.
+pub(super) fn compact(json: &[u8], out: &mut Vec<u8>) {
+    let mut rest = json;
+    while let Some(byte) = rest.first() {
+        let length = match byte {
+            b'"' => string(rest).map_or(rest.len(), |token| token.length),
+            _ => 1,
+        };
+        let (token, behind) = rest.split_at(length);
+        if !byte.is_ascii_whitespace() {
+            out.extend_from_slice(token);
+        }
+        rest = behind;
+    }
+}

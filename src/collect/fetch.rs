@@ -1,0 +1,260 @@
+//! One blob → parcels of shaped records for the hand-over, as it streams in.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::deliver::{Ending, Item, Parcel};
+use super::desk::{Closed, Desk};
+use super::event::{self, Shaper};
+use super::tenant::Collector;
+use crate::array::{Damage, Element, Splitter};
+use crate::ledger::{Key, Pending, place_key, record_key};
+use crate::microsoft::{Activity, Class, Fault};
+
+/// A record longer than this is told about instead of being sent.
+const LONGEST_RECORD: usize = 16 << 20;
+/// Bytes of datagrams in one parcel, more or less.
+const PARCEL: usize = 128 << 10;
+/// What a blob may hold back of a record that is not complete yet, without asking.
+const SHARE: usize = 256 << 10;
+/// How often a transfer that breaks off is begun again in one run.
+const TRANSFERS: u32 = 3;
+/// Runs that find the same blob broken before it is delivered as far as it can be read.
+const DAMAGED_RUNS: u32 = 3;
+/// Content created longer ago is marked as backlog.
+const BACKLOG: TimeDelta = TimeDelta::hours(1);
+
+/// Why a blob was not delivered to its end.
+pub(super) enum Failure {
+    /// The hand-over has stopped.
+    Closed(Closed),
+    /// Microsoft, or the way there.
+    Fault(Fault),
+    /// The blob's bytes are not what they should be.
+    Unreadable {
+        /// What is wrong with them.
+        what: String,
+        /// Whether it may stay so, rather than being a transfer that broke off.
+        is_damage: bool,
+    },
+}
+
+impl From<Closed> for Failure {
+    fn from(closed: Closed) -> Self {
+        Self::Closed(closed)
+    }
+}
+
+/// Fetches a content and hands over its records; those that were before are dropped there.
+pub(super) async fn fetch(
+    collector: &Collector,
+    activity: &Activity,
+    content: &Pending,
+) -> Result<(), Failure> {
+    let mut transfer = 1;
+    loop {
+        match fetch_once(collector, activity, content).await {
+            Err(Failure::Unreadable {
+                is_damage: false, ..
+            }) if transfer < TRANSFERS => {}
+            Err(Failure::Fault(fault)) if transfer < TRANSFERS && fault.class == Class::Retry => {}
+            result => return result,
+        }
+        tokio::time::sleep(Duration::from_millis(200) * transfer).await;
+        transfer += 1;
+    }
+}
+
+async fn fetch_once(
+    collector: &Collector,
+    activity: &Activity,
+    content: &Pending,
+) -> Result<(), Failure> {
+    let desk = &collector.work.desk;
+    let mut packer = Packer::new(collector, content);
+    let mut splitter = Splitter::new(LONGEST_RECORD);
+    let mut large = None;
+    let mut blob = activity
+        .fetch(content.content_type, &content.uri)
+        .await
+        .map_err(Failure::Fault)?;
+    let damage = loop {
+        let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
+            break splitter.finish().err();
+        };
+        let pushed = splitter.push(&chunk, &mut |element| packer.element(element));
+        if packer.datagrams.len() >= PARCEL {
+            packer.hand_over(desk).await?;
+        }
+        if let Err(damage) = pushed {
+            break Some(damage);
+        }
+        // Only one record at a time may grow beyond its share of memory.
+        if splitter.buffered() <= SHARE {
+            large = None;
+        } else if large.is_none() {
+            large = Some(desk.large.acquire().await.map_err(|_| Closed)?);
+        }
+    };
+    drop(large);
+    let is_last_try = content.damage + 1 >= DAMAGED_RUNS;
+    if let Some(damage) = damage {
+        let is_damage = matches!(damage, Damage::Syntax { .. });
+        if !(is_damage && is_last_try) {
+            // What could be read of it counts; the rest comes with another transfer.
+            packer.hand_over(desk).await?;
+            return Err(Failure::Unreadable {
+                what: damage.to_string(),
+                is_damage,
+            });
+        }
+        packer.raw(damage.to_string().as_bytes(), 0);
+    }
+    packer.hand_over(desk).await?;
+    if packer.broken > 0 && !is_last_try {
+        return Err(Failure::Unreadable {
+            what: format!("{} of its elements are no readable records", packer.broken),
+            is_damage: true,
+        });
+    }
+    desk.end(Ending {
+        content: content.id,
+        stream: content.stream,
+        is_damaged: packer.broken > 0,
+    })?;
+    Ok(())
+}
+
+/// Shapes elements and packs them into parcels.
+struct Packer<'a> {
+    collector: &'a Collector,
+    content: &'a Pending,
+    shaper: Shaper,
+    is_backlog: bool,
+    is_last_try: bool,
+    /// The next element's place in the blob.
+    place: u64,
+    /// Elements that are no records.
+    broken: usize,
+    datagrams: Vec<u8>,
+    items: Vec<Item>,
+}
+
+impl<'a> Packer<'a> {
+    fn new(collector: &'a Collector, content: &'a Pending) -> Self {
+        Self {
+            collector,
+            content,
+            shaper: collector.shaper(content.content_type),
+            is_backlog: collector.clock.now() - content.created > BACKLOG,
+            is_last_try: content.damage + 1 >= DAMAGED_RUNS,
+            place: 0,
+            broken: 0,
+            datagrams: Vec::new(),
+            items: Vec::new(),
+        }
+    }
+
+    fn element(&mut self, element: Element<'_>) {
+        match element {
+            Element::Value(bytes) => match self.shaper.read(bytes) {
+                Some(record) => {
+                    let key = match record.id() {
+                        Some(id) => record_key(
+                            &self.collector.tenant.tenant_id,
+                            self.content.content_type,
+                            id.as_bytes(),
+                            record.record_number().as_deref().map(str::as_bytes),
+                        ),
+                        None => self.key_of_place(),
+                    };
+                    let reasons = self
+                        .shaper
+                        .write(&record, self.is_backlog, &mut self.datagrams);
+                    self.item(key, false, !reasons.is_empty());
+                }
+                None => self.raw(bytes, bytes.len() as u64),
+            },
+            Element::TooLong { head, bytes } => {
+                log::error!(
+                    "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
+                     as an event about the collection",
+                    self.collector.tenant.name,
+                    self.content.content_type,
+                    self.content.content_id
+                );
+                self.told(head, bytes);
+            }
+        }
+        self.place += 1;
+    }
+
+    /// What is no record goes out as raw text, once it is clear that it stays so.
+    fn raw(&mut self, text: &[u8], bytes: u64) {
+        self.broken += 1;
+        if self.is_last_try {
+            self.told(text, bytes);
+        }
+    }
+
+    /// An event about what cannot be sent as a record.
+    fn told(&mut self, text: &[u8], bytes: u64) {
+        let tenant = &self.collector.tenant;
+        let about = event::Health {
+            tenant_id: &tenant.tenant_id,
+            subscription: Some(self.content.content_type.as_str()),
+            response: "an element of a content is no record that Wazuh could take",
+            health: "content_damaged",
+            since: None,
+            count: None,
+            hint: Some(
+                "Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole.",
+            ),
+            tenant: &tenant.name,
+            labels: &tenant.labels,
+        };
+        let element = event::Damaged {
+            raw: text,
+            bytes,
+            withhold: false,
+        };
+        let location = &self.collector.work.settings.wazuh.location;
+        event::damaged(location, &about, &element, &mut self.datagrams);
+        let key = self.key_of_place();
+        self.item(key, false, true);
+    }
+
+    fn key_of_place(&self) -> Key {
+        place_key(
+            &self.collector.tenant.tenant_id,
+            self.content.content_type,
+            &self.content.content_id,
+            self.place,
+        )
+    }
+
+    fn item(&mut self, key: Key, is_filtered: bool, is_reshaped: bool) {
+        self.items.push(Item {
+            end: self.datagrams.len(),
+            key,
+            is_filtered,
+            is_reshaped,
+        });
+    }
+
+    async fn hand_over(&mut self, desk: &Desk) -> Result<(), Closed> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let permit = desk.room(self.datagrams.len()).await?;
+        desk.parcel(Parcel {
+            content: self.content.id,
+            stream: self.content.stream,
+            created: self.content.created,
+            datagrams: std::mem::replace(&mut self.datagrams, Vec::with_capacity(PARCEL)),
+            items: std::mem::take(&mut self.items),
+            _permit: permit,
+        })
+    }
+}

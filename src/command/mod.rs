@@ -1,0 +1,6 @@
+//! The commands, one file each.
+
+pub(crate) mod check;
+pub(crate) mod run;
+pub(crate) mod setup;
+pub(crate) mod status;

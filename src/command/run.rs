@@ -1,0 +1,163 @@
+//! `run`: one collection, and how it went as an exit code.
+
+use std::io::IsTerminal;
+
+use crate::cli;
+use crate::collect::{Request, Summary, Trouble, collect};
+use crate::config::{Settings, Tenant};
+use crate::{Error, Result};
+
+/// Collects once.
+///
+/// # Errors
+/// See the exit codes in the README.
+pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
+    let tenants = selected(settings, &arguments.tenants)?;
+    if tenants.is_empty() {
+        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+        return Ok(());
+    }
+    let request = Request {
+        tenants,
+        content_types: (!arguments.content_types.is_empty())
+            .then(|| arguments.content_types.clone()),
+        deadline: arguments.deadline.unwrap_or(settings.collect.deadline),
+        is_dry: arguments.dry_run,
+    };
+    let summary = collect(settings, &request)?;
+    say(&summary);
+    judge(&summary)
+}
+
+/// The enabled tenants, or those that are named.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that no tenant has.
+pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Tenant>> {
+    for name in names {
+        if !settings.tenants.iter().any(|tenant| tenant.name == *name) {
+            return Err(Error::Usage(format!(
+                "--tenant {name}: no tenant has that name; `o365-wodle status --all` lists them"
+            )));
+        }
+    }
+    Ok(settings
+        .tenants
+        .iter()
+        .filter(|tenant| {
+            if names.is_empty() {
+                tenant.enabled
+            } else {
+                names.contains(&tenant.name)
+            }
+        })
+        .cloned()
+        .collect())
+}
+
+fn say(summary: &Summary) {
+    let tally = &summary.tally;
+    log::info!(
+        "{} events sent, {} confirmed, {} not yet confirmed, {} duplicates dropped, {} filtered{}",
+        tally.sent,
+        tally.confirmed,
+        tally.unconfirmed,
+        tally.duplicate,
+        tally.filtered,
+        if summary.is_stopped {
+            "; stopped with work left"
+        } else {
+            ""
+        }
+    );
+    if std::io::stderr().is_terminal() {
+        log::debug!("{} tenants", summary.outcomes.len());
+    }
+}
+
+/// The exit code, as an error where it is not 0.
+fn judge(summary: &Summary) -> Result<()> {
+    let outcomes = &summary.outcomes;
+    let named = |trouble| {
+        let names: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.trouble == Some(trouble))
+            .map(|outcome| outcome.tenant.as_str())
+            .collect();
+        (names.len(), names.join(", "))
+    };
+    let (refused, refused_names) = named(Trouble::Refused);
+    let (unreachable, unreachable_names) = named(Trouble::Unreachable);
+    let (partial, partial_names) = named(Trouble::Partial);
+    if refused + unreachable + partial == 0 {
+        return Ok(());
+    }
+    if unreachable == outcomes.len() {
+        return Err(Error::TryLater(format!(
+            "Microsoft could not be reached for any tenant ({unreachable_names}); the log says why"
+        )));
+    }
+    if refused == outcomes.len() {
+        return Err(Error::Refused(format!(
+            "Microsoft refused every tenant ({refused_names}); the log says why and what to do"
+        )));
+    }
+    let parts: Vec<String> = [
+        (refused, "refused", refused_names),
+        (unreachable, "not reachable", unreachable_names),
+        (partial, "in part", partial_names),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .map(|(_, what, names)| format!("{what}: {names}"))
+    .collect();
+    Err(Error::Partial(format!(
+        "some tenants were not collected completely ({}); the log says why",
+        parts.join("; ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::process::ExitCode;
+
+    use super::*;
+    use crate::collect::{Outcome, Tally};
+
+    fn code(troubles: &[Option<Trouble>]) -> String {
+        let summary = Summary {
+            outcomes: troubles
+                .iter()
+                .map(|&trouble| Outcome {
+                    tenant: "contoso".into(),
+                    trouble,
+                })
+                .collect(),
+            tally: Tally::default(),
+            is_stopped: false,
+        };
+        let code = judge(&summary).map_or_else(|error| error.exit_code(), |()| ExitCode::SUCCESS);
+        format!("{code:?}")
+    }
+
+    #[test]
+    fn exit_codes_have_their_precedence() {
+        use Trouble::{Partial, Refused, Unreachable};
+        for (troubles, expected) in [
+            (&[None, None][..], 0),
+            (&[None, Some(Refused)], 3),
+            (&[Some(Refused), Some(Refused)], 77),
+            (&[Some(Unreachable), Some(Unreachable)], 75),
+            (&[Some(Unreachable), Some(Refused)], 3),
+            (&[Some(Partial)], 3),
+        ] {
+            assert_eq!(
+                code(troubles),
+                format!("{:?}", ExitCode::from(expected)),
+                "{troubles:?}"
+            );
+        }
+    }
+}

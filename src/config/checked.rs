@@ -1,0 +1,258 @@
+//! From what is written to what the program works with: defaults, ranges and shapes of all but the
+//! tenants.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use toml::Value;
+
+use super::raw;
+use super::scope::{DAY, Scope};
+use super::settings::{
+    Collect, ContentType, EventsPerSecond, Http, Log, LogFormat, Metrics, Settings, State, Wazuh,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const WEEK: Duration = Duration::from_hours(7 * 24);
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
+/// What `[collect]` says for the tenants that say nothing.
+pub(super) struct Inherited {
+    pub(super) content_types: Vec<ContentType>,
+    pub(super) publisher_identifier: Option<String>,
+    pub(super) concurrency: usize,
+    pub(super) requests_per_minute: u32,
+    pub(super) initial_lookback: Duration,
+}
+
+/// Everything but the tenants.
+pub(super) fn settings(scope: &mut Scope<'_>, raw: raw::Settings) -> (Settings, Inherited) {
+    let (collect, inherited) = collect(&mut scope.at("collect"), raw.collect);
+    let settings = Settings {
+        wazuh: wazuh(&mut scope.at("wazuh"), raw.wazuh),
+        state: State {
+            ledger: scope
+                .at("state")
+                .path("ledger", raw.state.ledger)
+                .unwrap_or_else(|| "/var/lib/o365-wodle/ledger.db".into()),
+        },
+        log: log(&mut scope.at("log"), raw.log),
+        collect,
+        http: http(&mut scope.at("http"), raw.http),
+        metrics: Metrics {
+            textfile: scope.at("metrics").path("textfile", raw.metrics.textfile),
+        },
+        tenants: Vec::new(),
+    };
+    (settings, inherited)
+}
+
+fn wazuh(scope: &mut Scope<'_>, raw: raw::Wazuh) -> Wazuh {
+    let home = scope
+        .path("home", raw.home)
+        .unwrap_or_else(|| "/var/ossec".into());
+    let location = raw.location.unwrap_or_else(|| "office365".to_owned());
+    let breaks_header = |c: char| c == ':' || c == '|' || c.is_control();
+    if location.is_empty()
+        || location.len() > 256
+        || location.starts_with('[')
+        || location.contains(breaks_header)
+    {
+        scope.refuse(
+            "location",
+            "would break the header of each event",
+            "write 1 to 256 bytes without : and | that do not start with [, such as \"office365\"",
+        );
+    }
+    let events_per_second = match raw.events_per_second {
+        None => EventsPerSecond::Auto,
+        Some(Value::String(word)) if word == "auto" => EventsPerSecond::Auto,
+        Some(Value::Integer(0)) => EventsPerSecond::Unlimited,
+        Some(Value::Integer(number)) => {
+            let range = 0..=1_000_000;
+            EventsPerSecond::Fixed(scope.number("events_per_second", Some(number), 100, range))
+        }
+        Some(_) => {
+            let what = "is neither a whole number nor \"auto\"";
+            scope.refuse(
+                "events_per_second",
+                what,
+                "write a number, 0 for no pacing, or \"auto\"",
+            );
+            EventsPerSecond::Auto
+        }
+    };
+    let annotate = match raw.annotate {
+        None => None,
+        Some(Value::String(word)) if word == "auto" => None,
+        Some(Value::Boolean(always)) => Some(always),
+        Some(_) => {
+            scope.refuse(
+                "annotate",
+                "is none of the words known here",
+                "write true, false, \"auto\"",
+            );
+            None
+        }
+    };
+    Wazuh {
+        home,
+        queue: scope.path("queue", raw.queue),
+        location,
+        events_per_second,
+        acknowledge: scope.choice(
+            "acknowledge",
+            raw.acknowledge,
+            true,
+            &[("auto", true), ("off", false)],
+        ),
+        send_timeout: scope.duration(
+            "send_timeout",
+            raw.send_timeout,
+            Duration::from_mins(1),
+            SECOND..=Duration::from_hours(1),
+        ),
+        annotate,
+        flatten: raw.flatten.unwrap_or(false),
+    }
+}
+
+fn log(scope: &mut Scope<'_>, raw: raw::Log) -> Log {
+    use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
+
+    let file = match raw.file.as_deref() {
+        Some("") => None,
+        None => Some("/var/log/o365-wodle/o365-wodle.log".into()),
+        Some(_) => scope.path("file", raw.file),
+    };
+    let levels = [
+        ("info", Info),
+        ("error", Error),
+        ("warn", Warn),
+        ("debug", Debug),
+        ("trace", Trace),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log {
+        file,
+        level: scope.choice("level", raw.level, Info, &levels),
+        format: scope.choice("format", raw.format, LogFormat::Text, &formats),
+    }
+}
+
+fn collect(scope: &mut Scope<'_>, raw: raw::Collect) -> (Collect, Inherited) {
+    let defaults = Inherited {
+        content_types: ContentType::ALL.to_vec(),
+        publisher_identifier: None,
+        concurrency: 8,
+        requests_per_minute: 1000,
+        initial_lookback: DAY,
+    };
+    let own = Own {
+        content_types: raw.content_types,
+        publisher_identifier: raw.publisher_identifier,
+        concurrency: raw.concurrency,
+        requests_per_minute: raw.requests_per_minute,
+        initial_lookback: raw.initial_lookback,
+    };
+    let inherited = inherit(scope, own, &defaults);
+    let never = Duration::ZERO;
+    let six_hours = Duration::from_hours(6);
+    let four_minutes = Duration::from_mins(4);
+    let collect = Collect {
+        overlap: scope.duration("overlap", raw.overlap, six_hours, never..=WEEK),
+        resweep: scope.duration("resweep", raw.resweep, DAY, never..=WEEK),
+        deadline: scope.duration("deadline", raw.deadline, four_minutes, SECOND..=DAY),
+        tenants_in_parallel: scope.number(
+            "tenants_in_parallel",
+            raw.tenants_in_parallel,
+            16,
+            1..=1024,
+        ),
+        deduplicate_for: scope.duration(
+            "deduplicate_for",
+            raw.deduplicate_for,
+            8 * DAY,
+            DAY..=MONTH,
+        ),
+        redact_dlp: raw.redact_dlp.unwrap_or(false),
+        silent_after: scope.duration("silent_after", raw.silent_after, DAY, never..=MONTH),
+    };
+    (collect, inherited)
+}
+
+/// The keys that stand in `[collect]` and in tenants alike.
+pub(super) struct Own {
+    pub(super) content_types: Option<Vec<String>>,
+    pub(super) publisher_identifier: Option<String>,
+    pub(super) concurrency: Option<i64>,
+    pub(super) requests_per_minute: Option<i64>,
+    pub(super) initial_lookback: Option<String>,
+}
+
+/// What is said here, and the rest from there.
+pub(super) fn inherit(scope: &mut Scope<'_>, own: Own, from: &Inherited) -> Inherited {
+    Inherited {
+        content_types: scope.content_types(own.content_types.as_deref(), &from.content_types),
+        publisher_identifier: scope
+            .guid("publisher_identifier", own.publisher_identifier.as_deref())
+            .or_else(|| from.publisher_identifier.clone()),
+        concurrency: scope.number("concurrency", own.concurrency, from.concurrency, 1..=64),
+        requests_per_minute: scope.number(
+            "requests_per_minute",
+            own.requests_per_minute,
+            from.requests_per_minute,
+            0..=1_000_000,
+        ),
+        initial_lookback: scope.duration(
+            "initial_lookback",
+            own.initial_lookback,
+            from.initial_lookback,
+            Duration::ZERO..=WEEK,
+        ),
+    }
+}
+
+fn http(scope: &mut Scope<'_>, raw: raw::Http) -> Http {
+    let proxy = raw.proxy.filter(|proxy| match Url::parse(proxy) {
+        Ok(url) if url.password().is_some() => {
+            let cure = "take it out, put it into a file of mode 0600 and name that with proxy_password_file";
+            scope.refuse("proxy", "holds a password", cure);
+            false
+        }
+        Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") => true,
+        _ => {
+            scope.refuse("proxy", "is no URL of a proxy", "write \"http://user@proxy:3128\"");
+            false
+        }
+    });
+    let proxy_password_file = scope.path("proxy_password_file", raw.proxy_password_file);
+    if proxy_password_file.is_some() && proxy.is_none() {
+        scope.refuse(
+            "proxy_password_file",
+            "is set, but proxy is not",
+            "set both, or remove the line",
+        );
+    }
+    let (ten_seconds, two_minutes) = (Duration::from_secs(10), Duration::from_mins(2));
+    let (ten_minutes, hour) = (Duration::from_mins(10), Duration::from_hours(1));
+    Http {
+        proxy,
+        proxy_password_file,
+        no_proxy: raw.no_proxy.unwrap_or_default(),
+        ca_file: scope.path("ca_file", raw.ca_file),
+        connect_timeout: scope.duration(
+            "connect_timeout",
+            raw.connect_timeout,
+            ten_seconds,
+            SECOND..=ten_minutes,
+        ),
+        request_timeout: scope.duration(
+            "request_timeout",
+            raw.request_timeout,
+            two_minutes,
+            SECOND..=hour,
+        ),
+        retries: scope.number("retries", raw.retries, 5, 0..=20),
+    }
+}

@@ -1,0 +1,347 @@
+//! The text with which a customer hands over a tenant, as people write it. No I/O here.
+
+use secrecy::SecretString;
+
+use super::problem::Flaw;
+use super::scope::parse_guid;
+use text::{decode, plain};
+
+mod text;
+
+/// What the customer handed over.
+#[derive(Debug)]
+pub struct HandOver {
+    /// The directory (tenant) ID, a GUID in lower case.
+    pub tenant_id: String,
+    /// The application (client) ID, a GUID in lower case.
+    pub client_id: String,
+    /// The client secret's value.
+    pub client_secret: SecretString,
+}
+
+/// Longer texts are no hand-over.
+const MAX_BYTES: usize = 64 * 1024;
+/// A bare word of this length may be a secret; Microsoft's have about 40 characters.
+const SECRET_LENGTH: usize = 16;
+
+const RESEND: &str = "ask for the three values once more: tenant ID, client ID, secret value";
+const SECRET_ID: &str = "is a GUID: the secret's ID was pasted in place of its value";
+const NEW_SECRET: &str =
+    "copy the column Value in Azure, which is shown only once; make a new secret if it is gone";
+
+/// What a line's label announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    TenantId,
+    ClientId,
+    Secret,
+    /// Stands beside the value in Azure; nothing signs in with it.
+    SecretId,
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Self::TenantId => "the tenant ID",
+            Self::ClientId => "the client ID",
+            Self::Secret => "the client secret",
+            Self::SecretId => "the secret ID",
+        }
+    }
+}
+
+/// The three values in a customer's text.
+///
+/// A value stands after its label (`label: value`, `label = value`, or on the next line); a text
+/// without any label has the tenant ID, the client ID and the secret in this order. Other lines are
+/// remarks.
+///
+/// # Errors
+/// Each value that is missing, repeated or wrong, by name; never with the text itself.
+pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
+    if bytes.len() > MAX_BYTES {
+        let what = format!("the text is longer than {MAX_BYTES} bytes");
+        return Err(vec![Flaw::new(what, "give the text with the three values")]);
+    }
+    let text = plain(&decode(bytes));
+    let lines: Vec<&str> = text
+        .lines()
+        .map(undecorated)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let mut fields = labelled(&lines);
+    if fields.is_empty() {
+        fields = bare(&lines);
+    }
+    let mut flaws = Vec::new();
+    let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
+    let client_id = guid(&fields, Field::ClientId, &mut flaws);
+    let client_secret = secret(&fields, &mut flaws);
+    match (tenant_id, client_id, client_secret) {
+        (Some(tenant_id), Some(client_id), Some(client_secret)) if flaws.is_empty() => {
+            Ok(HandOver {
+                tenant_id,
+                client_id,
+                client_secret,
+            })
+        }
+        _ => Err(flaws),
+    }
+}
+
+/// The only value of a field.
+fn only<'a>(fields: &[(Field, &'a str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<&'a str> {
+    let mut values = fields.iter().filter(|(other, _)| *other == field);
+    let Some((_, value)) = values.next() else {
+        let flaw = if field == Field::Secret
+            && fields.iter().any(|(field, _)| *field == Field::SecretId)
+        {
+            Flaw::new(
+                "the client secret is missing: only the secret's ID is there",
+                NEW_SECRET,
+            )
+        } else {
+            Flaw::new(format!("{} is missing", field.name()), RESEND)
+        };
+        flaws.push(flaw);
+        return None;
+    };
+    let more = values.count();
+    if more > 0 {
+        let what = format!("{} is there {} times", field.name(), more + 1);
+        flaws.push(Flaw::new(what, "keep the right one in the text, once"));
+        return None;
+    }
+    Some(value)
+}
+
+fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<String> {
+    let value = only(fields, field, flaws)?;
+    let guid = first_guid(value);
+    if guid.is_none() {
+        let cure = "copy it from the app registration's overview page in Azure";
+        flaws.push(Flaw::new(format!("{} is no GUID", field.name()), cure));
+    }
+    guid
+}
+
+fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
+    let value = only(fields, Field::Secret, flaws)?;
+    let written = value.split_whitespace().next().unwrap_or_default();
+    let word = unquoted(written);
+    let remark = value.split_whitespace().nth(1).is_some();
+    let what = if parse_guid(word).is_some() {
+        SECRET_ID
+    } else if ["***", "•••", "...", "…"]
+        .iter()
+        .any(|mask| written.contains(mask))
+    {
+        "is hidden or cut off"
+    } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
+        "is a remark in place of a value"
+    } else {
+        return Some(SecretString::from(word));
+    };
+    flaws.push(Flaw::new(
+        format!("{} {what}", Field::Secret.name()),
+        NEW_SECRET,
+    ));
+    None
+}
+
+/// Values after labels, on the same or the next line.
+fn labelled<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
+    let mut fields = Vec::new();
+    let mut announced = None;
+    for line in lines {
+        if let Some(field) = label(line) {
+            announced = Some(field);
+        } else if let Some((field, value)) = label_and_value(line) {
+            announced = None;
+            fields.push((field, value));
+        } else if let Some(field) = announced.take() {
+            fields.push((field, *line));
+        }
+    }
+    fields
+}
+
+fn label_and_value(line: &str) -> Option<(Field, &str)> {
+    let separators = line
+        .char_indices()
+        .filter(|(_, c)| matches!(c, ':' | '=' | '\t' | '|' | '–' | '—' | '→'));
+    for (at, separator) in separators {
+        let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
+        if let Some(field) = label(before) {
+            // "**label:** value"
+            let after = after.strip_prefix("**").unwrap_or(after);
+            let value = after
+                .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '>'));
+            return (!value.is_empty()).then_some((field, undecorated(value)));
+        }
+    }
+    // nothing but a blank between the two: only for what is certainly a value
+    let (before, value) = line.rsplit_once(char::is_whitespace)?;
+    let field = label(before.trim_end_matches([' ', '-']))?;
+    let certain = match field {
+        Field::Secret => value.len() >= SECRET_LENGTH,
+        _ => first_guid(value).is_some(),
+    };
+    certain.then_some((field, value))
+}
+
+/// A text without labels: two GUIDs, and one word that may be a secret.
+fn bare<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
+    let mut guids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();
+    let mut fields = Vec::new();
+    for line in lines {
+        let word = unquoted(line);
+        if parse_guid(word).is_some() {
+            fields.push((guids.next().unwrap_or(Field::Secret), word));
+        } else if may_be_secret(word) {
+            fields.push((Field::Secret, word));
+        }
+    }
+    fields
+}
+
+/// Whether a bare word is none of those that end a mail.
+fn may_be_secret(word: &str) -> bool {
+    let address = word
+        .split_once('@')
+        .is_some_and(|(_, host)| host.contains('.'));
+    let link = word.contains("://");
+    word.len() >= SECRET_LENGTH && !word.contains(char::is_whitespace) && !address && !link
+}
+
+/// What a label announces, if these words are one.
+fn label(text: &str) -> Option<Field> {
+    const FILLERS: [&str; 20] = [
+        "the",
+        "your",
+        "our",
+        "my",
+        "a",
+        "azure",
+        "ad",
+        "entra",
+        "aad",
+        "microsoft",
+        "ms",
+        "office",
+        "365",
+        "o365",
+        "m365",
+        "id",
+        "guid",
+        "identifier",
+        "export",
+        "registration",
+    ];
+    if text.len() > 80 {
+        return None;
+    }
+    let words = words(text);
+    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
+    let only = |also: &[&str]| {
+        words
+            .iter()
+            .all(|word| FILLERS.contains(&word.as_str()) || also.contains(&word.as_str()))
+    };
+    let owner = [
+        "client",
+        "application",
+        "app",
+        "secret",
+        "value",
+        "key",
+        "password",
+    ];
+    if has(&["secret", "password"]) && only(&owner) {
+        let id_alone = has(&["id", "guid", "identifier"]) && !has(&["value"]);
+        return Some(if id_alone {
+            Field::SecretId
+        } else {
+            Field::Secret
+        });
+    }
+    if words == ["value"] {
+        return Some(Field::Secret);
+    }
+    if has(&["tenant", "directory"]) && only(&["tenant", "directory"]) {
+        return Some(Field::TenantId);
+    }
+    (has(&["client", "application", "app"]) && only(&["client", "application", "app"]))
+        .then_some(Field::ClientId)
+}
+
+/// The words of a label in lower case: `tenantId`, `AZURE_TENANT_ID` and `Directory (tenant) ID` alike.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut after_lower = false;
+    for c in text.chars() {
+        if !c.is_alphanumeric() || (after_lower && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(c.to_lowercase());
+        }
+        after_lower = c.is_lowercase();
+    }
+    // numbering such as "1." or "2)"
+    let mut numbered = words.into_iter().filter(|word| !word.is_empty()).peekable();
+    numbered.next_if(|word| word.len() < 3 && word.bytes().all(|byte| byte.is_ascii_digit()));
+    numbered.collect()
+}
+
+fn first_guid(value: &str) -> Option<String> {
+    value
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .find_map(parse_guid)
+}
+
+/// A line without the bullets and quote marks of mails and lists before it.
+fn undecorated(line: &str) -> &str {
+    let line = line.trim().trim_start_matches('>').trim_start();
+    // a dash is a bullet only with a blank after it: a value may begin with one
+    let bullet = |c: char| {
+        matches!(
+            c,
+            '-' | '*' | '+' | '•' | '·' | '▪' | '●' | '◦' | '–' | '—' | 'o'
+        )
+    };
+    match line.strip_prefix(bullet) {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim(),
+        Some(rest) if line.starts_with(['•', '·', '▪', '●', '◦']) => rest.trim(),
+        _ => line,
+    }
+}
+
+/// A value without the quotes, emphasis and JSON's comma around it.
+fn unquoted(value: &str) -> &str {
+    let value = value.trim().trim_end_matches([',', ';']);
+    value.trim_matches(|c: char| {
+        matches!(
+            c,
+            '"' | '\''
+                | '`'
+                | '“'
+                | '”'
+                | '„'
+                | '‘'
+                | '’'
+                | '«'
+                | '»'
+                | '*'
+                | '<'
+                | '>'
+                | '['
+                | ']'
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+
+use super::*;
+
+const T: &str = "8a3c1b6e-1111-4000-8000-0123456789ab";
+const C: &str = "0f0e0d0c-2222-4000-9000-ba9876543210";
+const S: &str = "abC8Q~d.E_f-GhIjKlMnOpQrStUvWxYz01234567";
+
+/// The text with T, C and S in place of their names in braces.
+fn filled(text: &str) -> String {
+    text.replace("{T}", T).replace("{C}", C).replace("{S}", S)
+}
+
+fn outcome(bytes: &[u8]) -> Result<(), Vec<String>> {
+    let found = parse_hand_over(bytes)
+        .map_err(|flaws| flaws.into_iter().map(|flaw| flaw.what).collect::<Vec<_>>())?;
+    assert_eq!((&*found.tenant_id, &*found.client_id), (T, C));
+    assert_eq!(found.client_secret.expose_secret(), S);
+    Ok(())
+}
+
+#[test]
+fn as_people_write_it() {
+    let texts = [
+        "Directory / Tenant ID: {T}\nApplication / Client ID: {C}\nClient secret (value): {S}\n",
+        "Directory (tenant) ID: {T}\r\nApplication (client) ID: {C}\r\nClient secret: {S}\r\n",
+        "SECRET VALUE = {S}\n\n\nclient id = {C}   \ntenant id = {T}",
+        "Tenant ID\n{T}\n\nClient ID\n{C}\n\nClient Secret Value\n{S}\n",
+        "{T}\n{C}\n{S}\n",
+        "\u{feff}Tenant ID: “{T}”\nClient ID: ‘{C}’\nClient secret: “{S}”",
+        "• Tenant ID: {T}\n• Client ID: {C}\n• Secret Value: {S}",
+        "- Tenant ID - {T}\n- Client ID - {C}\n- Client Secret - {S}",
+        "* **Tenant ID:** `{T}`\n* **Client ID:** `{C}`\n* **Client secret:** `{S}`",
+        "1. Tenant ID: {T}\n2. Client ID: {C}\n3) Secret: {S}",
+        "Hi team,\n\nplease find our values below.\n\nTenant ID: {T} (our main tenant)\nClient ID: {C}, app wazuh\nClient secret: {S} (expires 01/05/2027)\n\nBest regards: Jane\nhttps://contoso.example",
+        "> Tenant ID: {T}\n> Client ID: {C}\n> Client secret: {S}\n",
+        "<p><b>Tenant ID:</b>&nbsp;{T}</p><p><b>Client ID:</b>&nbsp;{C}</p><p>Client secret:&#160;{S}<br></p>",
+        "<table><tr><td>Directory (tenant) ID</td><td>{T}</td></tr><tr><td>Application (client) ID</td><td>{C}</td></tr><tr><td>Secret &amp; Value</td></tr><tr><td>Value</td><td>{S}</td></tr></table>",
+        "AZURE_TENANT_ID={T}\nexport AZURE_CLIENT_ID=\"{C}\"\nAZURE_CLIENT_SECRET='{S}'",
+        "{\n  \"appId\": \"{C}\",\n  \"displayName\": \"wazuh\",\n  \"password\": \"{S}\",\n  \"tenant\": \"{T}\"\n}",
+        "Display name: wazuh\nApplication (client) ID: {C}\nObject ID: 11111111-2222-4333-8444-555555555555\nDirectory (tenant) ID: {T}\nSecret ID: 99999999-2222-4333-8444-555555555555\nValue: {S}",
+        "Tenant ID\t{T}\nClient ID\t{C}\nClient secret\t{S}",
+        "Tenant ID {T}\nClient ID {C}\nClient secret value {S}",
+        "| Tenant ID | {T} |\n| Client ID | {C} |\n| Client secret | {S} |",
+        "{T}\n{C}\n{S}\nThanks, Jane\njane.doe@contoso.example",
+        "Azure AD Tenant ID:{T}\nApp ID:{C}\nApp secret:{S}",
+        "Tenant ID:\n  \"{T}\",\nClient ID:\n  \"{C}\",\nClient secret:\n  \"{S}\"",
+    ];
+    for text in texts {
+        assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
+    }
+    let upper = filled("Tenant ID: {T}\nClient ID: {C}\n").to_uppercase();
+    assert_eq!(outcome(format!("{upper}Secret: {S}").as_bytes()), Ok(()));
+}
+
+#[test]
+fn as_editors_save_it() {
+    let text = filled("Tenant ID: “{T}”\r\nClient ID: {C}\r\nClient secret: {S}\r\n");
+    let units = || text.encode_utf16();
+    let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+    for encoded in [
+        [&[0xff, 0xfe], &*little].concat(),
+        [&[0xfe, 0xff], &*big].concat(),
+        little,
+        big,
+        [&[0xef, 0xbb, 0xbf], text.as_bytes()].concat(),
+        text.replace('\n', "").into_bytes(),
+        text.chars()
+            .map(|c| match c {
+                '“' => 0x93,
+                '”' => 0x94,
+                c => u8::try_from(c).unwrap(),
+            })
+            .collect(),
+    ] {
+        assert_eq!(outcome(&encoded), Ok(()), "{encoded:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let table: [(&str, &[&str]); 12] = [
+        (
+            "",
+            &[
+                "the tenant ID is missing",
+                "the client ID is missing",
+                "the client secret is missing",
+            ],
+        ),
+        ("Client ID: {C}\nSecret: {S}", &["the tenant ID is missing"]),
+        (
+            "Tenant ID: {T}\nClient ID:\nSecret: {S}",
+            &["the client ID is missing"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret:\n",
+            &["the client secret is missing"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nTenant ID: {T}\nClient secret: {S}",
+            &["the tenant ID is there 2 times"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nSecret: {S}\nSecret: {S}x",
+            &["the client secret is there 2 times"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret: 99999999-2222-4333-8444-555555555555",
+            &["the client secret is a GUID: the secret's ID was pasted in place of its value"],
+        ),
+        (
+            "{T}\n{C}\n99999999-2222-4333-8444-555555555555",
+            &["the client secret is a GUID: the secret's ID was pasted in place of its value"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nSecret ID: 99999999-2222-4333-8444-555555555555",
+            &["the client secret is missing: only the secret's ID is there"],
+        ),
+        (
+            "Tenant ID: contoso.example\nClient ID: {C}\nSecret: {S}",
+            &["the tenant ID is no GUID"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nSecret: see the other mail",
+            &["the client secret is a remark in place of a value"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nSecret: abC****************",
+            &["the client secret is hidden or cut off"],
+        ),
+    ];
+    for (text, said) in table {
+        assert_eq!(
+            outcome(filled(text).as_bytes()).unwrap_err(),
+            said,
+            "{text}"
+        );
+    }
+    assert_eq!(
+        outcome(&vec![b'x'; 70_000]).unwrap_err(),
+        ["the text is longer than 65536 bytes"]
+    );
+}
+
+proptest! {
+    #[test]
+    fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        parse_hand_over(&bytes).ok();
+    }
+
+    #[test]
+    fn never_panics_on_almost_a_text(text in "([<&;:=>#x|{} \n\t–]|Tenant ID|secret|value|nbsp|br){0,40}") {
+        parse_hand_over(text.as_bytes()).ok();
+    }
+}

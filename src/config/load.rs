@@ -1,0 +1,341 @@
+//! Reads `config.toml` and `tenants.d` and gathers everything that is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path as KeyPath, Segment};
+use toml::{Table, Value};
+
+use super::checked;
+use super::ownership::{self, Kind};
+use super::problem::{Flaw, Problem};
+use super::raw;
+use super::scope::Scope;
+use super::settings::{Settings, Tenant};
+use super::tenant;
+
+/// Keys whose feature is still to come, each with its default as TOML (empty: there is none). Any
+/// other value is refused, since a key must never be ignored.
+const NOT_YET: &[(&str, &str)] = &[
+    ("wazuh.flatten", "false"),
+    ("collect.redact_dlp", "false"),
+    ("collect.silent_after", "\"24h\""),
+    ("http.proxy", ""),
+    ("http.proxy_password_file", ""),
+    ("http.no_proxy", "[]"),
+    ("http.ca_file", ""),
+    ("metrics.textfile", ""),
+    ("tenant.certificate_file", ""),
+    ("tenant.private_key_file", ""),
+    ("tenant.certificate_password_file", ""),
+    ("tenant.assertion_algorithm", ""),
+    ("tenant.federated_token_file", ""),
+    ("tenant.client_secret_expires", ""),
+    ("tenant.include", "[]"),
+    ("tenant.exclude", "[]"),
+];
+
+/// No configuration is longer.
+const MAX_BYTES: usize = 1 << 20;
+/// Nobody reads more unknown keys of one table than this.
+const MAX_PROBLEMS: usize = 50;
+
+impl Settings {
+    /// Reads the configuration: `path` and the files of `tenants.d` beside it.
+    ///
+    /// # Errors
+    /// Everything that is wrong in all of these files. Secrets are not looked at.
+    pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
+        let (settings, problems) = read(path, false);
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// As [`load`](Self::load), and reads the secret files too; runs no command and calls nobody.
+    ///
+    /// # Errors
+    /// Everything that is wrong in all of these files.
+    pub fn check(path: &Path) -> Result<Self, Vec<Problem>> {
+        let (settings, problems) = read(path, true);
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    let mut scope = Scope {
+        problems: &mut problems,
+        file: path,
+        base,
+        table: String::new(),
+    };
+    let table = parse(&mut scope).unwrap_or_default();
+    for (section, content) in &table {
+        for (index, part) in parts(content).enumerate() {
+            let shown = if content.is_array() {
+                format!("{section}[{index}]")
+            } else {
+                section.clone()
+            };
+            refuse_not_yet(&mut scope.at(shown), section, part);
+        }
+    }
+    let mut raw: raw::Settings = take(&mut scope, table);
+    let here = std::mem::take(&mut raw.tenant);
+    let (mut settings, inherited) = checked::settings(&mut scope, raw);
+    let mut origins = Vec::new();
+    for (index, raw) in here.into_iter().enumerate() {
+        let table = format!("tenant[{index}]");
+        if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, secrets) {
+            settings.tenants.push(tenant);
+            origins.push((path.to_owned(), table));
+        }
+    }
+    for file in tenant_files(&mut scope) {
+        let mut scope = Scope {
+            file: &file,
+            ..scope.at("")
+        };
+        let Some(table) = parse(&mut scope) else {
+            continue;
+        };
+        refuse_not_yet(&mut scope, "tenant", &table);
+        let mut raw: raw::Tenant = take(&mut scope, table);
+        name_by_file(&mut scope, &mut raw);
+        if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, secrets) {
+            settings.tenants.push(tenant);
+            origins.push((file.clone(), String::new()));
+        }
+    }
+    refuse_repeated(&mut scope, &settings.tenants, &origins);
+    (settings, problems)
+}
+
+/// The table, or every table of the array.
+fn parts(content: &Value) -> impl Iterator<Item = &Table> {
+    let (one, many) = match content {
+        Value::Table(table) => (Some(table), &[][..]),
+        Value::Array(array) => (None, array.as_slice()),
+        _ => (None, &[][..]),
+    };
+    one.into_iter()
+        .chain(many.iter().filter_map(Value::as_table))
+}
+
+/// The file's content as TOML. The parser's own message would show the line, and with it what may
+/// be a secret.
+fn parse(scope: &mut Scope<'_>) -> Option<Table> {
+    let bytes = match ownership::read(scope.file, Kind::Configuration, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(flaw) => {
+            scope.note("", flaw);
+            return None;
+        }
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        scope.refuse("", "is no UTF-8 text", "save it as UTF-8");
+        return None;
+    };
+    match text.trim_start_matches('\u{feff}').parse() {
+        Ok(table) => Some(table),
+        Err(fault) => {
+            let before = fault.span().and_then(|span| text.get(..span.start));
+            let line = before.unwrap_or_default().matches('\n').count() + 1;
+            let what = format!("line {line} is no TOML ({})", fault.message());
+            scope.refuse("", what, "write key = \"value\", each on a line of its own");
+            None
+        }
+    }
+}
+
+fn refuse_not_yet(scope: &mut Scope<'_>, section: &str, table: &Table) {
+    for (path, default) in NOT_YET {
+        let key = path
+            .strip_prefix(section)
+            .and_then(|rest| rest.strip_prefix('.'));
+        let Some((key, value)) = key.and_then(|key| Some((key, table.get(key)?))) else {
+            continue;
+        };
+        if value.to_string() != *default {
+            scope.refuse(
+                key,
+                "is not available yet in this version",
+                "remove the line",
+            );
+        }
+    }
+}
+
+/// The raw form of a table. What does not fit is noted, taken out, and the rest looked at again.
+fn take<T: DeserializeOwned + Default>(scope: &mut Scope<'_>, mut table: Table) -> T {
+    for _ in 0..MAX_PROBLEMS {
+        let fault = match serde_path_to_error::deserialize(table.clone()) {
+            Ok(raw) => return raw,
+            Err(fault) => fault,
+        };
+        let path = fault.path();
+        let flaw = explain(path, fault.inner().message());
+        scope.note(&path.to_string(), flaw);
+        if remove(&mut table, path).is_none() {
+            break;
+        }
+    }
+    T::default()
+}
+
+/// Says what does not fit, without the value: of serde's message only what comes from our types.
+fn explain(path: &KeyPath, message: &str) -> Flaw {
+    let expected = message
+        .rsplit_once("expected ")
+        .map_or("something else", |(_, expected)| expected);
+    if !message.starts_with("unknown field") {
+        let expected = match expected {
+            "i64" => "a whole number",
+            "a sequence" => "a list",
+            "a map" => "a table",
+            expected if expected.starts_with("struct ") => "a table",
+            expected => expected,
+        };
+        return Flaw::new(
+            format!("has the wrong type, expected {expected}"),
+            "correct the value",
+        );
+    }
+    let key = match path.iter().next_back() {
+        Some(Segment::Map { key }) => key.as_str(),
+        _ => "",
+    };
+    if key == "client_secret" {
+        let cure = "move the secret into a file of mode 0600 and name that with client_secret_file";
+        return Flaw::new(
+            "is no key: a secret never stands in the configuration",
+            cure,
+        );
+    }
+    let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
+    let common = |name: &str| {
+        name.bytes()
+            .zip(key.bytes())
+            .take_while(|(a, b)| a == b)
+            .count()
+    };
+    // of equally near ones the first
+    let near = known
+        .iter()
+        .copied()
+        .rev()
+        .max_by_key(|name| common(name))
+        .filter(|name| common(name) >= 3);
+    let cure = near.map_or_else(
+        || format!("remove it; known here: {}", known.join(", ")),
+        |near| format!("did you mean {near}?"),
+    );
+    Flaw::new("unknown key", cure)
+}
+
+/// Takes out the innermost key on the path.
+fn remove(table: &mut Table, path: &KeyPath) -> Option<Value> {
+    let segments: Vec<_> = path.iter().collect();
+    let last = segments
+        .iter()
+        .rposition(|segment| matches!(segment, Segment::Map { .. }))?;
+    let (way, key) = (segments.get(..last)?, segments.get(last)?);
+    let mut place = table;
+    let mut way = way.iter();
+    while let Some(segment) = way.next() {
+        let Segment::Map { key } = segment else {
+            return None;
+        };
+        let mut value = place.get_mut(key)?;
+        while let Some(Segment::Seq { index }) = way.as_slice().first() {
+            way.next();
+            value = value.get_mut(*index)?;
+        }
+        place = value.as_table_mut()?;
+    }
+    match key {
+        Segment::Map { key } => place.remove(key),
+        _ => None,
+    }
+}
+
+/// `tenants.d/*.toml` beside the configuration, by name.
+fn tenant_files(scope: &mut Scope<'_>) -> Vec<PathBuf> {
+    let folder = scope.file.with_file_name("tenants.d");
+    match ownership::list(&folder) {
+        Ok(names) => names
+            .unwrap_or_default()
+            .iter()
+            .filter(|name| {
+                name.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
+            .filter(|name| !name.as_os_str().as_encoded_bytes().starts_with(b"."))
+            .map(|name| folder.join(name))
+            .collect(),
+        Err(flaw) => {
+            scope.problems.push(Problem {
+                file: folder,
+                key: String::new(),
+                flaw,
+            });
+            Vec::new()
+        }
+    }
+}
+
+/// A tenant of `tenants.d` has its file's name, so that it is found and removed by that.
+fn name_by_file(scope: &mut Scope<'_>, raw: &mut raw::Tenant) {
+    let stem = scope
+        .file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if raw.name.as_ref().is_some_and(|name| *name != stem) {
+        scope.refuse(
+            "name",
+            "differs from the file's name",
+            "remove the line, or rename the file",
+        );
+    }
+    raw.name = Some(stem);
+}
+
+fn refuse_repeated(scope: &mut Scope<'_>, tenants: &[Tenant], origins: &[(PathBuf, String)]) {
+    for (later, (tenant, (file, table))) in tenants.iter().zip(origins).enumerate() {
+        for (key, same) in [
+            (
+                "name",
+                (|one, other| one.name == other.name) as fn(&Tenant, &Tenant) -> bool,
+            ),
+            ("tenant_id", |one, other| one.tenant_id == other.tenant_id),
+        ] {
+            let earlier = tenants.iter().zip(origins).take(later);
+            let Some((_, (first, first_table))) =
+                earlier.into_iter().find(|(other, _)| same(tenant, other))
+            else {
+                continue;
+            };
+            let place = format!("{} {first_table}", first.display());
+            let mut scope = Scope {
+                file,
+                ..scope.at(table)
+            };
+            scope.refuse(
+                key,
+                format!("is the same as in {}", place.trim_end()),
+                "remove one of the two",
+            );
+        }
+    }
+}

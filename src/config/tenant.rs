@@ -1,0 +1,302 @@
+//! From a tenant as it is written to one that can be collected.
+
+use chrono::NaiveDate;
+
+use super::checked::{Inherited, Own, inherit};
+use super::ownership::{self, Kind};
+use super::raw;
+use super::scope::Scope;
+use super::settings::{Authentication, Cloud, Filter, Secret, Tenant};
+
+/// One tenant, unless it lacks what makes it one. With `secrets` its secret files are read.
+pub(super) fn tenant(
+    scope: &mut Scope<'_>,
+    raw: raw::Tenant,
+    from: &Inherited,
+    secrets: bool,
+) -> Option<Tenant> {
+    let name = name(scope, raw.name.as_deref());
+    let tenant_id = required_guid(scope, "tenant_id", raw.tenant_id.as_deref());
+    let client_id = required_guid(scope, "client_id", raw.client_id.as_deref());
+    let authentication = authentication(scope, &raw);
+    if let Some(authentication) = authentication.as_ref().filter(|_| secrets) {
+        look_at(scope, authentication);
+    }
+    let expires = raw.client_secret_expires.map(|date| date.to_string());
+    let client_secret_expires = expires.and_then(|date| {
+        let date = NaiveDate::parse_from_str(&date, "%Y-%m-%d").ok();
+        if date.is_none() {
+            scope.refuse(
+                "client_secret_expires",
+                "is no date",
+                "write 2027-05-01, without quotes",
+            );
+        }
+        date
+    });
+    let clouds = [
+        ("commercial", Cloud::Commercial),
+        ("gcc", Cloud::Gcc),
+        ("gcc-high", Cloud::GccHigh),
+        ("dod", Cloud::Dod),
+        ("china", Cloud::China),
+    ];
+    let cloud = scope.choice("cloud", raw.cloud, Cloud::Commercial, &clouds);
+    let login_url = scope.server("login_url", raw.login_url.as_deref());
+    let management_url = scope.server("management_url", raw.management_url.as_deref());
+    let own = Own {
+        content_types: raw.content_types,
+        publisher_identifier: raw.publisher_identifier,
+        concurrency: raw.concurrency,
+        requests_per_minute: raw.requests_per_minute,
+        initial_lookback: raw.initial_lookback,
+    };
+    let own = inherit(scope, own, from);
+    if raw.labels.len() > 16 {
+        scope.refuse("labels", "has more than 16 labels", "remove some");
+    }
+    for (label, text) in &raw.labels {
+        if label.is_empty() || label.len() > 256 || text.len() > 256 {
+            scope.refuse(
+                "labels",
+                "has a label that is empty or longer than 256 bytes",
+                "shorten it",
+            );
+        }
+    }
+    let include = filters(scope, "include", raw.include);
+    let exclude = filters(scope, "exclude", raw.exclude);
+    let tenant_id = tenant_id?;
+    Some(Tenant {
+        name: name?,
+        client_id: client_id?,
+        authentication: authentication?,
+        client_secret_expires,
+        cloud,
+        login_url,
+        management_url,
+        content_types: own.content_types,
+        publisher_identifier: own
+            .publisher_identifier
+            .unwrap_or_else(|| tenant_id.clone()),
+        tenant_id,
+        concurrency: own.concurrency,
+        requests_per_minute: own.requests_per_minute,
+        initial_lookback: own.initial_lookback,
+        include,
+        exclude,
+        labels: raw.labels,
+        enabled: raw.enabled.unwrap_or(true),
+    })
+}
+
+fn name(scope: &mut Scope<'_>, name: Option<&str>) -> Option<String> {
+    let cure = "write 1 to 64 of a-z, 0-9 and -";
+    let Some(name) = name else {
+        scope.refuse("name", "is missing", cure);
+        return None;
+    };
+    if !is_tenant_name(name) {
+        scope.refuse("name", "is no name of a tenant", cure);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// Whether a tenant can have this name: `[a-z0-9-]{1,64}`.
+#[must_use]
+pub fn is_tenant_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn required_guid(scope: &mut Scope<'_>, key: &str, value: Option<&str>) -> Option<String> {
+    if value.is_none() {
+        scope.refuse(
+            key,
+            "is missing",
+            "copy it from the app registration's overview page in Azure",
+        );
+    }
+    scope.guid(key, value)
+}
+
+/// The one way to authenticate.
+fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentication> {
+    const WAYS: &str = "client_secret_file, client_secret_command, client_secret_credential, \
+                        certificate_file, federated_token_file";
+    let ways = [
+        ("client_secret_file", raw.client_secret_file.is_some()),
+        ("client_secret_command", raw.client_secret_command.is_some()),
+        (
+            "client_secret_credential",
+            raw.client_secret_credential.is_some(),
+        ),
+        ("certificate_file", raw.certificate_file.is_some()),
+        ("federated_token_file", raw.federated_token_file.is_some()),
+    ];
+    let set: Vec<_> = ways
+        .iter()
+        .filter(|(_, set)| *set)
+        .map(|(way, _)| *way)
+        .collect();
+    match set.as_slice() {
+        [] => scope.refuse(
+            "",
+            "has no way to authenticate",
+            format!("set one of {WAYS}"),
+        ),
+        [_] => {}
+        several => {
+            let several = several.join(", ");
+            scope.refuse(
+                "",
+                format!("has more than one way to authenticate ({several})"),
+                "keep one of them",
+            );
+        }
+    }
+    for (key, set) in [
+        ("private_key_file", raw.private_key_file.is_some()),
+        (
+            "certificate_password_file",
+            raw.certificate_password_file.is_some(),
+        ),
+        ("assertion_algorithm", raw.assertion_algorithm.is_some()),
+    ] {
+        if set && raw.certificate_file.is_none() {
+            scope.refuse(
+                key,
+                "is set, but certificate_file is not",
+                "set both, or remove the line",
+            );
+        }
+    }
+    if let Some(command) = &raw.client_secret_command {
+        if !command
+            .first()
+            .is_some_and(|program| program.starts_with('/'))
+        {
+            let cure = "write [\"/path/of/program\", \"argument\", …]; there is no shell and no search path";
+            scope.refuse(
+                "client_secret_command",
+                "does not start with an absolute path",
+                cure,
+            );
+            return None;
+        }
+        return Some(Authentication::Secret(Secret::Command(command.clone())));
+    }
+    if let Some(name) = &raw.client_secret_credential {
+        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+            let cure = "write the name that stands in LoadCredential= of the service";
+            scope.refuse(
+                "client_secret_credential",
+                "is no name of a credential",
+                cure,
+            );
+            return None;
+        }
+        return Some(Authentication::Secret(Secret::Credential(name.clone())));
+    }
+    let mut path = |key, value: &Option<String>| scope.path(key, value.clone());
+    if let Some(file) = path("client_secret_file", &raw.client_secret_file) {
+        return Some(Authentication::Secret(Secret::File(file)));
+    }
+    if let Some(file) = path("federated_token_file", &raw.federated_token_file) {
+        return Some(Authentication::FederatedToken(file));
+    }
+    let certificate_file = path("certificate_file", &raw.certificate_file)?;
+    let private_key_file = path("private_key_file", &raw.private_key_file);
+    let password_file = path("certificate_password_file", &raw.certificate_password_file);
+    let algorithms = [("PS256", false), ("RS256", true)];
+    Some(Authentication::Certificate {
+        certificate_file,
+        private_key_file,
+        password_file,
+        rs256: scope.choice(
+            "assertion_algorithm",
+            raw.assertion_algorithm.clone(),
+            false,
+            &algorithms,
+        ),
+    })
+}
+
+/// Looks at the files that an authentication names. A command is not run: `check` is offline.
+fn look_at(scope: &mut Scope<'_>, authentication: &Authentication) {
+    let mut open = |key, path, kind| {
+        if let Err(flaw) = ownership::open(path, kind) {
+            scope.note(key, flaw);
+        }
+    };
+    match authentication {
+        Authentication::Secret(secret @ Secret::File(_)) => {
+            if let Err(flaw) = secret.read() {
+                scope.note("client_secret_file", flaw);
+            }
+        }
+        Authentication::Secret(Secret::Command(command)) => {
+            if let Some(program) = command.first() {
+                open(
+                    "client_secret_command",
+                    program.as_ref(),
+                    Kind::Configuration,
+                );
+            }
+        }
+        // known to the service alone
+        Authentication::Secret(Secret::Credential(_)) => {}
+        Authentication::Certificate {
+            certificate_file,
+            private_key_file,
+            password_file,
+            rs256: _,
+        } => {
+            let kind = if private_key_file.is_some() {
+                Kind::Configuration
+            } else {
+                Kind::Secret
+            };
+            open("certificate_file", certificate_file, kind);
+            if let Some(path) = private_key_file {
+                open("private_key_file", path, Kind::Secret);
+            }
+            if let Some(path) = password_file {
+                open("certificate_password_file", path, Kind::Secret);
+            }
+        }
+        Authentication::FederatedToken(path) => open("federated_token_file", path, Kind::Secret),
+    }
+}
+
+fn filters(scope: &mut Scope<'_>, key: &str, raw: Vec<raw::Filter>) -> Vec<Filter> {
+    raw.into_iter()
+        .map(|raw| {
+            let raw::Filter {
+                operation,
+                workload,
+                user_id,
+                record_type,
+            } = raw;
+            let numbers = record_type.as_ref().map(Vec::len);
+            if numbers == Some(0)
+                || (numbers.is_none()
+                    && operation.is_none()
+                    && workload.is_none()
+                    && user_id.is_none())
+            {
+                let cure = "name operation, workload, user_id or record_type, or remove the table";
+                scope.refuse(key, "has a table without a condition", cure);
+            }
+            Filter {
+                operation,
+                workload,
+                user_id,
+                record_type,
+            }
+        })
+        .collect()
+}

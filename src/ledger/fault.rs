@@ -1,0 +1,85 @@
+//! What can be wrong with a ledger.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+use crate::Error;
+
+/// What is wrong with the ledger, said in the operator's words.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// `SQLite` calls the file corrupt or no database.
+    #[error("the ledger is damaged: {0}")]
+    Corrupt(String),
+    /// It was written by a newer version.
+    #[error(
+        "{}: the ledger was written by a newer version of o365-wodle. Install that version again, \
+         or restore the ledger that was backed up before the upgrade.", .0.display()
+    )]
+    Newer(PathBuf),
+    /// The path names something that is no ledger of ours.
+    #[error("{}: {what}. {cure}", path.display())]
+    NotOurs {
+        /// The path that `[state] ledger` names.
+        path: PathBuf,
+        /// What stands there.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
+    /// Another run is at work.
+    #[error("{}: another run of o365-wodle is at work; this one leaves it alone.", .0.display())]
+    Locked(PathBuf),
+    /// The disk is full, or fails, or the file is busy.
+    #[error("the ledger cannot be written for now: {0}. Nothing is lost: the next run goes on.")]
+    Unwritable(String),
+    /// A statement that should have worked did not.
+    #[error("the ledger: {0}")]
+    Unexpected(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt(error.to_string())
+            }
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::OutOfMemory,
+            ) => Self::Unwritable(error.to_string()),
+            // A value of another type than the schema allows: only a damaged file has that.
+            _ if matches!(
+                error,
+                rusqlite::Error::InvalidColumnType(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..)
+                    | rusqlite::Error::FromSqlConversionFailure(..)
+            ) =>
+            {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let said = fault.to_string();
+        match fault {
+            Fault::Newer(_) | Fault::NotOurs { .. } => Self::Configuration(said),
+            Fault::Locked(_) | Fault::Unwritable(_) => Self::TryLater(said),
+            Fault::Corrupt(why) => Self::Corrupt(why),
+            Fault::Unexpected(_) => Self::Unexpected(said),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The ledger as a file: its lock, its creation, what may stand at its path, setting it aside.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+
+use super::Fault;
+
+/// `o365` in ASCII: marks the file as ours in its header.
+const APPLICATION_ID: i32 = 0x6f33_3635;
+
+/// Each released schema is one step; steps are never changed, only added.
+const STEPS: &[M<'_>] = &[M::up(include_str!("schema.sql"))];
+
+/// How a ledger came to be open.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It was there.
+    Existing,
+    /// There was none: this is the first run.
+    New,
+    /// It was damaged and stands aside; the last 7 days have to be read again.
+    Recovered,
+}
+
+/// The right to be the only run; given back when dropped, or by the kernel when the process dies.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Lock {
+    /// Takes the lock beside the ledger without waiting.
+    ///
+    /// # Errors
+    /// [`Fault::Locked`] while another run holds it; otherwise what is wrong with the folder.
+    pub fn take(ledger: &Path) -> Result<Self, Fault> {
+        let path = beside(ledger, "lock");
+        check_folder(ledger)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(unwritable(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Fault::Locked(ledger.to_owned())),
+            Err(TryLockError::Error(error)) => Err(unwritable(&path)(error)),
+        }
+    }
+}
+
+/// Opens the file for a run that holds the [`Lock`].
+pub(super) fn open(path: &Path, now: DateTime<Utc>) -> Result<(Connection, Opened), Fault> {
+    let is_there = check_file(path)?;
+    if !is_there {
+        create(path)?;
+        return Ok((connect(path)?, Opened::New));
+    }
+    match connect(path) {
+        Ok(connection) => Ok((connection, Opened::Existing)),
+        Err(Fault::Corrupt(why)) => {
+            set_aside(path, &why, now)?;
+            Ok((connect(path)?, Opened::Recovered))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Opens the file for reading only, if it is there.
+pub(super) fn read(path: &Path) -> Result<Option<Connection>, Fault> {
+    if !check_file(path)? {
+        return Ok(None);
+    }
+    // A reader of a write-ahead log has to write its index, so the file is opened for writing.
+    let connection = connect(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(Some(connection))
+}
+
+/// Makes a new ledger and puts it in its place.
+fn create(path: &Path) -> Result<(), Fault> {
+    let new = prepare(path, None)?;
+    for stale in [beside(path, "wal"), beside(path, "shm")] {
+        remove(&stale).map_err(unwritable(path))?;
+    }
+    place(&new, path)
+}
+
+/// Sets a damaged ledger aside as `ledger.db.corrupt-TIME`, says so, and puts a new one in its
+/// place that knows of it. A crash at any moment leaves one of the two at `path`.
+///
+/// # Errors
+/// A full or failing disk.
+pub fn set_aside(path: &Path, why: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+    let stamp = now.format("%Y%m%dT%H%M%S%.3fZ");
+    let aside = PathBuf::from(format!("{}.corrupt-{stamp}", path.display()));
+    let new = prepare(path, Some(now))?;
+    for companion in ["wal", "shm"] {
+        match fs::rename(beside(path, companion), beside(&aside, companion)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(unwritable(path)(error));
+            }
+            _ => {}
+        }
+    }
+    fs::hard_link(path, &aside).map_err(unwritable(path))?;
+    place(&new, path)?;
+    log::error!(
+        "{}: the ledger is damaged ({why}). It was set aside as {}; the last 7 days are read again, \
+         so records of that time come a second time.",
+        path.display(),
+        aside.display()
+    );
+    Ok(())
+}
+
+/// Makes a whole new ledger under another name: a file at `path` itself is always a complete one,
+/// so an empty one can only be what a crash of the machine left of it.
+fn prepare(path: &Path, recovered: Option<DateTime<Utc>>) -> Result<PathBuf, Fault> {
+    let new = beside(path, "new");
+    for stale in [new.clone(), beside(&new, "wal"), beside(&new, "shm")] {
+        remove(&stale).map_err(unwritable(path))?;
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(unwritable(path))?;
+    let mut connection = Connection::open_with_flags(
+        &new,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    settle(&connection)?;
+    migrate(&mut connection, path)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    if let Some(recovered) = recovered {
+        connection.execute(
+            "INSERT INTO value (name, value) VALUES ('recovered', ?1)",
+            [recovered.timestamp_millis().to_string()],
+        )?;
+    }
+    connection
+        .close()
+        .map_err(|(_, error)| Fault::from(error))?;
+    File::open(&new)
+        .and_then(|file| file.sync_all())
+        .map_err(unwritable(path))?;
+    Ok(new)
+}
+
+fn place(new: &Path, path: &Path) -> Result<(), Fault> {
+    fs::rename(new, path)
+        .and_then(|()| File::open(folder(path))?.sync_all())
+        .map_err(unwritable(path))
+}
+
+/// Opens the file, or an empty ledger in memory where there is none, for a run without a trace.
+pub(super) fn open_dry(path: &Path) -> Result<Connection, Fault> {
+    if check_file(path)? {
+        return connect(path);
+    }
+    let mut connection = Connection::open_in_memory()?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
+    move |error| Fault::Unwritable(format!("{}: {error}", path.display()))
+}
+
+fn connect(path: &Path) -> Result<Connection, Fault> {
+    let length = fs::metadata(path).map_err(unwritable(path))?.len();
+    if length == 0 {
+        return Err(Fault::Corrupt("the file is empty".to_owned()));
+    }
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW,
+    )?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application != APPLICATION_ID {
+        return Err(Fault::NotOurs {
+            path: path.to_owned(),
+            what: "this is a database of another program".to_owned(),
+            cure: "Name another file in [state] ledger.".to_owned(),
+        });
+    }
+    // Our schema leaves this mark for good: without it the header is damaged, not old.
+    settle(&connection)?;
+    migrate(&mut connection, path)?;
+    check(&connection)?;
+    Ok(connection)
+}
+
+/// Write-ahead log with a synchronisation a commit: no power cut lost a commit (see the campaign).
+fn settle(connection: &Connection) -> Result<(), Fault> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -4000)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    Migrations::from_slice(STEPS)
+        .to_latest(connection)
+        .map_err(|error| match error {
+            MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+                Fault::Newer(path.to_owned())
+            }
+            MigrationError::RusqliteError { err, .. } => match Fault::from(err) {
+                Fault::Unexpected(error) => Fault::Corrupt(error.to_string()),
+                fault => fault,
+            },
+            other => Fault::Corrupt(other.to_string()),
+        })
+}
+
+/// The small tables in full, which costs next to nothing; damage elsewhere is found when it is met.
+fn check(connection: &Connection) -> Result<(), Fault> {
+    for table in ["tenant", "stream", "value"] {
+        let said: String =
+            connection.query_row(&format!("PRAGMA integrity_check({table})"), [], |row| {
+                row.get(0)
+            })?;
+        if said != "ok" {
+            return Err(Fault::Corrupt(said));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a ledger may be, and is, at `path`.
+fn check_file(path: &Path) -> Result<bool, Fault> {
+    check_folder(path)?;
+    let not_ours = |what: &str, cure: &str| Fault::NotOurs {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        cure: cure.to_owned(),
+    };
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(unwritable(path)(error)),
+    };
+    if !metadata.is_file() {
+        return Err(not_ours(
+            "this is no regular file, so it cannot be the ledger",
+            "Name a file in [state] ledger, or move away what stands there.",
+        ));
+    }
+    if !is_ours(metadata.uid()) {
+        return Err(not_ours(
+            &format!("the ledger belongs to user id {}", metadata.uid()),
+            "Give it to the user that runs o365-wodle (chown).",
+        ));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(not_ours(
+            &format!(
+                "others may read or write the ledger (mode {:04o})",
+                metadata.mode() & 0o7777
+            ),
+            "Take that right away: chmod 600.",
+        ));
+    }
+    Ok(true)
+}
+
+fn check_folder(path: &Path) -> Result<(), Fault> {
+    let folder = folder(path);
+    let not_ours = |what: String, cure: String| Fault::NotOurs {
+        path: folder.to_owned(),
+        what,
+        cure,
+    };
+    let metadata = fs::metadata(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => not_ours(
+            "the ledger's folder does not exist".to_owned(),
+            format!("Create it: install -d -m 750 {}", folder.display()),
+        ),
+        _ => Fault::Unwritable(format!("{}: {error}", folder.display())),
+    })?;
+    if !is_ours(metadata.uid()) || metadata.mode() & 0o022 != 0 {
+        return Err(not_ours(
+            format!(
+                "others may write in the ledger's folder (user id {}, mode {:04o})",
+                metadata.uid(),
+                metadata.mode() & 0o7777
+            ),
+            format!("Make it yours alone: chmod 750 {}", folder.display()),
+        ));
+    }
+    Ok(())
+}
+
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// `ledger.db` → `ledger.db-wal`; our own companions are named with a dot: `ledger.db.lock`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let sign = if matches!(what, "wal" | "shm") {
+        '-'
+    } else {
+        '.'
+    };
+    PathBuf::from(format!("{}{sign}{what}", path.display()))
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,111 @@
+//! What the ledger knows, for `status` and the metrics.
+
+use chrono::{DateTime, Utc};
+use rusqlite::params;
+
+use super::{Fault, Ledger, time, time_or_never};
+use crate::config::ContentType;
+
+/// What the ledger knows of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamReport {
+    /// The tenant's GUID.
+    pub tenant_id: String,
+    /// The content type.
+    pub content_type: ContentType,
+    /// Listings are complete up to then.
+    pub marker: Option<DateTime<Utc>>,
+    /// When a listing was complete last.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When a record was handed over last.
+    pub last_record: Option<DateTime<Utc>>,
+    /// Until when it is not looked at, since the app lacks a permission.
+    pub unavailable_until: Option<DateTime<Utc>>,
+    /// Records that Wazuh has, as sure as can be known.
+    pub delivered: u64,
+    /// Records delivered since midnight UTC.
+    pub today: u64,
+    /// Records delivered on the last 7 days, today included.
+    pub week: u64,
+    /// Records that came more than once and were dropped.
+    pub duplicate: u64,
+    /// Records that a filter held back.
+    pub filtered: u64,
+    /// Records that were reshaped to survive.
+    pub reshaped: u64,
+    /// Contents that wait to be fetched.
+    pub pending: u64,
+    /// Of them, those that were tried in vain.
+    pub failed: u64,
+    /// Contents that expired unfetched.
+    pub lost: u64,
+    /// Contents that were unreadable in part.
+    pub damaged: u64,
+    /// What was wrong last, and when.
+    pub error: Option<(String, DateTime<Utc>)>,
+}
+
+impl Ledger {
+    /// A report a stream, in the order in which they were made.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn report(&self, now: DateTime<Utc>) -> Result<Vec<StreamReport>, Fault> {
+        let today = now.timestamp_millis().div_euclid(86_400_000);
+        let mut statement = self.connection.prepare(
+            "SELECT tenant_id, content_type, marker, last_success, last_record, unavailable_until,
+                 delivered, duplicate, filtered, reshaped, lost, damaged,
+                 coalesce(error, (SELECT error FROM content WHERE stream = s.id AND state = 0
+                                  AND error IS NOT NULL ORDER BY tried_at DESC LIMIT 1)),
+                 iif(error IS NOT NULL, error_at, (SELECT coalesce(max(tried_at), 0) FROM content
+                                  WHERE stream = s.id AND state = 0)),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 0),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 0 AND attempts > 0),
+                 (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day = ?1),
+                 (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7)
+             FROM stream s ORDER BY id",
+        )?;
+        let mut rows = statement.query(params![today])?;
+        let mut reports = Vec::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(1)?;
+            let Some(content_type) = ContentType::parse(&name) else {
+                return Err(Fault::Corrupt("a stream of no content type".to_owned()));
+            };
+            let error: Option<String> = row.get(12)?;
+            let error_at = time(row.get(13)?);
+            reports.push(StreamReport {
+                tenant_id: row.get(0)?,
+                content_type,
+                marker: row.get::<_, Option<i64>>(2)?.map(time),
+                last_success: time_or_never(row.get(3)?),
+                last_record: time_or_never(row.get(4)?),
+                unavailable_until: time_or_never(row.get(5)?),
+                delivered: row.get(6)?,
+                duplicate: row.get(7)?,
+                filtered: row.get(8)?,
+                reshaped: row.get(9)?,
+                lost: row.get(10)?,
+                damaged: row.get(11)?,
+                error: error.map(|error| (error, error_at)),
+                pending: row.get(14)?,
+                failed: row.get(15)?,
+                today: row.get(16)?,
+                week: row.get(17)?,
+            });
+        }
+        Ok(reports)
+    }
+
+    /// How many events Wazuh has not confirmed yet.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn unconfirmed_events(&self) -> Result<u64, Fault> {
+        Ok(self.connection.query_row(
+            "SELECT coalesce(sum(events), 0) FROM batch WHERE confirmed = 0",
+            [],
+            |row| row.get(0),
+        )?)
+    }
+}

@@ -1,0 +1,602 @@
+//! Tenants, streams and contents: what Microsoft listed and how far that is complete.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Fault, Ledger, number, time, time_or_never};
+use crate::config::ContentType;
+
+/// A tenant as the last run left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantState {
+    /// No request goes to Microsoft before then.
+    pub not_before: DateTime<Utc>,
+    /// Runs in a row that failed.
+    pub failures: u32,
+    /// Whether the last failure was a refusal, which another try cannot cure.
+    pub refused: bool,
+    /// Which credential failed (a stamp, not the credential): another one is tried at once.
+    pub credential: String,
+    /// When the subscriptions were listed last.
+    pub subscriptions_listed: Option<DateTime<Utc>>,
+    /// What was wrong last.
+    pub error: Option<String>,
+}
+
+/// A stream: tenant × content type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The ledger's number for it.
+    pub id: i64,
+    /// What it is a stream of.
+    pub content_type: ContentType,
+    /// The earliest contentCreated that `run` takes.
+    pub floor: DateTime<Utc>,
+    /// Listings are complete up to then; `None` before the first.
+    pub marker: Option<DateTime<Utc>>,
+    /// When everything down to the floor was listed last.
+    pub swept: Option<DateTime<Utc>>,
+    /// Whether Microsoft said that the subscription is enabled when asked last.
+    pub subscribed: bool,
+    /// When a start of the subscription was requested last.
+    pub started: Option<DateTime<Utc>>,
+    /// Until when it is not looked at, since the app lacks a permission.
+    pub unavailable_until: Option<DateTime<Utc>>,
+    /// No listing before then.
+    pub not_before: Option<DateTime<Utc>>,
+}
+
+/// A content of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewContent {
+    /// Microsoft's content id.
+    pub content_id: String,
+    /// Where its blob is.
+    pub uri: String,
+    /// contentCreated.
+    pub created: DateTime<Utc>,
+    /// contentExpiration.
+    pub expires: DateTime<Utc>,
+}
+
+/// A content that waits to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The ledger's number for it.
+    pub id: i64,
+    /// The stream's number.
+    pub stream: i64,
+    /// What it is a content of.
+    pub content_type: ContentType,
+    /// Microsoft's content id.
+    pub content_id: String,
+    /// Where its blob is.
+    pub uri: String,
+    /// contentCreated.
+    pub created: DateTime<Utc>,
+    /// Runs that tried it in vain.
+    pub attempts: u32,
+    /// Runs that found its syntax broken.
+    pub damage: u32,
+}
+
+/// Tries in vain that cost no back-off: the fault may be gone at the next run.
+const FREE_FAILURES: u32 = 3;
+/// The longest back-off.
+pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
+
+/// How long to leave something alone that failed `failures` times in a row.
+fn back_off(failures: u32) -> Duration {
+    match failures.checked_sub(FREE_FAILURES) {
+        None | Some(0) => Duration::ZERO,
+        Some(more) => Duration::from_mins(1)
+            .saturating_mul(1 << more.min(8))
+            .min(LONGEST_BACK_OFF),
+    }
+}
+
+impl Ledger {
+    /// A tenant's state; that of a new one if it is not known yet.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn tenant(&self, tenant_id: &str) -> Result<TenantState, Fault> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT not_before, failures, refused, credential, subscriptions_listed, error
+                 FROM tenant WHERE tenant_id = ?1",
+            )?
+            .query_row([tenant_id], |row| {
+                Ok(TenantState {
+                    not_before: time(row.get(0)?),
+                    failures: row.get(1)?,
+                    refused: row.get(2)?,
+                    credential: row.get(3)?,
+                    subscriptions_listed: time_or_never(row.get(4)?),
+                    error: row.get(5)?,
+                })
+            })
+            .optional()?
+            .unwrap_or(TenantState {
+                not_before: DateTime::UNIX_EPOCH,
+                failures: 0,
+                refused: false,
+                credential: String::new(),
+                subscriptions_listed: None,
+                error: None,
+            }))
+    }
+
+    /// Remembers that a tenant's sign-in or a request for all of it failed, and returns when it may
+    /// be tried again: at once for the first passing faults, then later and later up to an hour;
+    /// after `wait` where Microsoft named a time; after an hour where it refused.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn tenant_failed(
+        &mut self,
+        tenant_id: &str,
+        now: DateTime<Utc>,
+        refused: bool,
+        wait: Option<Duration>,
+        credential: &str,
+        error: &str,
+    ) -> Result<DateTime<Utc>, Fault> {
+        let failures = self.tenant(tenant_id)?.failures.saturating_add(1);
+        let wait = if refused {
+            LONGEST_BACK_OFF
+        } else {
+            wait.unwrap_or_default()
+                .max(back_off(failures))
+                .min(LONGEST_BACK_OFF)
+        };
+        let not_before = now + wait;
+        self.write()?
+            .prepare_cached(
+                "INSERT INTO tenant (tenant_id, not_before, failures, refused, credential, error, error_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (tenant_id) DO UPDATE SET not_before = ?2, failures = ?3, refused = ?4,
+                     credential = ?5, error = ?6, error_at = ?7",
+            )?
+            .execute(params![
+                tenant_id,
+                not_before.timestamp_millis(),
+                failures,
+                refused,
+                credential,
+                error,
+                now.timestamp_millis()
+            ])?;
+        Ok(not_before)
+    }
+
+    /// Forgets a tenant's failures.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn tenant_well(&mut self, tenant_id: &str) -> Result<(), Fault> {
+        let is_well = {
+            let state = self.tenant(tenant_id)?;
+            state.failures == 0 && state.error.is_none()
+        };
+        if !is_well {
+            self.write()?
+                .prepare_cached(
+                    "UPDATE tenant SET not_before = 0, failures = 0, refused = 0, error = NULL
+                     WHERE tenant_id = ?1",
+                )?
+                .execute([tenant_id])?;
+        }
+        Ok(())
+    }
+
+    /// Remembers which subscriptions Microsoft listed as enabled.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn subscriptions_listed(
+        &mut self,
+        tenant_id: &str,
+        now: DateTime<Utc>,
+        enabled: &[ContentType],
+    ) -> Result<(), Fault> {
+        let connection = self.write()?;
+        connection
+            .prepare_cached(
+                "INSERT INTO tenant (tenant_id, subscriptions_listed) VALUES (?1, ?2)
+                 ON CONFLICT (tenant_id) DO UPDATE SET subscriptions_listed = ?2",
+            )?
+            .execute(params![tenant_id, now.timestamp_millis()])?;
+        for content_type in ContentType::ALL {
+            connection
+                .prepare_cached(
+                    "UPDATE stream SET subscribed = ?3 WHERE tenant_id = ?1 AND content_type = ?2",
+                )?
+                .execute(params![
+                    tenant_id,
+                    content_type.as_str(),
+                    enabled.contains(&content_type)
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// The stream of a tenant and content type, made with `floor` if it is new.
+    ///
+    /// # Errors
+    /// A full or failing disk, a corrupt ledger.
+    pub fn stream(
+        &mut self,
+        tenant_id: &str,
+        content_type: ContentType,
+        floor: DateTime<Utc>,
+    ) -> Result<Stream, Fault> {
+        if let Some(stream) = self.known_stream(tenant_id, content_type)? {
+            return Ok(stream);
+        }
+        self.write()?
+            .prepare_cached(
+                "INSERT INTO stream (tenant_id, content_type, floor) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![
+                tenant_id,
+                content_type.as_str(),
+                floor.timestamp_millis()
+            ])?;
+        self.known_stream(tenant_id, content_type)?
+            .ok_or_else(|| Fault::Corrupt("a stream vanished as it was made".to_owned()))
+    }
+
+    /// The stream of a tenant and content type, if there is one yet.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn known_stream(
+        &self,
+        tenant_id: &str,
+        content_type: ContentType,
+    ) -> Result<Option<Stream>, Fault> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before
+                 FROM stream WHERE tenant_id = ?1 AND content_type = ?2",
+            )?
+            .query_row(params![tenant_id, content_type.as_str()], |row| {
+                Ok(Stream {
+                    id: row.get(0)?,
+                    content_type,
+                    floor: time(row.get(1)?),
+                    marker: row.get::<_, Option<i64>>(2)?.map(time),
+                    swept: time_or_never(row.get(3)?),
+                    subscribed: row.get(4)?,
+                    started: time_or_never(row.get(5)?),
+                    unavailable_until: time_or_never(row.get(6)?),
+                    not_before: time_or_never(row.get(7)?),
+                })
+            })
+            .optional()?)
+    }
+
+    /// Remembers that a start of the subscription is being requested, before it is.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn subscription_starting(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET started = ?2 WHERE id = ?1")?
+            .execute(params![stream, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// Remembers that the subscription is enabled.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn subscription_enabled(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET subscribed = 1 WHERE id = ?1")?
+            .execute([stream])?;
+        Ok(())
+    }
+
+    /// Remembers until when a stream is not looked at, since the app lacks a permission for it.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn stream_unavailable(
+        &mut self,
+        stream: i64,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        error: &str,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "UPDATE stream SET unavailable_until = ?2, error = ?3, error_at = ?4 WHERE id = ?1",
+            )?
+            .execute(params![
+                stream,
+                until.timestamp_millis(),
+                error,
+                now.timestamp_millis()
+            ])?;
+        Ok(())
+    }
+
+    /// Remembers that a stream's listing failed.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn stream_failed(
+        &mut self,
+        stream: i64,
+        now: DateTime<Utc>,
+        wait: Option<Duration>,
+        error: &str,
+    ) -> Result<(), Fault> {
+        let connection = self.write()?;
+        let failures: u32 = connection
+            .prepare_cached("SELECT failures FROM stream WHERE id = ?1")?
+            .query_row([stream], |row| row.get(0))?;
+        let failures = failures.saturating_add(1);
+        let wait = wait
+            .unwrap_or_default()
+            .max(back_off(failures))
+            .min(LONGEST_BACK_OFF);
+        connection
+            .prepare_cached(
+                "UPDATE stream SET failures = ?2, not_before = ?3, error = ?4, error_at = ?5
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                stream,
+                failures,
+                (now + wait).timestamp_millis(),
+                error,
+                now.timestamp_millis()
+            ])?;
+        Ok(())
+    }
+
+    /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn insert_contents(
+        &mut self,
+        stream: i64,
+        floor: DateTime<Utc>,
+        contents: &[NewContent],
+    ) -> Result<usize, Fault> {
+        // Looking first keeps an idle run from opening a transaction at all.
+        let mut new = 0;
+        for content in contents.iter().filter(|content| content.created >= floor) {
+            let is_known = self
+                .connection
+                .prepare_cached("SELECT 1 FROM content WHERE stream = ?1 AND content_id = ?2")?
+                .exists(params![stream, content.content_id])?;
+            if !is_known {
+                self.write()?
+                    .prepare_cached(
+                        "INSERT INTO content (stream, content_id, uri, created, expires)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![
+                        stream,
+                        content.content_id,
+                        content.uri,
+                        content.created.timestamp_millis(),
+                        content.expires.timestamp_millis()
+                    ])?;
+                new += 1;
+            }
+        }
+        Ok(new)
+    }
+
+    /// Moves a stream's marker to `end`, after every content listed before it was inserted. A marker
+    /// never moves back.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn window_complete(&mut self, stream: i64, end: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "UPDATE stream SET marker = max(coalesce(marker, 0), ?2) WHERE id = ?1",
+            )?
+            .execute(params![stream, end.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// Forgets how far a stream was listed: its next listing starts at `floor`.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn begin_again(&mut self, stream: i64, floor: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET marker = NULL, swept = 0, floor = ?2 WHERE id = ?1")?
+            .execute(params![stream, floor.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// Remembers that all windows of a stream were listed, and whether they reached the floor.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn listing_complete(
+        &mut self,
+        stream: i64,
+        now: DateTime<Utc>,
+        swept: bool,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "UPDATE stream SET last_success = ?2, failures = 0, not_before = 0, error = NULL,
+                     unavailable_until = 0, swept = iif(?3, ?2, swept) WHERE id = ?1",
+            )?
+            .execute(params![stream, now.timestamp_millis(), swept])?;
+        Ok(())
+    }
+
+    /// Up to `limit` contents of the streams that may be fetched now: never tried ones first, the
+    /// oldest first; none that this run tried already.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn pending(
+        &self,
+        streams: &[(i64, ContentType)],
+        now: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, Fault> {
+        let mut found = Vec::new();
+        for &(stream, content_type) in streams {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id, content_id, uri, created, attempts, damage FROM content
+                 WHERE stream = ?1 AND state = 0 AND tried < ?3
+                   AND (not_before <= ?2 OR not_before > ?2 + ?5) -- a clock was put back
+                 ORDER BY attempts, created LIMIT ?4",
+            )?;
+            let rows = statement.query_map(
+                params![
+                    stream,
+                    now.timestamp_millis(),
+                    self.run,
+                    number(limit),
+                    i64::try_from(LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
+                ],
+                |row| pending_content(row, stream, content_type),
+            )?;
+            for row in rows {
+                found.push(row?);
+            }
+        }
+        found.sort_by_key(|content| (content.attempts, content.created));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Remembers that a content was tried in vain.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn content_failed(
+        &mut self,
+        content: &Pending,
+        now: DateTime<Utc>,
+        is_damage: bool,
+        error: &str,
+    ) -> Result<(), Fault> {
+        let attempts = content.attempts.saturating_add(1);
+        let run = self.run;
+        self.write()?
+            .prepare_cached(
+                "UPDATE content SET attempts = ?2, tried = ?3, not_before = ?4, error = ?5,
+                     damage = damage + ?6, tried_at = ?7 WHERE id = ?1 AND state = 0",
+            )?
+            .execute(params![
+                content.id,
+                attempts,
+                run,
+                (now + back_off(attempts)).timestamp_millis(),
+                error,
+                is_damage,
+                now.timestamp_millis()
+            ])?;
+        Ok(())
+    }
+
+    /// Gives up a content that can no longer be fetched.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn content_expired(&mut self, content: &Pending) -> Result<(), Fault> {
+        let connection = self.write()?;
+        let changed = connection
+            .prepare_cached("UPDATE content SET state = 3 WHERE id = ?1 AND state = 0")?
+            .execute([content.id])?;
+        connection
+            .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
+            .execute(params![content.stream, number(changed)])?;
+        Ok(())
+    }
+
+    /// Gives up the pending contents whose expiration has passed; returns how many of each stream.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn expire(
+        &mut self,
+        streams: &[(i64, ContentType)],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(ContentType, usize)>, Fault> {
+        let mut lost = Vec::new();
+        for &(stream, content_type) in streams {
+            let is_any = self
+                .connection
+                .prepare_cached(
+                    "SELECT 1 FROM content WHERE stream = ?1 AND state = 0 AND expires <= ?2",
+                )?
+                .exists(params![stream, now.timestamp_millis()])?;
+            if is_any {
+                let connection = self.write()?;
+                let changed = connection
+                    .prepare_cached(
+                        "UPDATE content SET state = 3 WHERE stream = ?1 AND state = 0 AND expires <= ?2",
+                    )?
+                    .execute(params![stream, now.timestamp_millis()])?;
+                connection
+                    .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
+                    .execute(params![stream, number(changed)])?;
+                lost.push((content_type, changed));
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Adds to a stream's counters of records that were not handed over, and of reshaped ones.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn count(
+        &mut self,
+        stream: i64,
+        duplicate: usize,
+        filtered: usize,
+        reshaped: usize,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "UPDATE stream SET duplicate = duplicate + ?2, filtered = filtered + ?3,
+                     reshaped = reshaped + ?4 WHERE id = ?1",
+            )?
+            .execute(params![
+                stream,
+                number(duplicate),
+                number(filtered),
+                number(reshaped)
+            ])?;
+        Ok(())
+    }
+}
+
+fn pending_content(
+    row: &Row<'_>,
+    stream: i64,
+    content_type: ContentType,
+) -> rusqlite::Result<Pending> {
+    Ok(Pending {
+        id: row.get(0)?,
+        stream,
+        content_type,
+        content_id: row.get(1)?,
+        uri: row.get(2)?,
+        created: time(row.get(3)?),
+        attempts: row.get(4)?,
+        damage: row.get(5)?,
+    })
+}

@@ -1,0 +1,458 @@
+//! The invariants of the ledger, one by one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use chrono::{Days, TimeDelta};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::ContentType;
+
+const TENANT: &str = "3f1c2a70-6d5b-4c1e-9a86-0d1f4be7a9c2";
+const EXCHANGE: ContentType = ContentType::Exchange;
+
+fn now() -> DateTime<Utc> {
+    "2026-03-14T12:00:00Z".parse().unwrap()
+}
+
+struct World {
+    folder: TempDir,
+    ledger: Ledger,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, opened) = Ledger::open(&folder.path().join("ledger.db"), now()).unwrap();
+        assert_eq!(opened, Opened::New);
+        Self { folder, ledger }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("ledger.db")
+    }
+
+    /// As after a kill: what was not committed is gone.
+    fn reopen(self) -> Self {
+        let Self { folder, ledger } = self;
+        drop(ledger);
+        let (ledger, opened) = Ledger::open(&folder.path().join("ledger.db"), now()).unwrap();
+        assert_eq!(opened, Opened::Existing);
+        Self { folder, ledger }
+    }
+
+    fn stream(&mut self) -> Stream {
+        self.ledger
+            .stream(TENANT, EXCHANGE, now() - Days::new(1))
+            .unwrap()
+    }
+
+    /// A stream with the contents of these names, listed an hour ago.
+    fn listed(&mut self, names: &[&str]) -> Stream {
+        let stream = self.stream();
+        let contents: Vec<_> = names.iter().map(|name| content(name)).collect();
+        self.ledger
+            .insert_contents(stream.id, stream.floor, &contents)
+            .unwrap();
+        stream
+    }
+
+    fn pending(&self, stream: &Stream) -> Vec<Pending> {
+        self.ledger
+            .pending(&[(stream.id, EXCHANGE)], now(), 100)
+            .unwrap()
+    }
+
+    fn names(&self, stream: &Stream) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .pending(stream)
+            .into_iter()
+            .map(|content| content.content_id)
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Hands over records of a content as one batch and ends the content.
+    fn send(&mut self, content: &Pending, ids: &[&str]) -> i64 {
+        let mut batch = Batch::default();
+        for id in ids {
+            let key = key(id);
+            self.ledger
+                .remember(&mut batch, content.id, content.created, key, true)
+                .unwrap();
+        }
+        self.ledger
+            .content_sent(content.id, content.stream, false)
+            .unwrap();
+        let id = self.ledger.insert_batch(&batch, now(), "{}").unwrap();
+        self.ledger.contents_settled(&[content.id]).unwrap();
+        self.ledger.commit().unwrap();
+        id
+    }
+}
+
+fn content(name: &str) -> NewContent {
+    NewContent {
+        content_id: name.to_owned(),
+        uri: format!("https://manage.office.com/{name}"),
+        created: now() - TimeDelta::hours(1),
+        expires: now() + Days::new(6),
+    }
+}
+
+fn key(id: &str) -> Key {
+    record_key(TENANT, EXCHANGE, id.as_bytes(), None)
+}
+
+#[test]
+fn listings_and_markers_survive_only_with_their_commit() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    world.ledger.window_complete(stream.id, now()).unwrap();
+    let mut world = world.reopen();
+    assert_eq!(world.ledger.known_stream(TENANT, EXCHANGE).unwrap(), None);
+
+    let stream = world.listed(&["a"]);
+    world.ledger.window_complete(stream.id, now()).unwrap();
+    world.ledger.commit().unwrap();
+    let mut world = world.reopen();
+    assert_eq!(world.stream().marker, Some(now()));
+    assert_eq!(world.names(&stream), ["a"]);
+}
+
+#[test]
+fn a_marker_never_moves_back() {
+    let mut world = World::new();
+    let stream = world.stream();
+    world.ledger.window_complete(stream.id, now()).unwrap();
+    world
+        .ledger
+        .window_complete(stream.id, now() - Days::new(2))
+        .unwrap();
+    assert_eq!(world.stream().marker, Some(now()));
+}
+
+#[test]
+fn known_contents_and_those_below_the_floor_cost_nothing() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let old = NewContent {
+        created: stream.floor - TimeDelta::milliseconds(1),
+        ..content("old")
+    };
+    let inserted = world
+        .ledger
+        .insert_contents(stream.id, stream.floor, &[content("a"), old, content("b")])
+        .unwrap();
+    assert_eq!(inserted, 1);
+    assert_eq!(world.names(&stream), ["a", "b"]);
+}
+
+#[test]
+fn a_confirmed_content_is_done_and_its_records_stay_known() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let batch = world.send(&content, &["1", "2"]);
+    assert_eq!(world.names(&stream), [""; 0]);
+    assert_eq!(world.ledger.unconfirmed_events().unwrap(), 2);
+    world.ledger.confirm(batch).unwrap();
+    world.ledger.commit().unwrap();
+    let mut world = world.reopen();
+    assert_eq!(world.ledger.unconfirmed_events().unwrap(), 0);
+    assert!(world.ledger.knows(&key("1")).unwrap().is_some());
+    assert_eq!(
+        world.ledger.forget(batch).unwrap(),
+        [0; 0],
+        "confirmed ones never"
+    );
+    assert_eq!(world.ledger.report(now()).unwrap()[0].delivered, 2);
+}
+
+#[test]
+fn a_lost_batch_is_forgotten_with_its_ids_and_contents() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let pending = world.pending(&stream);
+    let first = world.send(&pending[0], &["1"]);
+    let second = world.send(&pending[1], &["2"]);
+    world.ledger.confirm(first).unwrap();
+    assert_eq!(world.ledger.forget(second).unwrap(), [pending[1].id]);
+    world.ledger.commit().unwrap();
+    assert_eq!(world.ledger.knows(&key("2")).unwrap(), None);
+    assert!(world.ledger.knows(&key("1")).unwrap().is_some());
+    assert_eq!(world.names(&stream), [pending[1].content_id.clone()]);
+    let mut world = world.reopen();
+    assert_eq!(world.ledger.knows(&key("2")).unwrap(), None);
+}
+
+#[test]
+fn a_content_whose_records_came_in_anothers_batch_falls_with_it() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let pending = world.pending(&stream);
+    let batch = world.send(&pending[0], &["1"]);
+    // The other content holds the same record: nothing of it is sent.
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), Some(true));
+    world
+        .ledger
+        .content_sent(pending[1].id, stream.id, false)
+        .unwrap();
+    world.ledger.depend_on_unconfirmed(pending[1].id).unwrap();
+    world.ledger.contents_settled(&[pending[1].id]).unwrap();
+    world.ledger.forget(batch).unwrap();
+    assert_eq!(world.names(&stream), ["a", "b"]);
+}
+
+#[test]
+fn keys_tell_apart_what_differs_and_nothing_else() {
+    let id = |content_type, id: &str, number: Option<&str>| {
+        record_key(
+            TENANT,
+            content_type,
+            id.as_bytes(),
+            number.map(str::as_bytes),
+        )
+    };
+    assert_eq!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", None));
+    assert_ne!(id(EXCHANGE, "1", None), id(ContentType::Dlp, "1", None));
+    assert_ne!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", Some("2")));
+    assert_ne!(id(EXCHANGE, "12", None), id(EXCHANGE, "1", Some("2")));
+    assert_ne!(
+        place_key(TENANT, EXCHANGE, "a", 0),
+        place_key(TENANT, EXCHANGE, "a", 1)
+    );
+}
+
+#[test]
+fn folded_keys_are_found_and_dropped_with_their_bucket() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let mut batch = Batch::default();
+    for number in 0..70_000 {
+        let key = key(&number.to_string());
+        world
+            .ledger
+            .remember(&mut batch, content.id, content.created, key, true)
+            .unwrap();
+    }
+    world.ledger.knows(&key("0")).unwrap();
+    let batch = world.ledger.insert_batch(&batch, now(), "").unwrap();
+    world.ledger.fold().unwrap();
+    assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
+    world.ledger.confirm(batch).unwrap();
+    world.ledger.fold().unwrap();
+    assert_eq!(world.ledger.buckets.len(), 1);
+    let mut world = world.reopen();
+    for number in [0, 1, 35_000, 69_999] {
+        assert_eq!(
+            world.ledger.knows(&key(&number.to_string())).unwrap(),
+            Some(false)
+        );
+    }
+    assert_eq!(world.ledger.knows(&key("70000")).unwrap(), None);
+
+    world.ledger.prune(now(), || true).unwrap();
+    assert_eq!(world.ledger.buckets.len(), 1, "still within the time");
+    world.ledger.prune(now() + Days::new(8), || true).unwrap();
+    assert_eq!(world.ledger.buckets.len(), 0);
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
+}
+
+#[test]
+fn a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let pending = world.pending(&stream);
+    world
+        .ledger
+        .content_failed(&pending[0], now(), false, "HTTP 500")
+        .unwrap();
+    world.ledger.commit().unwrap();
+    assert_eq!(world.names(&stream), [pending[1].content_id.clone()]);
+    let world = world.reopen();
+    let order: Vec<_> = world.pending(&stream).into_iter().map(|c| c.id).collect();
+    assert_eq!(order, [pending[1].id, pending[0].id]);
+}
+
+#[test]
+fn back_off_grows_to_an_hour_and_outlives_the_run() {
+    let mut world = World::new();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let not_before = world
+            .ledger
+            .tenant_failed(TENANT, now(), false, None, "", "HTTP 503")
+            .unwrap();
+        waits.push((not_before - now()).num_minutes());
+    }
+    assert_eq!(waits, [0, 0, 0, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+    world.ledger.commit().unwrap();
+    let mut world = world.reopen();
+    let refused = world
+        .ledger
+        .tenant_failed(TENANT, now(), true, None, "", "AADSTS7000222")
+        .unwrap();
+    assert_eq!(refused, now() + TimeDelta::hours(1));
+    world.ledger.tenant_well(TENANT).unwrap();
+    assert_eq!(world.ledger.tenant(TENANT).unwrap().failures, 0);
+}
+
+#[test]
+fn what_expires_unfetched_is_counted() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let streams = [(stream.id, EXCHANGE)];
+    assert_eq!(world.ledger.expire(&streams, now()).unwrap(), []);
+    let later = now() + Days::new(7);
+    assert_eq!(
+        world.ledger.expire(&streams, later).unwrap(),
+        [(EXCHANGE, 1)]
+    );
+    assert_eq!(world.names(&stream), [""; 0]);
+    assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
+}
+
+#[test]
+fn one_run_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let lock = Lock::take(&path).unwrap();
+    assert!(matches!(Lock::take(&path), Err(Fault::Locked(_))));
+    drop(lock);
+    Lock::take(&path).unwrap();
+}
+
+#[test]
+fn a_dry_run_leaves_no_trace() {
+    let mut world = World::new();
+    world.listed(&["a"]);
+    world.ledger.commit().unwrap();
+    drop(world.ledger);
+    let path = world.folder.path().join("ledger.db");
+    let mut dry = Ledger::open_dry(&path).unwrap();
+    let stream = dry.stream(TENANT, EXCHANGE, now()).unwrap();
+    dry.insert_contents(stream.id, stream.floor, &[content("b")])
+        .unwrap();
+    dry.commit().unwrap();
+    assert_eq!(
+        dry.pending(&[(stream.id, EXCHANGE)], now(), 9)
+            .unwrap()
+            .len(),
+        2
+    );
+    drop(dry);
+    let (ledger, _) = Ledger::open(&path, now()).unwrap();
+    assert_eq!(
+        ledger
+            .pending(&[(stream.id, EXCHANGE)], now(), 9)
+            .unwrap()
+            .len(),
+        1
+    );
+
+    let none = world.folder.path().join("none.db");
+    Ledger::open_dry(&none).unwrap();
+    assert!(!none.exists());
+}
+
+/// A closed ledger of some pages.
+fn closed() -> (TempDir, PathBuf, Vec<u8>) {
+    let mut world = World::new();
+    let names: Vec<String> = (0..200).map(|n| format!("content {n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.listed(&names);
+    let path = world.path();
+    world.ledger.close().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    (world.folder, path, bytes)
+}
+
+#[test]
+fn what_is_corrupt_is_set_aside_and_the_new_ledger_knows_it() {
+    let (_folder, path, whole) = closed();
+    let half = whole.len() / 2;
+    let damages: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", Vec::new()),
+        (
+            "no database",
+            b"not a database at all, but long enough to look".repeat(99),
+        ),
+        (
+            "zeroed start",
+            [vec![0; 4096], whole[4096..].to_vec()].concat(),
+        ),
+        ("cut in half", whole[..half].to_vec()),
+    ];
+    for (name, bytes) in damages {
+        fs::write(&path, &bytes).unwrap();
+        let (ledger, opened) = Ledger::open(&path, now()).unwrap();
+        assert_eq!(opened, Opened::Recovered, "{name}");
+        assert_eq!(ledger.recovered().unwrap(), Some(now()), "{name}");
+        drop(ledger);
+        let aside: Vec<_> = fs::read_dir(path.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.to_string_lossy().contains(".corrupt-")
+                    && !path.to_string_lossy().contains("-wal")
+            })
+            .collect();
+        assert_eq!(aside.len(), 1, "{name}: {aside:?}");
+        assert_eq!(
+            fs::read(&aside[0]).unwrap(),
+            bytes,
+            "{name}: kept as it was"
+        );
+        for path in aside {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_not_ours_stays_untouched() {
+    let (folder, path, whole) = closed();
+    let refused = |expected: &str| {
+        let fault = Ledger::open(&path, now()).err().unwrap();
+        let said = fault.to_string();
+        assert!(said.contains(expected), "{said}");
+        assert!(matches!(
+            crate::Error::from(fault),
+            crate::Error::Configuration(_)
+        ));
+    };
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    refused("others may read or write the ledger (mode 0644)");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    refused("newer version");
+    fs::write(&path, &whole).unwrap();
+
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.pragma_update(None, "application_id", 1).unwrap();
+    drop(other);
+    refused("another program");
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused("no regular file");
+    fs::remove_dir(&path).unwrap();
+    symlink(folder.path().join("elsewhere"), &path).unwrap();
+    refused("no regular file");
+    fs::remove_file(&path).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    refused("others may write in the ledger's folder");
+}

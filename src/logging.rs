@@ -1,0 +1,110 @@
+//! Log lines: into the log file, and for a person on standard error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use env_logger::{Builder, Logger, Target};
+use log::{LevelFilter, Metadata, Record};
+use serde_json::json;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging. `verbosity` is that of the command line: -1 quiet, 0 as it comes, 1, 2.
+///
+/// With neither a terminal nor `-v`, nothing is written on standard error: under Wazuh such lines
+/// become events or vanish. What keeps the log file from being written is said on standard error.
+pub(crate) fn start(settings: &Log, verbosity: i8) {
+    let on_stderr = match verbosity {
+        ..0 => LevelFilter::Off,
+        0 if io::stderr().is_terminal() => LevelFilter::Warn,
+        0 => LevelFilter::Off,
+        1 => LevelFilter::Info,
+        2.. => LevelFilter::Debug,
+    };
+    let mut loggers = vec![
+        builder(on_stderr)
+            .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
+            .build(),
+    ];
+    let mut trouble = None;
+    if let Some(path) = &settings.file {
+        match OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path)
+        {
+            Ok(file) => loggers.push(in_file(file, settings)),
+            Err(error) => {
+                trouble = Some(format!(
+                    "{}: the log file cannot be written: {error}. Create its folder, or name another \
+                     in [log] file (\"\" for none).",
+                    path.display()
+                ));
+            }
+        }
+    }
+    let level = loggers.iter().map(Logger::filter).max();
+    log::set_max_level(level.unwrap_or(LevelFilter::Off));
+    if log::set_boxed_logger(Box::new(All(loggers))).is_ok()
+        && let Some(trouble) = trouble
+    {
+        log::warn!("{trouble}");
+    }
+}
+
+/// Libraries are left out: they may log what we never would, such as URLs with their query.
+fn builder(level: LevelFilter) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .filter_level(LevelFilter::Off)
+        .filter_module("o365_wodle", level);
+    builder
+}
+
+fn in_file(file: File, settings: &Log) -> Logger {
+    let format = settings.format;
+    builder(settings.level)
+        .target(Target::Pipe(Box::new(file)))
+        .format(move |out, record| {
+            let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
+            match format {
+                LogFormat::Text => {
+                    // A line is one line, whatever a server wrote into its message.
+                    let text = record.args().to_string().replace(['\n', '\r'], " ");
+                    writeln!(out, "{now} {:5} {text}", record.level())
+                }
+                LogFormat::Json => {
+                    let line = json!({
+                        "time": now.to_string(),
+                        "level": record.level().as_str(),
+                        "message": record.args().to_string(),
+                    });
+                    writeln!(out, "{line}")
+                }
+            }
+        })
+        .build()
+}
+
+/// Several loggers, each with its own level and format.
+struct All(Vec<Logger>);
+
+impl log::Log for All {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.iter().any(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        for logger in &self.0 {
+            logger.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        for logger in &self.0 {
+            logger.flush();
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The Activity API's operations, for one tenant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Url};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
+
+use super::body::Blob;
+use super::budget::{Budget, Outcome, Requests};
+use super::clock::{Clock, http_date};
+use super::cloud::{Addresses, shown};
+use super::fault::{Answer, Class, Fault, Operation, retry_after};
+use super::http::{Http, causes};
+use super::listing::Listing;
+use super::token::{Credential, Token, TokenFacts, no_token};
+use crate::Result;
+use crate::config::{ContentType, Tenant};
+
+/// How much of an answer is read that only explains a fault.
+const FAULT_BYTES: usize = 64 * 1024;
+/// How long a refused sign-in is not repeated, and one that only failed.
+const REFUSED: Duration = Duration::from_hours(1);
+const FAILED: Duration = Duration::from_secs(30);
+/// The most that an answer other than a listing or a blob may hold.
+const SMALL_BYTES: usize = 1024 * 1024;
+
+/// One tenant at Microsoft. Its operations may run side by side.
+#[derive(Debug)]
+pub struct Activity {
+    http: Http,
+    tenant: Tenant,
+    credential: Credential,
+    pub(super) addresses: Addresses,
+    pub(super) clock: Clock,
+    pub(super) budget: Budget,
+    /// Held while signing in, so that many requests ask for one token.
+    session: Mutex<Session>,
+}
+
+/// What came of signing in.
+#[derive(Debug)]
+enum Session {
+    None,
+    Token(Arc<Token>),
+    /// Not tried again before: many requests wait for one sign-in, and one refusal answers them all.
+    Refused(Fault, Instant),
+}
+
+/// A content type's subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Microsoft's name, perhaps of a type that we do not know.
+    pub content_type: String,
+    /// Whether it gathers content.
+    pub enabled: bool,
+}
+
+/// What is asked for, for faults to speak about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) content_type: Option<ContentType>,
+}
+
+impl Activity {
+    /// One tenant, not yet signed in. A tenant has its own `clock`, since clouds and test servers differ.
+    ///
+    /// # Errors
+    /// [`crate::Error::Configuration`] if the tenant's URLs are unusable.
+    pub fn new(http: &Http, tenant: &Tenant, credential: Credential, clock: Clock) -> Result<Self> {
+        Ok(Self {
+            http: http.clone(),
+            addresses: Addresses::of(tenant)?,
+            budget: Budget::new(tenant.requests_per_minute, http.retry),
+            tenant: tenant.clone(),
+            credential,
+            clock,
+            session: Mutex::new(Session::None),
+        })
+    }
+
+    /// The tenant's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The requests so far, sign-ins included.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.budget.requests()
+    }
+
+    /// Signs in, unless that was done, and tells what the token allows.
+    ///
+    /// # Errors
+    /// [`Class::RefuseTenant`] for what the operator or Azure has to change; passing faults were
+    /// repeated before.
+    pub async fn sign_in(&self) -> Result<TokenFacts, Fault> {
+        Ok(self.token(None).await?.facts.clone())
+    }
+
+    /// The tenant's subscriptions, those of other content types included.
+    ///
+    /// # Errors
+    /// See [`Class`].
+    pub async fn subscriptions(&self) -> Result<Vec<Subscription>, Fault> {
+        let call = Call {
+            operation: Operation::Subscriptions,
+            content_type: None,
+        };
+        self.budget
+            .repeat(async || {
+                let url = self.addresses.operation("subscriptions/list", &[]);
+                let mut body = self.array(call, &url).await?;
+                let list: Vec<Value> = serde_json::from_slice(&body.whole(SMALL_BYTES).await?)
+                    .map_err(|_| body.broken("the list of subscriptions is damaged".to_owned()))?;
+                Ok(list.iter().filter_map(subscription).collect())
+            })
+            .await
+    }
+
+    /// Starts a subscription; that it runs already is a success. Microsoft allows one start in 15
+    /// minutes, so nothing is repeated here, not even what passes.
+    ///
+    /// # Errors
+    /// [`Class::StartTooSoon`] with the time to wait, [`Class::TypeUnavailable`], and others.
+    pub async fn start(&self, content_type: ContentType) -> Result<(), Fault> {
+        match self.start_once(content_type).await {
+            Err(fault) if fault.class == Class::AlreadyEnabled => Ok(()),
+            Err(fault) => {
+                self.budget.heed(&fault);
+                Err(fault)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn start_once(&self, content_type: ContentType) -> Result<(), Fault> {
+        let call = Call {
+            operation: Operation::Start,
+            content_type: Some(content_type),
+        };
+        let url = self.addresses.operation(
+            "subscriptions/start",
+            &[("contentType", content_type.as_str())],
+        );
+        let mut answer = self.send(call, Method::POST, &url).await?;
+        let body = answer.head(FAULT_BYTES).await;
+        // Success is an object without "error"; nothing at all is taken for it too.
+        match serde_json::from_slice::<Value>(&body) {
+            Ok(Value::Object(object)) if !object.contains_key("error") => Ok(()),
+            Err(_) if body.is_empty() => Ok(()),
+            _ => Err(self.judge(call, &answer, &body).await),
+        }
+    }
+
+    /// Lists the contents that became available in [start, end), at most a day, in whole seconds.
+    /// Nothing is asked before [`Listing::next`].
+    #[must_use]
+    pub fn list(
+        &self,
+        content_type: ContentType,
+        start: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Listing<'_> {
+        Listing::new(self, content_type, start, end)
+    }
+
+    /// Fetches a blob by its content's URI.
+    ///
+    /// # Errors
+    /// [`Class::SkipBlob`] if it is gone, [`Class::Failed`] for an address that is not the tenant's
+    /// own (no token goes there), and others.
+    pub async fn fetch(&self, content_type: ContentType, uri: &str) -> Result<Blob, Fault> {
+        let call = Call {
+            operation: Operation::Fetch,
+            content_type: Some(content_type),
+        };
+        let url = self.addresses.handed_out(uri).map_err(|why| {
+            Fault::new(
+                Class::Failed,
+                format!("Microsoft's address of a content is not the tenant's own: {why}"),
+                "check the tenant's cloud; if it stays, report it with this message",
+                "",
+            )
+        })?;
+        self.budget
+            .repeat(async || self.array(call, &url).await)
+            .await
+    }
+
+    /// One request whose answer has to be a JSON array; nothing but white space was taken from it.
+    pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Blob, Fault> {
+        let mut answer = self.send(call, Method::GET, url).await?;
+        if answer.first_byte().await? == Some(b'[') {
+            return Ok(answer);
+        }
+        let body = answer.head(FAULT_BYTES).await;
+        // Nothing listed may be written so; a blob is never nothing.
+        if call.operation != Operation::Fetch && body.trim_ascii() == b"null" {
+            answer.put_back(Bytes::from_static(b"[]"));
+            return Ok(answer);
+        }
+        Err(self.judge(call, &answer, &body).await)
+    }
+
+    /// One request with the token, and a second one with a new token if the first is refused.
+    async fn send(&self, call: Call, method: Method, url: &Url) -> Result<Blob, Fault> {
+        let mut token = self.token(None).await?;
+        let refused = match self.send_with(call, &method, url, &token).await {
+            Err(fault) if fault.class == Class::NewToken => fault,
+            other => return other,
+        };
+        log::debug!("tenant {}: a new token after: {refused}", self.tenant.name);
+        token = self.token(Some(&token)).await?;
+        self.send_with(call, &method, url, &token)
+            .await
+            .map_err(|fault| fault.after_new_token(call.content_type))
+    }
+
+    async fn send_with(
+        &self,
+        call: Call,
+        method: &Method,
+        url: &Url,
+        token: &Token,
+    ) -> Result<Blob, Fault> {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.value.expose_secret()));
+        let mut header = HeaderValue::from_str(&bearer).map_err(|_| no_token(&shown(url)))?;
+        header.set_sensitive(true);
+        let mut request = self
+            .http
+            .client
+            .request(method.clone(), url.clone())
+            .header(AUTHORIZATION, header);
+        if method == Method::POST {
+            request = request.header(CONTENT_LENGTH, 0);
+        }
+        let mut answer = self.answer(request, url).await?;
+        self.accept(call, &mut answer, token.facts.roles.as_deref())
+            .await?;
+        Ok(answer)
+    }
+
+    /// Takes an answer with a good status; any other becomes a fault.
+    async fn accept(
+        &self,
+        call: Call,
+        answer: &mut Blob,
+        roles: Option<&[String]>,
+    ) -> Result<(), Fault> {
+        if answer.response().status().is_success() {
+            self.clock.observe(answer.response().headers());
+            self.budget.count(Outcome::Ok);
+            return Ok(());
+        }
+        let body = answer.head(FAULT_BYTES).await;
+        let fault = judge(call, answer, &body, roles, &self.clock);
+        // Without a code of Microsoft's the answer may be a proxy's, and the time too.
+        if fault.code.is_some() {
+            self.clock.observe(answer.response().headers());
+        }
+        self.budget.count(match (fault.class, fault.status) {
+            (Class::Throttled, _) => Outcome::Throttled,
+            (_, Some(500..)) => Outcome::Failed,
+            _ => Outcome::Refused,
+        });
+        Err(fault)
+    }
+
+    /// Sends a request when the budget allows; whatever answer begins in time.
+    async fn answer(&self, request: RequestBuilder, url: &Url) -> Result<Blob, Fault> {
+        self.budget.admit().await?;
+        let patience = self.http.patience;
+        match timeout(patience, request.send()).await {
+            Ok(Ok(response)) => Ok(Blob::new(response, shown(url).into(), patience)),
+            Ok(Err(error)) => {
+                self.budget.count(Outcome::Unanswered);
+                Err(no_answer(&error, url))
+            }
+            Err(_) => {
+                self.budget.count(Outcome::Unanswered);
+                Err(Fault::broken(
+                    format!("no answer within {} s", patience.as_secs()),
+                    shown(url),
+                ))
+            }
+        }
+    }
+
+    /// The token: the one there is, or a new one if that is `refused` or about to end.
+    async fn token(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, Fault> {
+        let mut session = self.session.lock().await;
+        match &*session {
+            Session::Token(token)
+                if token.is_fresh(self.clock.now())
+                    && !refused.is_some_and(|refused| Arc::ptr_eq(refused, token)) =>
+            {
+                return Ok(Arc::clone(token));
+            }
+            Session::Refused(fault, until) if Instant::now() < *until => return Err(fault.clone()),
+            _ => *session = Session::None,
+        }
+        let ask = || self.budget.repeat(async || self.ask_for_token().await);
+        let asked = match ask().await {
+            // The refusal told what time it is there: signed by that clock, it may pass.
+            Err(fault) if fault.code.as_deref() == Some("AADSTS700024") => ask().await,
+            asked => asked,
+        };
+        match asked {
+            Ok(token) => {
+                let token = Arc::new(token);
+                *session = Session::Token(Arc::clone(&token));
+                Ok(token)
+            }
+            Err(fault) => {
+                // What failed before anything was sent names no URL, and costs nothing to try again.
+                if !fault.url.is_empty() {
+                    let pause = if fault.class == Class::RefuseTenant {
+                        REFUSED
+                    } else {
+                        FAILED
+                    };
+                    *session = Session::Refused(fault.clone(), Instant::now() + pause);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    async fn ask_for_token(&self) -> Result<Token, Fault> {
+        let call = Call {
+            operation: Operation::SignIn,
+            content_type: None,
+        };
+        let url = &self.addresses.token;
+        let form = self
+            .credential
+            .form(&self.tenant, &self.addresses, self.clock.now())?;
+        let form: Vec<(&str, &str)> = form
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        let request = self.http.client.post(url.clone()).form(&form);
+        let mut answer = self.answer(request, url).await?;
+        self.accept(call, &mut answer, None).await?;
+        let body = Zeroizing::new(answer.whole(SMALL_BYTES).await?);
+        Token::read(&body, self.clock.now()).ok_or_else(|| no_token(&shown(url)))
+    }
+
+    /// What an answer with a good status and a wrong body means.
+    async fn judge(&self, call: Call, answer: &Blob, body: &[u8]) -> Fault {
+        let session = self.session.lock().await;
+        let roles = match &*session {
+            Session::Token(token) => token.facts.roles.as_deref(),
+            _ => None,
+        };
+        judge(call, answer, body, roles, &self.clock)
+    }
+}
+
+fn judge(call: Call, answer: &Blob, body: &[u8], roles: Option<&[String]>, clock: &Clock) -> Fault {
+    let response = answer.response();
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    // A date is meant by the clock of whoever wrote it.
+    let now = header(DATE)
+        .and_then(http_date)
+        .unwrap_or_else(|| clock.now());
+    let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, now));
+    Fault::judge(&Answer {
+        operation: call.operation,
+        content_type: call.content_type,
+        status: response.status().as_u16(),
+        body,
+        retry_after,
+        roles,
+        url: shown(response.url()),
+    })
+}
+
+fn no_answer(error: &reqwest::Error, url: &Url) -> Fault {
+    let causes = causes(error);
+    if causes.contains("invalid peer certificate") {
+        return Fault::new(
+            Class::Failed,
+            format!("the server's certificate is not trusted: {causes}"),
+            "if a proxy inspects TLS here, give its authority as http.ca_file; check this machine's clock and ca-certificates",
+            shown(url),
+        );
+    }
+    let what = if error.is_connect() {
+        "no connection"
+    } else {
+        "no answer"
+    };
+    Fault::broken(format!("{what}: {causes}"), shown(url))
+}
+
+fn subscription(item: &Value) -> Option<Subscription> {
+    Some(Subscription {
+        content_type: item.get("contentType")?.as_str()?.to_owned(),
+        // Some answers leave the status out; only what says so is disabled.
+        enabled: item
+            .get("status")
+            .and_then(Value::as_str)
+            .is_none_or(|status| status.eq_ignore_ascii_case("enabled")),
+    })
+}

@@ -1,0 +1,94 @@
+//! What time it is at Microsoft.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+/// One tenant's clock: the server's time once an answer told it, the machine's before.
+///
+/// Clones share what they know. A wrong local clock then neither moves a marker beyond what
+/// Microsoft has published nor asks for a window that Microsoft refuses.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<Mutex<Option<Seen>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    server: DateTime<Utc>,
+    skew: TimeDelta,
+    at: Instant,
+}
+
+impl Clock {
+    /// The time, in UTC: the last `Date` of a server, moved on by the monotonic clock.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.seen()
+            .and_then(|seen| {
+                let since = TimeDelta::from_std(seen.at.elapsed()).ok()?;
+                seen.server.checked_add_signed(since)
+            })
+            .unwrap_or_else(Utc::now)
+    }
+
+    /// How far the machine's clock is ahead of the server's (negative: behind), if a server has
+    /// told its time; exact to a second or two.
+    #[must_use]
+    pub fn skew(&self) -> Option<TimeDelta> {
+        self.seen().map(|seen| seen.skew)
+    }
+
+    /// Takes the `Date` header of an answer that has just come; anything else is ignored.
+    pub(super) fn observe(&self, headers: &reqwest::header::HeaderMap) {
+        let Some(server) = headers
+            .get(reqwest::header::DATE)
+            .and_then(|date| http_date(date.to_str().ok()?))
+        else {
+            return;
+        };
+        let seen = Seen {
+            server,
+            skew: Utc::now() - server,
+            at: Instant::now(),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`. The day of the week may be wrong.
+pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
+    let date = text.split_once(',').map_or(text, |(_, date)| date);
+    let date = DateTime::parse_from_rfc2822(date.trim()).ok()?;
+    Some(date.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use reqwest::header::{DATE, HeaderMap, HeaderValue};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_time_goes_on_with_the_monotonic_clock() {
+        let clock = Clock::default();
+        assert!(clock.skew().is_none());
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            DATE,
+            HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
+        );
+        clock.clone().observe(&headers);
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+        assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+        assert!(clock.skew().unwrap() > TimeDelta::days(9000));
+
+        headers.insert(DATE, HeaderValue::from_static("yesterday"));
+        clock.observe(&headers);
+        assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+    }
+}

@@ -1,0 +1,134 @@
+//! The one HTTP client of a run.
+
+use std::time::Duration;
+use std::{fmt, fs};
+
+use reqwest::{Certificate, Client, NoProxy, Proxy, redirect, retry, tls};
+use zeroize::Zeroizing;
+
+use super::budget::Retry;
+use crate::{Error, Result, config};
+
+/// The HTTP client that all tenants share, and the limits of its exchanges.
+///
+/// TLS 1.2 or later, always verified, against the system's authorities (or `SSL_CERT_FILE`) and
+/// `ca_file`; no redirects; no repetition of its own.
+#[derive(Clone)]
+pub struct Http {
+    pub(super) client: Client,
+    /// How long an answer may take to begin, and its body to make progress.
+    pub(super) patience: Duration,
+    pub(super) retry: Retry,
+}
+
+impl Http {
+    /// Makes the client.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a proxy, password file or CA file that cannot be used.
+    pub fn new(settings: &config::Http) -> Result<Self> {
+        let mut client = Client::builder()
+            .user_agent(concat!("o365-wodle/", env!("CARGO_PKG_VERSION")))
+            .tls_version_min(tls::Version::TLS_1_2)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(retry::never())
+            .connect_timeout(settings.connect_timeout);
+        if let Some(proxy) = proxy(settings)? {
+            client = client.proxy(proxy);
+        }
+        if let Some(path) = &settings.ca_file {
+            let refuse = |why: &dyn std::fmt::Display| {
+                Error::Configuration(format!(
+                    "http.ca_file {}: {why}; give a PEM file with the certification authority's certificate",
+                    path.display()
+                ))
+            };
+            let pem = fs::read(path).map_err(|error| refuse(&error))?;
+            let certificates =
+                Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&error))?;
+            if certificates.is_empty() {
+                return Err(refuse(&"no certificate in it"));
+            }
+            client = client.tls_certs_merge(certificates);
+        }
+        let client = client.build().map_err(|error| {
+            Error::Configuration(format!(
+                "[http]: no HTTP client can be made: {}; check ca_file and the system's certificates (package ca-certificates)",
+                causes(&error)
+            ))
+        })?;
+        Ok(Self {
+            client,
+            patience: settings.request_timeout,
+            retry: Retry {
+                attempts: settings.retries,
+                ..Retry::default()
+            },
+        })
+    }
+
+    /// The same client with another policy of repetition.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+impl fmt::Debug for Http {
+    /// Without the client, whose proxy has a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
+    let Some(address) = &settings.proxy else {
+        return Ok(None);
+    };
+    let refuse =
+        |why: &str| Error::Configuration(format!("http.proxy: {why}; write http://USER@HOST:PORT"));
+    let mut url = reqwest::Url::parse(address).map_err(|error| refuse(&error.to_string()))?;
+    if let Some(path) = &settings.proxy_password_file {
+        let password = fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                Error::Configuration(format!(
+                    "http.proxy_password_file {}: {error}; give a file that holds the password",
+                    path.display()
+                ))
+            })?;
+        // A URL takes "%" as the start of an escape; all else it escapes by itself.
+        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).replace('%', "%25"));
+        url.set_password(Some(&password))
+            .map_err(|()| refuse("it has no host"))?;
+    }
+    let proxy = Proxy::all(url).map_err(|error| refuse(&causes(&error)))?;
+    Ok(Some(proxy.no_proxy(NoProxy::from_string(
+        &settings.no_proxy.join(","),
+    ))))
+}
+
+/// An error and what caused it, without the URL, whose query is nobody's business.
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        // reqwest's own layer says only "error sending request for url (…)".
+        if !error.is::<reqwest::Error>() {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&error.to_string());
+        }
+        next = error.source();
+    }
+    if text.is_empty() {
+        "no further cause given".to_owned()
+    } else {
+        text
+    }
+}

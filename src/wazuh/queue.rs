@@ -1,0 +1,276 @@
+//! Wazuh's queue: a datagram socket that takes one event at a time.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::GetSockOpt;
+use nix::{getsockopt_impl, libc, sockopt_impl};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
+
+/// Datagrams of at most 65,535 bytes, and the kernel's overhead; what Wazuh's own senders ask for.
+const SEND_BUFFER: usize = 65_792;
+
+/// An open way into Wazuh.
+#[derive(Debug)]
+pub struct Queue {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+/// What became of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sending {
+    /// The kernel has it; Wazuh reads it next.
+    Sent,
+    /// There is no room for now: wait ([`Queue::wait_writable`]) and send it again.
+    Full,
+}
+
+/// Why the queue cannot be used, in the operator's words.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueFault {
+    /// There is no such file.
+    #[error(
+        "Wazuh's queue {} does not exist. Start Wazuh; if it lives elsewhere, set home or queue in \
+         [wazuh] of config.toml.", .0.display()
+    )]
+    Missing(PathBuf),
+    /// The file is there but nobody reads from it (any more): connect again later.
+    #[error(
+        "Nobody reads Wazuh's queue {}. Wazuh is stopped or restarting; if this lasts, start it.",
+        .0.display()
+    )]
+    NoReader(PathBuf),
+    /// The file may not be written to.
+    #[error(
+        "No permission to write to Wazuh's queue {}. Run as root or as a member of the group wazuh.",
+        .0.display()
+    )]
+    Denied(PathBuf),
+    /// The file is something else than a datagram socket.
+    #[error(
+        "{} is not Wazuh's queue: no datagram socket. Correct home or queue in [wazuh] of config.toml.",
+        .0.display()
+    )]
+    WrongType(PathBuf),
+    /// The datagram is longer than the socket can ever take.
+    #[error("An event of {length} bytes is too long for Wazuh's queue {}.", .0.display(), length = .1)]
+    TooLong(PathBuf, usize),
+    /// Anything else that the operating system says.
+    #[error("Wazuh's queue {} cannot be used: {error}.", .0.display(), error = .1)]
+    Io(PathBuf, #[source] io::Error),
+}
+
+impl Queue {
+    /// Connects to the socket at `path`. Nothing is sent: that it succeeds shows that somebody has
+    /// the socket open for reading.
+    ///
+    /// # Errors
+    ///
+    /// Each [`QueueFault`] but `TooLong`.
+    pub fn connect(path: &Path) -> Result<Self, QueueFault> {
+        let fault = |error| fault(path, error);
+        let socket = UnixDatagram::unbound().map_err(fault)?;
+        socket.connect(path).map_err(fault)?;
+        socket.set_nonblocking(true).map_err(fault)?;
+        // A size that an administrator lowered; the kernel tells twice what was asked.
+        if socket_send_buffer_size(&socket).map_err(|e| fault(e.into()))? < 2 * SEND_BUFFER {
+            set_socket_send_buffer_size(&socket, SEND_BUFFER).map_err(|e| fault(e.into()))?;
+        }
+        Ok(Self {
+            socket,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Hands one datagram to the kernel, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `NoReader`: the reader has gone, this `Queue` is of no more use, connect again. `TooLong`:
+    /// this datagram will never pass. Others as they come.
+    pub fn try_send(&self, datagram: &[u8]) -> Result<Sending, QueueFault> {
+        loop {
+            let Err(error) = self.socket.send(datagram) else {
+                return Ok(Sending::Sent);
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sending::Full),
+                Some(libc::EINTR) => {}
+                Some(libc::EMSGSIZE) => {
+                    return Err(QueueFault::TooLong(self.path.clone(), datagram.len()));
+                }
+                _ => return Err(fault(&self.path, error)),
+            }
+        }
+    }
+
+    /// Waits until the socket takes another datagram, at most `timeout`. True: try again now, which
+    /// may end with a fault, since a reader that went away counts too.
+    #[must_use]
+    pub fn wait_writable(&self, timeout: Duration) -> bool {
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut fds = [PollFd::from_borrowed_fd(
+            self.socket.as_fd(),
+            PollFlags::OUT,
+        )];
+        // An interrupted wait is a short wait: the caller looks at its signals and comes back.
+        poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
+    /// How much of what was sent by this `Queue` the reader has not taken yet, in the kernel's
+    /// bytes (some overhead a datagram); 0 also when the reader died with datagrams unread.
+    ///
+    /// # Errors
+    ///
+    /// On a kernel before 4.12, which does not tell.
+    pub fn unread(&self) -> io::Result<u32> {
+        // The same figure as ioctl SIOCOUTQ, by a call that needs no unsafe code: a socket's
+        // memory figures, of which the third is what its unread datagrams occupy.
+        let [_, _, unread, ..] = MemoryFigures.get(&self.socket)?;
+        Ok(unread)
+    }
+}
+
+sockopt_impl!(
+    /// `SK_MEMINFO_…` of `linux/sock_diag.h`.
+    MemoryFigures,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; 9]
+);
+
+fn fault(path: &Path, error: io::Error) -> QueueFault {
+    let path = path.to_owned();
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => QueueFault::Missing(path),
+        Some(libc::EACCES | libc::EPERM) => QueueFault::Denied(path),
+        Some(libc::EPROTOTYPE) => QueueFault::WrongType(path),
+        // The kernel refuses a plain file with the same words as a socket without reader.
+        Some(libc::ECONNREFUSED) if is_no_socket(&path) => QueueFault::WrongType(path),
+        Some(libc::ECONNREFUSED | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE) => {
+            QueueFault::NoReader(path)
+        }
+        _ => QueueFault::Io(path, error),
+    }
+}
+
+fn is_no_socket(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| !file.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    /// Room in `/tmp`-like folders only: a socket's path has at most 107 bytes.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        (dir, path)
+    }
+
+    #[test]
+    fn what_is_sent_arrives_and_unread_tells_when_it_was_taken() {
+        let (_dir, path) = place();
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        assert_eq!(queue.unread().unwrap(), 0);
+        for text in [b"1:office365:{}".as_slice(), &[b'x'; 64_000]] {
+            assert_eq!(queue.try_send(text).unwrap(), Sending::Sent);
+            assert!(queue.unread().unwrap() > 0);
+            let mut buffer = vec![0; 65_536];
+            let length = reader.recv(&mut buffer).unwrap();
+            assert_eq!(buffer.get(..length).unwrap(), text);
+            assert_eq!(queue.unread().unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_is_full_until_the_reader_reads() {
+        let (_dir, path) = place();
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        assert!(queue.wait_writable(Duration::ZERO));
+        while queue.try_send(b"event").unwrap() == Sending::Sent {}
+        assert!(!queue.wait_writable(Duration::from_millis(1)));
+        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Full);
+        reader.recv(&mut [0; 16]).unwrap();
+        assert!(queue.wait_writable(Duration::from_secs(5)));
+        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+    }
+
+    #[test]
+    fn a_reader_that_dies_must_be_connected_to_again() {
+        let (_dir, path) = place();
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        assert_eq!(queue.try_send(b"lost").unwrap(), Sending::Sent);
+        drop(reader);
+        assert_eq!(queue.unread().unwrap(), 0, "0 proves nothing by itself");
+        for _ in 0..2 {
+            let fault = queue.try_send(b"event").unwrap_err();
+            assert!(matches!(fault, QueueFault::NoReader(_)), "{fault:?}");
+        }
+        let fault = Queue::connect(&path).unwrap_err();
+        assert!(matches!(fault, QueueFault::NoReader(_)), "{fault:?}");
+        std::fs::remove_file(&path).unwrap();
+        let _reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+    }
+
+    #[test]
+    fn what_is_not_the_queue_is_told_apart() {
+        let (dir, path) = place();
+        let fault = Queue::connect(&path).unwrap_err();
+        assert!(matches!(fault, QueueFault::Missing(_)), "{fault:?}");
+        assert!(fault.to_string().contains("config.toml"));
+
+        std::fs::write(&path, "").unwrap();
+        let fault = Queue::connect(&path).unwrap_err();
+        assert!(matches!(fault, QueueFault::WrongType(_)), "{fault:?}");
+
+        let fault = Queue::connect(dir.path()).unwrap_err();
+        assert!(matches!(fault, QueueFault::WrongType(_)), "{fault:?}");
+
+        std::fs::remove_file(&path).unwrap();
+        let _listener = UnixListener::bind(&path).unwrap();
+        let fault = Queue::connect(&path).unwrap_err();
+        assert!(matches!(fault, QueueFault::WrongType(_)), "{fault:?}");
+    }
+
+    #[test]
+    fn an_event_that_can_never_pass_is_too_long() {
+        let (_dir, path) = place();
+        let _reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        let fault = queue.try_send(&vec![b'x'; 1_000_000]).unwrap_err();
+        assert!(matches!(fault, QueueFault::TooLong(_, 1_000_000)));
+        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+    }
+
+    #[test]
+    fn a_queue_of_others_is_denied() {
+        let (_dir, path) = place();
+        let _reader = UnixDatagram::bind(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+        match Queue::connect(&path) {
+            // Root may do everything.
+            Ok(_) => assert!(rustix::process::geteuid().is_root()),
+            Err(fault) => assert!(matches!(fault, QueueFault::Denied(_)), "{fault:?}"),
+        }
+    }
+}
