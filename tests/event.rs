@@ -361,6 +361,21 @@ fn what_does_not_fit_is_cut_largest_first_and_evenly() {
     assert_eq!(lengths[0], 10_002);
     assert!(lengths[1] > 17_000 && lengths[1..].iter().all(|length| *length == lengths[1]));
     judge(record.as_bytes(), true);
+    // where a dot asked for a closer look first
+    let dotted = format!(
+        "{{\"RecordType\":2,\"a.b\":[{}0]}}",
+        "\"xxxxxxx\",".repeat(7000)
+    );
+    judge(dotted.as_bytes(), true);
+    // to the last byte
+    for length in 50_000..50_010 {
+        let items = "\"xxxxxxx\",".repeat(length / 10);
+        let record = format!(
+            "{{\"RecordType\":2,{},\"i\":[{items}0]}}",
+            text("k", length % 10 + 20_000)
+        );
+        judge(record.as_bytes(), true);
+    }
 }
 
 #[test]
@@ -447,6 +462,14 @@ fn what_a_dlp_rule_matched_stays_inside() {
     assert!(shaped["Note"].as_str().unwrap().starts_with("hmac:"));
     let (elsewhere, _) = dlp(&Redactor::new(&[8; 32]));
     assert!(!elsewhere.contains(name));
+    // a dot asks for a closer look, and that is all
+    let dotted = br#"{"RecordType":11,"a.b":1,"DetectedValues":["4111"]}"#;
+    let (event, reasons) =
+        crate::event(&mut shaper(false, false, Some(&redactor)), dotted).unwrap();
+    assert!(
+        reasons.is_empty() && !event.contains("4111") && !event.contains("reshaped"),
+        "{event}"
+    );
     // a record without detections is not touched
     let record = br#"{"RecordType":11,"XPIADetected":false,"s":"\u00e9"}"#;
     let (event, _) = crate::event(&mut shaper(false, false, Some(&redactor)), record).unwrap();

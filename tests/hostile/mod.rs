@@ -396,8 +396,12 @@ impl Maker {
     }
 
     fn value(&mut self, depth: usize, out: &mut String) {
-        let kinds = if self.hostile { 120 } else { 90 };
-        match self.below(kinds) {
+        // what is large is rare, or checking takes for ever
+        let kind = match self.below(if self.hostile { 600 } else { 90 }) {
+            large @ 590.. => large - 480,
+            small => small % 110,
+        };
+        match kind {
             0..30 if self.hostile => {
                 let text = TEXTS[self.below(TEXTS.len())];
                 out.push_str(&format!("\"{text}\""));

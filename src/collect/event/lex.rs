@@ -17,13 +17,34 @@ pub(super) struct Token {
     /// Its bytes with both quotes.
     pub(super) length: usize,
     pub(super) escaped: bool,
+    /// Whether a `\u` escape is among them.
+    pub(super) unicode: bool,
     pub(super) faults: TextFaults,
 }
 
-/// Whether a byte stands for itself inside a string.
+/// How many bytes in front stand for themselves inside a string; `None` if no other follows.
 #[inline]
-fn plain(byte: u8) -> bool {
-    byte >= 0x20 && byte != b'"' && byte != b'\\'
+fn plain(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let mut at = 0;
+    // eight at a time: the high bit of a byte is set where it is a quote, a backslash or below 0x20
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| {
+            let differs = word ^ (ONES * u64::from(byte));
+            differs.wrapping_sub(ONES) & !differs
+        };
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (is(b'"') | is(b'\\') | control) & HIGH;
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    Some(at + rest.iter().position(special)?)
 }
 
 /// Measures the string that begins at the quote in front of `bytes`; `None` if it does not end or has an unknown escape.
@@ -35,19 +56,21 @@ pub(super) fn string(bytes: &[u8]) -> Option<Token> {
     let mut token = Token {
         length: 0,
         escaped: false,
+        unicode: false,
         faults: TextFaults::default(),
     };
     loop {
-        let rest = bytes.get(at..)?;
-        at += rest.iter().position(|byte| !plain(*byte))?;
+        at += plain(bytes.get(at..)?)?;
         match bytes.get(at)? {
             b'"' => {
                 token.length = at + 1;
                 return Some(token);
             }
             b'\\' => {
+                let length = escape(bytes.get(at..)?, &mut token.faults)?;
                 token.escaped = true;
-                at += escape(bytes.get(at..)?, &mut token.faults)?;
+                token.unicode |= length > 2;
+                at += length;
             }
             control => {
                 token.faults.surrogate |= *control != 0;
@@ -93,8 +116,9 @@ pub(super) fn text(token: &[u8]) -> Cow<'_, str> {
     let inner = token
         .get(1..token.len().saturating_sub(1))
         .unwrap_or_default();
-    let inner = String::from_utf8_lossy(inner);
-    if !inner.bytes().any(|byte| byte == b'\\' || byte == 0) {
+    let inner =
+        std::str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed);
+    if memchr::memchr2(b'\\', 0, inner.as_bytes()).is_none() {
         return inner;
     }
     let mut text = String::with_capacity(inner.len());

@@ -154,30 +154,22 @@ impl Shaper {
     /// `backlog`: its content was created over an hour ago.
     pub fn write(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) -> Reasons {
         let findings = &record.findings;
-        let start = out.len();
         let mut reasons = findings.reasons;
         let leaves = findings.leaves + self.leaves_around(self.annotate, backlog);
         reasons.add_if(leaves > MOST_LEAVES, Reasons::LEAF_LIMIT);
         if reasons.is_empty() && !self.may_redact(record) {
-            self.pass(record, backlog, out);
-            if out.len() - start <= LONGEST {
+            if self.pass(record, backlog, out) {
                 return reasons;
             }
-            out.truncate(start);
             reasons |= Reasons::OVERSIZE;
         }
-        let done = node::read(record.bytes)
-            .and_then(|members| self.reshape(record, members, reasons, backlog, out));
-        // nothing had to be changed after all
-        done.unwrap_or_else(|| {
-            out.truncate(start);
-            self.pass(record, backlog, out);
-            Reasons::default()
-        })
+        // both readers know the same JSON
+        let members = node::read(record.bytes).unwrap_or_default();
+        self.reshape(record, members, reasons, backlog, out)
     }
 
-    /// Appends the event of a record that goes as it is.
-    fn pass(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) {
+    /// Appends the event of a record that goes as it is, unless it is too long; says whether it did.
+    fn pass(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let members = record.bytes.strip_prefix(b"{").unwrap_or(record.bytes);
@@ -197,9 +189,10 @@ impl Shaper {
             flat: fields.as_ref().map(|members| (members, leaves)),
         };
         self.close(record, &annotation, start, out);
+        take_back_if_too_long(start, out)
     }
 
-    /// Appends the event of a record that has to change; `None` if it turns out that it has not.
+    /// Appends the event of a record that has to change, or seems to.
     fn reshape<'a>(
         &self,
         record: &Record<'a>,
@@ -207,19 +200,16 @@ impl Shaper {
         mut reasons: Reasons,
         backlog: bool,
         out: &mut Vec<u8>,
-    ) -> Option<Reasons> {
+    ) -> Reasons {
         let redacted = self
             .redactor
             .as_ref()
             .is_some_and(|redactor| redactor.redact_members(&mut members));
         if reasons.is_empty() && redacted {
             // in place, unless that makes it too long
-            let start = out.len();
-            self.close_members(record, &members, reasons, backlog, out);
-            if out.len() - start <= LONGEST {
-                return Some(reasons);
+            if self.close_members(record, &members, reasons, backlog, out) {
+                return reasons;
             }
-            out.truncate(start);
             reasons |= Reasons::OVERSIZE;
         }
         reshape::map(&mut members);
@@ -228,7 +218,15 @@ impl Shaper {
         reasons = reasons.without(Reasons::KEY_CASE);
         reasons.add_if(renamed, Reasons::KEY_CASE);
         if reasons.is_empty() {
-            return None;
+            let fits = if redacted {
+                self.close_members(record, &members, reasons, backlog, out)
+            } else {
+                self.pass(record, backlog, out)
+            };
+            if fits {
+                return reasons;
+            }
+            reasons |= Reasons::OVERSIZE;
         }
         let around = self.leaves_around(true, backlog) + RESHAPED_LEAVES;
         let limited = reshape::limit_leaves(&mut members, MOST_LEAVES - around);
@@ -242,27 +240,24 @@ impl Shaper {
             reasons.add_if(reshape::tame(value, false), Reasons::LONG_STRING);
         }
         reasons.add_if(reshape::cut_front(&mut members), Reasons::LONG_STRING);
-        let start = out.len();
-        self.close_members(record, &members, reasons, backlog, out);
-        let length = out.len() - start;
-        if length > LONGEST {
-            out.truncate(start);
+        if !self.close_members(record, &members, reasons, backlog, out) {
             reasons |= Reasons::OVERSIZE;
+            let start = out.len();
             let annotation = Annotation {
                 reasons,
                 backlog,
                 flat: None,
             };
             self.close(record, &annotation, start, out);
-            let around = self.prefix.len() + ",".len() + out.len() - start;
+            let around = self.prefix.len() + ",}".len() + out.len() - start;
             out.truncate(start);
             fit::fit_members(&mut members, LONGEST.saturating_sub(around));
             self.close_members(record, &members, reasons, backlog, out);
         }
-        Some(reasons)
+        reasons
     }
 
-    /// Appends a whole datagram of these members.
+    /// Appends a whole datagram of these members, unless it is too long; says whether it did.
     fn close_members(
         &self,
         record: &Record<'_>,
@@ -270,7 +265,7 @@ impl Shaper {
         reasons: Reasons,
         backlog: bool,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         for member in members {
@@ -285,6 +280,7 @@ impl Shaper {
             flat: self.flatten.then_some((members, leaves)),
         };
         self.close(record, &annotation, start, out);
+        take_back_if_too_long(start, out)
     }
 
     /// Appends `o365_wodle`, where it has something to say, and the last bracket.
@@ -345,6 +341,15 @@ impl Shaper {
         self.redactor.is_some()
             && (record.findings.unicode_escapes || redact::mentions(record.bytes))
     }
+}
+
+/// Takes back what was appended since `start` if it is too long for a datagram; says whether it was not.
+fn take_back_if_too_long(start: usize, out: &mut Vec<u8>) -> bool {
+    let fits = out.len() - start <= LONGEST;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
 }
 
 /// What stands in `o365_wodle` of one event.

@@ -8,6 +8,8 @@ use super::reasons::Reasons;
 pub(super) const LONGEST_STRING: usize = 32_766;
 /// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
+/// Up to so many keys of an object are compared one by one.
+const FEW_KEYS: usize = 64;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
 const ABSURD: usize = 10_000;
 
@@ -88,6 +90,8 @@ struct Frame {
     in_array: bool,
     /// Where its keys begin among the hashes.
     keys: usize,
+    /// A bit for each of its keys, by hash.
+    seen: u128,
     /// For an array under a key that varies: what its elements should be.
     shape: Option<Shape>,
 }
@@ -108,7 +112,6 @@ impl Scanner {
         let mut pass = Pass {
             scratch: self,
             record,
-            at: 1,
             frame: Frame::default(),
             field: None,
             shape: None,
@@ -117,11 +120,10 @@ impl Scanner {
         if *record.first()? != b'{' {
             return None;
         }
-        pass.members()?;
-        let mut findings = pass.findings;
-        if pass.at != record.len() {
+        if pass.members()? != record.len() {
             return None;
         }
+        let mut findings = pass.findings;
         findings
             .reasons
             .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
@@ -138,7 +140,6 @@ impl Scanner {
 struct Pass<'s, 'a> {
     scratch: &'s mut Scanner,
     record: &'a [u8],
-    at: usize,
     /// The innermost open object or array; the others wait in the scratch space.
     frame: Frame,
     /// What the current key of the record itself is known for …
@@ -149,40 +150,43 @@ struct Pass<'s, 'a> {
 }
 
 impl Pass<'_, '_> {
-    /// Reads from behind the first bracket to behind the last.
-    fn members(&mut self) -> Option<()> {
+    /// Reads from behind the first bracket to behind the last, and says where that is.
+    fn members(&mut self) -> Option<usize> {
         let mut next = Next::KeyOrEnd;
+        let mut at = 1;
         loop {
-            let byte = *self.record.get(self.at)?;
+            let byte = *self.record.get(at)?;
             next = match (next, byte) {
                 (same, b' ' | b'\t' | b'\n' | b'\r') => {
                     self.findings.spaced = true;
-                    self.at += 1;
+                    at += 1;
                     same
                 }
                 (Next::Key | Next::KeyOrEnd, b'"') => {
-                    self.key()?;
+                    at = self.key(at)?;
                     Next::Value
                 }
                 (Next::Value | Next::ValueOrEnd, b'{') => {
-                    self.open(false)?;
+                    at += 1;
+                    self.open(false, at)?;
                     Next::KeyOrEnd
                 }
                 (Next::Value | Next::ValueOrEnd, b'[') => {
-                    self.open(true)?;
+                    at += 1;
+                    self.open(true, at)?;
                     Next::ValueOrEnd
                 }
                 (Next::CommaOrEnd | Next::ValueOrEnd, b']') if self.frame.array => {
-                    self.at += 1;
+                    at += 1;
                     self.frame = self.scratch.frames.pop()?;
                     Next::CommaOrEnd
                 }
                 (Next::Value | Next::ValueOrEnd, _) => {
-                    self.scalar(byte)?;
+                    at = self.scalar(byte, at)?;
                     Next::CommaOrEnd
                 }
                 (Next::CommaOrEnd, b',') => {
-                    self.at += 1;
+                    at += 1;
                     if self.frame.array {
                         Next::Value
                     } else {
@@ -190,9 +194,9 @@ impl Pass<'_, '_> {
                     }
                 }
                 (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !self.frame.array => {
-                    self.at += 1;
+                    at += 1;
                     let Some(outer) = self.close_object() else {
-                        return Some(());
+                        return Some(at);
                     };
                     self.frame = outer;
                     Next::CommaOrEnd
@@ -202,20 +206,20 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// A key and its colon.
-    fn key(&mut self) -> Option<()> {
-        let rest = self.record.get(self.at..)?;
+    /// A key and its colon; says where they end.
+    fn key(&mut self, mut at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
         let token = lex::string(rest)?;
         let raw = rest.get(..token.length)?;
-        self.at += token.length;
-        while self.record.get(self.at)?.is_ascii_whitespace() {
+        at += token.length;
+        while self.record.get(at)?.is_ascii_whitespace() {
             self.findings.spaced = true;
-            self.at += 1;
+            at += 1;
         }
-        if *self.record.get(self.at)? != b':' {
+        if *self.record.get(at)? != b':' {
             return None;
         }
-        self.at += 1;
+        at += 1;
         self.findings.note_text(raw, token);
         let decoded;
         let key = if token.escaped {
@@ -225,27 +229,39 @@ impl Pass<'_, '_> {
             raw.get(1..raw.len() - 1)?
         };
         let exact = self.frame.in_array;
-        self.scratch.hashes.push(hash(key, exact));
+        let (hash, dot) = hash(key, exact);
         // a dot nests; whether two paths meet is for a closer look
-        let mut closer_look = !exact && key.contains(&b'.');
+        let mut closer_look = dot && !exact;
+        closer_look |= self.comes_again(hash);
         if self.scratch.frames.is_empty() {
             self.field = Field::of(key);
             self.shape = usual_shape(key);
             closer_look |= key.eq_ignore_ascii_case(b"Subscription");
         }
         self.findings.reasons.add_if(closer_look, Reasons::KEY_CASE);
-        Some(())
+        Some(at)
+    }
+
+    /// Notes a key's hash and says whether the object has it already; of many keys that is found at the end.
+    fn comes_again(&mut self, hash: u64) -> bool {
+        let bit = 1 << (hash >> 57);
+        let maybe = self.frame.seen & bit != 0;
+        self.frame.seen |= bit;
+        let hashes = &mut self.scratch.hashes;
+        let keys = hashes.get(self.frame.keys..).unwrap_or_default();
+        let again = maybe && keys.len() <= FEW_KEYS && keys.contains(&hash);
+        hashes.push(hash);
+        again
     }
 
     /// The bracket that begins an object or array.
-    fn open(&mut self, array: bool) -> Option<()> {
-        self.at += 1;
+    fn open(&mut self, array: bool, behind: usize) -> Option<()> {
         let depth = self.scratch.frames.len();
         if depth >= ABSURD {
             return None;
         }
         let top = depth == 0;
-        let empty = !array && is_empty(self.record.get(self.at..)?);
+        let empty = !array && is_empty(self.record.get(behind..)?);
         let odd = match (self.shape, self.frame.shape) {
             // an empty object leaves no trace in Wazuh
             (Some(Shape::Text), _) => !array && !empty,
@@ -266,6 +282,7 @@ impl Pass<'_, '_> {
             array,
             in_array: array || self.frame.in_array,
             keys: self.scratch.hashes.len(),
+            seen: 0,
             shape: self.shape.take().filter(|_| array),
         };
         let outer = std::mem::replace(&mut self.frame, inner);
@@ -276,15 +293,20 @@ impl Pass<'_, '_> {
     /// The object around the one that ends here; `None` at the record's own end.
     fn close_object(&mut self) -> Option<Frame> {
         let keys = self.frame.keys;
-        let twice = any_twice(self.scratch.hashes.get_mut(keys..).unwrap_or_default());
-        self.findings.reasons.add_if(twice, Reasons::KEY_CASE);
+        let hashes = self.scratch.hashes.get_mut(keys..).unwrap_or_default();
+        if hashes.len() > FEW_KEYS {
+            hashes.sort_unstable();
+            let twice = hashes.windows(2).any(|pair| pair.first() == pair.last());
+            self.findings.reasons.add_if(twice, Reasons::KEY_CASE);
+        }
         self.scratch.hashes.truncate(keys);
         self.scratch.frames.pop()
     }
 
-    /// A string, number or literal that begins with `byte`.
-    fn scalar(&mut self, byte: u8) -> Option<()> {
-        let rest = self.record.get(self.at..)?;
+    /// A string, number or literal that begins with `byte`; says where it ends.
+    #[inline]
+    fn scalar(&mut self, byte: u8, at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
         let in_array = self.frame.in_array;
         let length = match byte {
             b'"' => {
@@ -303,14 +325,13 @@ impl Pass<'_, '_> {
             }
         };
         let token = rest.get(..length)?;
-        self.at += length;
         self.findings.leaves += usize::from(!in_array);
         let odd = odd_scalar(self.shape.take(), self.frame.shape, token);
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
         if let Some(field) = self.field.take() {
             self.findings.fields.set(field, token);
         }
-        Some(())
+        Some(at + length)
     }
 }
 
@@ -319,9 +340,7 @@ impl Findings<'_> {
         self.reasons
             .add_if(token.faults.surrogate, Reasons::SURROGATE);
         self.reasons.add_if(token.faults.nul, Reasons::NUL);
-        if token.escaped && !self.unicode_escapes {
-            self.unicode_escapes = memchr::memmem::find(raw, b"\\u").is_some();
-        }
+        self.unicode_escapes |= token.unicode;
         if token.length - 2 > LONGEST_STRING {
             self.reasons
                 .add_if(lex::text(raw).len() > LONGEST_STRING, Reasons::LONG_STRING);
@@ -354,35 +373,26 @@ pub(super) fn is_record_type(token: &[u8]) -> bool {
     (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// A hash of a key, the same for keys that differ in case only unless `exact`. Some other keys share it too.
+/// A hash of a key, the same for keys that differ in case only unless `exact`, and whether there may be a dot in it.
+/// Some other keys share the hash too.
 #[inline]
-fn hash(key: &[u8], exact: bool) -> u64 {
-    const FOLD: u64 = 0x2020_2020_2020_2020;
+fn hash(key: &[u8], exact: bool) -> (u64, bool) {
+    const ONES: u64 = u64::MAX / 255;
     const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
-    let fold = if exact { 0 } else { FOLD };
-    let mut hash = key.len() as u64;
+    let fold = if exact { 0 } else { ONES * 0x20 };
+    let mut dots = 0;
+    let mut mix = |hash: u64, word: u64| {
+        let differs = word ^ (ONES * u64::from(b'.'));
+        dots |= differs.wrapping_sub(ONES) & !differs;
+        (hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD)
+    };
     let (words, rest) = key.as_chunks::<8>();
-    for word in words {
-        hash = (hash.rotate_left(5) ^ (u64::from_le_bytes(*word) | fold)).wrapping_mul(SPREAD);
-    }
+    let whole = words.iter().fold(key.len() as u64, |hash, word| {
+        mix(hash, u64::from_le_bytes(*word))
+    });
     let last = rest
         .iter()
-        .fold(0_u64, |word, byte| (word << 8) | u64::from(*byte));
-    (hash.rotate_left(5) ^ (last | fold)).wrapping_mul(SPREAD)
-}
-
-/// Whether a hash comes twice.
-fn any_twice(hashes: &mut [u64]) -> bool {
-    if hashes.len() > 40 {
-        hashes.sort_unstable();
-        return hashes.windows(2).any(|pair| pair.first() == pair.last());
-    }
-    let mut rest = &*hashes;
-    while let [first, others @ ..] = rest {
-        if others.contains(first) {
-            return true;
-        }
-        rest = others;
-    }
-    false
+        .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+    let hash = mix(whole, last);
+    (hash, dots & (ONES * 0x80) != 0)
 }
