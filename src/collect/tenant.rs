@@ -638,7 +638,7 @@ fn stamp(tenant: &Tenant) -> String {
 /// Whether a time is still to come; one that is further ahead than it can ever be set was set by a
 /// clock that has been put back since.
 fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
-    time.is_some_and(|time| time > now && time <= now + at_most)
+    time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_TOLERANCE)
 }
 
 /// "; not before …", where that is not now.

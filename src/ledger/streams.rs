@@ -467,7 +467,7 @@ impl Ledger {
                     now.timestamp_millis(),
                     self.run,
                     number(limit),
-                    i64::try_from(LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
+                    i64::try_from(2 * LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
                 ],
                 |row| pending_content(row, stream, content_type),
             )?;
