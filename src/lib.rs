@@ -69,6 +69,8 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     match command {
         Command::Check => return command::check::check(&cli.config, &mut out),
         Command::Setup => return command::setup::setup(&mut out),
+        Command::Completions { shell } => return command::completions::completions(*shell, &mut out),
+        Command::Man { folder } => return command::man::man(folder),
         Command::Run(_) | Command::Status(_) => {}
     }
     let settings = Settings::load(&cli.config)?;
@@ -81,6 +83,6 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         Command::Status(arguments) => {
             command::status::status(&settings, arguments, chrono::Utc::now(), &mut out)
         }
-        Command::Check | Command::Setup => Ok(()),
+        Command::Check | Command::Setup | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
