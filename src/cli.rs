@@ -43,7 +43,9 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Collect what is new, once (the default)
-    #[command(after_help = "Example: o365-wodle -v run --tenant contoso --content-type Audit.Exchange")]
+    #[command(
+        after_help = "Example: o365-wodle -v run --tenant contoso --content-type Audit.Exchange"
+    )]
     Run(Run),
     /// Check every configuration file, offline
     #[command(after_help = "Example: o365-wodle --config ./config.toml check")]

@@ -52,7 +52,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             log::error!("{error}");
             // With a logger on standard error it was just said.
-            let is_said = log::max_level() > log::LevelFilter::Off && verbosity >= 0
+            let is_said = log::max_level() > log::LevelFilter::Off
+                && verbosity >= 0
                 && (verbosity > 0 || std::io::stderr().is_terminal());
             if !is_said && verbosity >= 0 {
                 drop(writeln!(std::io::stderr(), "o365-wodle: {error}"));

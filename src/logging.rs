@@ -29,7 +29,12 @@ pub(crate) fn start(settings: &Log, verbosity: i8) {
     ];
     let mut trouble = None;
     if let Some(path) = &settings.file {
-        match OpenOptions::new().create(true).append(true).mode(0o640).open(path) {
+        match OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path)
+        {
             Ok(file) => loggers.push(in_file(file, settings)),
             Err(error) => {
                 trouble = Some(format!(

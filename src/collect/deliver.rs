@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ledger::{self, Batch, Key, Ledger};
-use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, ReaderId, Sending, Verdict, Window};
+use crate::wazuh::{Acknowledgement, Home, Mark, Queue, QueueFault, Sending, Verdict, Window};
 use crate::{Error, Result};
 
 /// Events that are committed together, at most.
@@ -136,7 +136,10 @@ impl<E: Into<Error>> From<E> for Halt {
 struct Sent {
     id: i64,
     events: usize,
-    mark: Mark,
+    /// None: what an older version wrote, which tells nothing.
+    mark: Option<Mark>,
+    /// Which connection to the queue it went through; 0: one of an earlier run.
+    connection: u32,
 }
 
 /// A content some of whose records were handed over, but not yet its end.
@@ -156,14 +159,16 @@ pub(super) struct Delivery {
     outlet: Outlet,
     stop: Arc<AtomicBool>,
     batch: Batch,
-    batch_reader: Option<ReaderId>,
     written: Option<Instant>,
     ended: Vec<i64>,
     open: HashMap<i64, Open>,
     unconfirmed: Vec<Sent>,
     assessed: Instant,
-    /// How many events may go before Wazuh is asked again.
+    /// How many events may go, and until when, before Wazuh is asked again.
     room: usize,
+    room_until: Instant,
+    /// Counts the connections to the queue.
+    connection: u32,
     come_again: usize,
     tally: Tally,
 }
@@ -173,16 +178,15 @@ impl Delivery {
         orders: Receiver<Order>,
         ledger: Ledger,
         outlet: Outlet,
-            stop: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         let mut unconfirmed = Vec::new();
         for batch in ledger.unconfirmed()? {
-            // A mark that cannot be read is a batch whose confirmation can never be known.
-            let mark = serde_json::from_str(&batch.mark).unwrap_or_default();
             unconfirmed.push(Sent {
                 id: batch.id,
                 events: batch.events,
-                mark,
+                mark: serde_json::from_str(&batch.mark).ok(),
+                connection: 0,
             });
         }
         Ok(Self {
@@ -192,13 +196,14 @@ impl Delivery {
             outlet,
             stop,
             batch: Batch::default(),
-            batch_reader: None,
             written: None,
             ended: Vec::new(),
             open: HashMap::new(),
             unconfirmed,
             assessed: Instant::now(),
             room: 0,
+            room_until: Instant::now(),
+            connection: 1,
             come_again: 0,
             tally: Tally::default(),
         })
@@ -255,7 +260,7 @@ impl Delivery {
     fn look_around(&mut self) -> Result<(), Halt> {
         if self.ledger.is_dirty() || !self.batch.is_empty() {
             let since = *self.written.get_or_insert_with(Instant::now);
-            if since.elapsed() >= COMMIT_AFTER || self.batch.events() >= BATCH {
+            if since.elapsed() >= COMMIT_AFTER || self.batch.events() >= self.full_batch() {
                 self.commit()?;
             }
         }
@@ -263,6 +268,14 @@ impl Delivery {
             self.assess()?;
         }
         Ok(())
+    }
+
+    /// Batches are smaller while few events may be unconfirmed.
+    fn full_batch(&self) -> usize {
+        match &self.outlet {
+            Outlet::Wazuh(wazuh) => BATCH.min(wazuh.window.limit() / 5),
+            Outlet::Print => BATCH,
+        }
     }
 
     fn parcel(&mut self, parcel: &Parcel) -> Result<(), Halt> {
@@ -331,10 +344,7 @@ impl Delivery {
                         .map_err(|_| Halt::Asked);
                 }
                 Outlet::Wazuh(wazuh) => {
-                    if self.batch.events() == 0 {
-                        self.batch_reader = wazuh.acknowledgement.reader();
-                    }
-                    if self.room == 0 {
+                    if self.room == 0 || Instant::now() > self.room_until {
                         None
                     } else if let Some(queue) = &wazuh.queue {
                         Some(queue.try_send(datagram))
@@ -342,6 +352,8 @@ impl Delivery {
                         match Queue::connect(wazuh.home.queue()) {
                             Ok(queue) => {
                                 wazuh.queue = Some(queue);
+                                self.connection += 1;
+                                self.room = 0;
                                 continue;
                             }
                             Err(fault) => Some(Err(fault)),
@@ -364,9 +376,7 @@ impl Delivery {
                     return Ok(());
                 }
                 Some(Ok(Sending::Full)) => None,
-                Some(Err(
-                    fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)),
-                )) => {
+                Some(Err(fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)))) => {
                     self.reader_is_gone()?;
                     Some(fault)
                 }
@@ -412,8 +422,10 @@ impl Delivery {
             return Ok(true);
         };
         let window = wazuh.window.limit().saturating_sub(in_flight);
-        let allowed = wazuh.acknowledgement.allowance(Instant::now()).events;
-        self.room = allowed.min(window).min(BATCH);
+        let now = Instant::now();
+        let allowance = wazuh.acknowledgement.allowance(now);
+        self.room = allowance.events.min(window).min(BATCH);
+        self.room_until = now + allowance.look_again.max(SLICE);
         if window == 0 {
             // Only a committed batch can be confirmed.
             self.commit()?;
@@ -424,7 +436,11 @@ impl Delivery {
 
     /// Events that Wazuh has and that are not confirmed.
     fn in_flight(&self) -> usize {
-        self.unconfirmed.iter().map(|sent| sent.events).sum::<usize>() + self.batch.events()
+        self.unconfirmed
+            .iter()
+            .map(|sent| sent.events)
+            .sum::<usize>()
+            + self.batch.events()
     }
 
     /// Waits a moment, serving what has nothing to do with Wazuh.
@@ -447,23 +463,22 @@ impl Delivery {
         self.written = None;
         let batch = std::mem::take(&mut self.batch);
         if !batch.is_empty() {
-            let reader = self.batch_reader.take();
             let mark = match &mut self.outlet {
-                Outlet::Wazuh(wazuh) => wazuh.acknowledgement.mark(reader.as_ref()),
-                Outlet::Print => Mark::default(),
+                Outlet::Wazuh(wazuh) => Some(wazuh.acknowledgement.mark()),
+                Outlet::Print => None,
             };
-            let text = serde_json::to_string(&mark).unwrap_or_default();
-            let reader = reader.map(|reader| reader.to_string()).unwrap_or_default();
             let id = self
                 .ledger
-                .insert_batch(&batch, Utc::now(), &reader, &text)?;
+                .insert_batch(&batch, Utc::now(), &text(mark.as_ref()))?;
             self.unconfirmed.push(Sent {
                 id,
                 events: batch.events(),
                 mark,
+                connection: self.connection,
             });
         }
-        self.ledger.contents_settled(&std::mem::take(&mut self.ended))?;
+        self.ledger
+            .contents_settled(&std::mem::take(&mut self.ended))?;
         self.ledger.commit()?;
         Ok(())
     }
@@ -478,7 +493,12 @@ impl Delivery {
         let mut lost = 0;
         let mut still = Vec::with_capacity(self.unconfirmed.len());
         for mut sent in self.unconfirmed.drain(..) {
-            match wazuh.acknowledgement.assess(&mut sent.mark, unread) {
+            let unread = unread.filter(|_| sent.connection == self.connection);
+            let verdict = match &mut sent.mark {
+                Some(mark) => wazuh.acknowledgement.assess(mark, unread),
+                None => Verdict::Lost,
+            };
+            match verdict {
                 Verdict::Pending => still.push(sent),
                 Verdict::Confirmed(assurance) => {
                     self.ledger.confirm(sent.id)?;
@@ -527,8 +547,7 @@ impl Delivery {
             this.commit()?;
             this.assess()?;
             for sent in &this.unconfirmed {
-                let text = serde_json::to_string(&sent.mark).unwrap_or_default();
-                this.ledger.set_mark(sent.id, &text)?;
+                this.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
             }
             if let Outlet::Wazuh(wazuh) = &this.outlet {
                 this.ledger.set_value("window", &wazuh.window.save())?;
@@ -543,4 +562,10 @@ impl Delivery {
         self.ledger.close()?;
         Ok(self.tally)
     }
+}
+
+/// A mark as the ledger keeps it.
+fn text(mark: Option<&Mark>) -> String {
+    mark.and_then(|mark| serde_json::to_string(mark).ok())
+        .unwrap_or_default()
 }

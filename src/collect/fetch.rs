@@ -208,7 +208,9 @@ impl<'a> Packer<'a> {
             health: "content_damaged",
             since: None,
             count: None,
-            hint: Some("Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole."),
+            hint: Some(
+                "Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole.",
+            ),
             tenant: &tenant.name,
             labels: &tenant.labels,
         };

@@ -25,11 +25,11 @@ use crate::microsoft::{Clock, Http};
 use crate::wazuh::{Acknowledgement, Home, Queue, Window};
 use crate::{Error, Result};
 
+pub use deliver::Tally;
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
-pub use deliver::Tally;
-pub use tenant::{Outcome, Trouble};
 use tenant::{Collector, Turn};
+pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
 const KEEP: Duration = Duration::from_hours(8 * 24);
@@ -119,7 +119,13 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         let collectors: Vec<_> = request
             .tenants
             .iter()
-            .map(|tenant| Rc::new(Collector::new(tenant, request.content_types.as_deref(), &work)))
+            .map(|tenant| {
+                Rc::new(Collector::new(
+                    tenant,
+                    request.content_types.as_deref(),
+                    &work,
+                ))
+            })
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
         let all = async {
@@ -127,7 +133,10 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
             tidy(&work, &collectors).await;
         };
         let is_stopped = !finishes(all, end).await;
-        let outcomes = collectors.iter().map(|collector| collector.outcome()).collect();
+        let outcomes = collectors
+            .iter()
+            .map(|collector| collector.outcome())
+            .collect();
         (outcomes, is_stopped)
     });
     if is_stopped {

@@ -12,10 +12,10 @@ use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::window::{self, Window};
 use super::{Work, fetch};
+use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Pending, Stream};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
-use crate::Error;
 
 /// Blobs that a turn fetches, for each that is fetched at once; the first turn has no more than
 /// these, so that everybody's first blobs come early.
@@ -139,7 +139,8 @@ impl Collector {
             Err(End::Closed(closed)) => Err(closed),
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
-                self.failed(fault.to_string(), is_refused, fault.retry_after).await
+                self.failed(fault.to_string(), is_refused, fault.retry_after)
+                    .await
             }
             Err(End::Credential(error)) => self.failed(error.to_string(), true, None).await,
         }
@@ -184,7 +185,11 @@ impl Collector {
     /// Signs in, unless the tenant is to be left alone for now.
     async fn sign_in(&self) -> Result<Option<Rc<Activity>>, End> {
         let id = self.tenant.tenant_id.clone();
-        let state = self.work.desk.ledger(move |ledger| ledger.tenant(&id)).await?;
+        let state = self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.tenant(&id))
+            .await?;
         let now = self.clock.now();
         if is_ahead(Some(state.not_before), now, LONGEST_BACK_OFF)
             && state.credential == stamp(&self.tenant)
@@ -236,7 +241,9 @@ impl Collector {
                 Ok((ledger.tenant(&id)?, streams))
             })
             .await?;
-        let streams = self.subscribe(activity, state.subscriptions_listed, streams).await?;
+        let streams = self
+            .subscribe(activity, state.subscriptions_listed, streams)
+            .await?;
         *self.streams.borrow_mut() = streams
             .iter()
             .map(|stream| (stream.id, stream.content_type))
@@ -343,7 +350,11 @@ impl Collector {
             .await?;
         match activity.start(stream.content_type).await {
             Ok(()) => {
-                log::info!("{} {}: subscription started", self.tenant.name, stream.content_type);
+                log::info!(
+                    "{} {}: subscription started",
+                    self.tenant.name,
+                    stream.content_type
+                );
                 self.work
                     .desk
                     .ledger(move |ledger| ledger.subscription_enabled(id))
@@ -377,8 +388,7 @@ impl Collector {
         }
         // The new comes first: a fault far back must not hold it up.
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
-        let is_sweep_due =
-            !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
+        let is_sweep_due = !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
         let mut windows = plan.windows;
         if is_sweep_due {
             let live = windows.first().map_or(now, |window| window.start);
@@ -425,7 +435,10 @@ impl Collector {
             stream.content_type
         );
         let (id, content_type) = (self.tenant.tenant_id.clone(), stream.content_type);
-        let (number, floor) = (stream.id, stream.floor.min(now - self.tenant.initial_lookback));
+        let (number, floor) = (
+            stream.id,
+            stream.floor.min(now - self.tenant.initial_lookback),
+        );
         self.work
             .desk
             .ledger(move |ledger| {

@@ -55,7 +55,11 @@ fn midnight(time: DateTime<Utc>) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test fails by panicking"
+    )]
 
     use proptest::prelude::*;
 
@@ -80,9 +84,18 @@ mod tests {
         assert_eq!(
             bounds,
             [
-                ("2026-03-14T00:00:00+00:00".into(), "2026-03-15T00:00:00+00:00".into()),
-                ("2026-03-15T00:00:00+00:00".into(), "2026-03-16T00:00:00+00:00".into()),
-                ("2026-03-16T00:00:00+00:00".into(), "2026-03-16T03:04:05+00:00".into()),
+                (
+                    "2026-03-14T00:00:00+00:00".into(),
+                    "2026-03-15T00:00:00+00:00".into()
+                ),
+                (
+                    "2026-03-15T00:00:00+00:00".into(),
+                    "2026-03-16T00:00:00+00:00".into()
+                ),
+                (
+                    "2026-03-16T00:00:00+00:00".into(),
+                    "2026-03-16T03:04:05+00:00".into()
+                ),
             ] as [(String, String); 3]
         );
         assert_eq!(plan.gap, None);
@@ -101,7 +114,11 @@ mod tests {
     #[test]
     fn a_marker_in_the_future_lists_nothing() {
         let now = at("2026-03-16T03:00:00Z");
-        assert!(plan(now + Days::new(30), now + Days::new(30), now).windows.is_empty());
+        assert!(
+            plan(now + Days::new(30), now + Days::new(30), now)
+                .windows
+                .is_empty()
+        );
     }
 
     proptest! {

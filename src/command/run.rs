@@ -64,7 +64,11 @@ fn say(summary: &Summary) {
         tally.unconfirmed,
         tally.duplicate,
         tally.filtered,
-        if summary.is_stopped { "; stopped with work left" } else { "" }
+        if summary.is_stopped {
+            "; stopped with work left"
+        } else {
+            ""
+        }
     );
     if std::io::stderr().is_terminal() {
         log::debug!("{} tenants", summary.outcomes.len());
@@ -149,7 +153,11 @@ mod tests {
             (&[Some(Unreachable), Some(Refused)], 3),
             (&[Some(Partial)], 3),
         ] {
-            assert_eq!(code(troubles), format!("{:?}", ExitCode::from(expected)), "{troubles:?}");
+            assert_eq!(
+                code(troubles),
+                format!("{:?}", ExitCode::from(expected)),
+                "{troubles:?}"
+            );
         }
     }
 }

@@ -31,19 +31,30 @@ pub(crate) fn status(
         None => (Vec::new(), 0, None),
     };
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for tenant in settings.tenants.iter().filter(|tenant| tenant.enabled || arguments.all) {
+    for tenant in settings
+        .tenants
+        .iter()
+        .filter(|tenant| tenant.enabled || arguments.all)
+    {
         for &content_type in &tenant.content_types {
-            let report = reports
-                .iter()
-                .find(|report| report.tenant_id == tenant.tenant_id && report.content_type == content_type);
+            let report = reports.iter().find(|report| {
+                report.tenant_id == tenant.tenant_id && report.content_type == content_type
+            });
             let trouble = match &ledger {
                 Some(ledger) => ledger.tenant(&tenant.tenant_id)?.error,
                 None => None,
             };
-            rows.push(Row { tenant, content_type: content_type.as_str(), report, trouble });
+            rows.push(Row {
+                tenant,
+                content_type: content_type.as_str(),
+                report,
+                trouble,
+            });
         }
     }
-    let is_well = rows.iter().all(|row| !row.tenant.enabled || row.state(now).is_well());
+    let is_well = rows
+        .iter()
+        .all(|row| !row.tenant.enabled || row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
         let report = json!({
@@ -63,7 +74,9 @@ pub(crate) fn status(
     if is_well {
         Ok(())
     } else {
-        Err(Error::Partial("something is not well; see above".to_owned()))
+        Err(Error::Partial(
+            "something is not well; see above".to_owned(),
+        ))
     }
 }
 
@@ -171,11 +184,21 @@ fn print_table(
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header([
-            "tenant", "content type", "state", "listed up to", "last record", "today", "7 days", "pending", "lost",
+            "tenant",
+            "content type",
+            "state",
+            "listed up to",
+            "last record",
+            "today",
+            "7 days",
+            "pending",
+            "lost",
         ]);
     for row in rows {
         let report = row.report;
-        let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let number = |number: Option<u64>| {
+            number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+        };
         table.add_row([
             row.tenant.name.clone(),
             row.content_type.to_owned(),
@@ -201,10 +224,15 @@ fn print_table(
     let assurance = match assurance {
         Some("confirmed") => "confirmed: processed and written by the Wazuh manager",
         Some("forwarded") => "forwarded: the Wazuh agent passed them on while connected",
-        Some("accepted") => "accepted: taken by the reader of the queue socket; nothing more can be known there",
+        Some("accepted") => {
+            "accepted: taken by the reader of the queue socket; nothing more can be known there"
+        }
         _ => "nothing delivered yet",
     };
-    writeln!(out, "\nDelivered records are {assurance}. Not yet confirmed: {unconfirmed}.")
+    writeln!(
+        out,
+        "\nDelivered records are {assurance}. Not yet confirmed: {unconfirmed}."
+    )
 }
 
 /// How long ago, in the largest unit.

@@ -65,9 +65,7 @@ pub struct Unconfirmed {
     pub sent: DateTime<Utc>,
     /// How many events it has.
     pub events: usize,
-    /// Who read it.
-    pub reader: String,
-    /// Where its confirmation is.
+    /// Who read it, and where its confirmation is.
     pub mark: String,
 }
 
@@ -143,12 +141,16 @@ impl Ledger {
     fn recent(&mut self) -> Result<&mut Recent, Fault> {
         if self.recent.is_none() {
             let mut recent = Recent::default();
-            let mut statement = self.connection.prepare("SELECT confirmed, keys FROM batch")?;
+            let mut statement = self
+                .connection
+                .prepare("SELECT confirmed, keys FROM batch")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let is_confirmed: bool = row.get(0)?;
                 let before = recent.keys.len();
-                recent.keys.extend(entries(row.get_ref(1)?.as_blob().unwrap_or_default()).map(|(_, key)| key));
+                recent.keys.extend(
+                    entries(row.get_ref(1)?.as_blob().unwrap_or_default()).map(|(_, key)| key),
+                );
                 if is_confirmed {
                     recent.foldable += recent.keys.len() - before;
                 }
@@ -190,16 +192,14 @@ impl Ledger {
         &mut self,
         batch: &Batch,
         now: DateTime<Utc>,
-        reader: &str,
         mark: &str,
     ) -> Result<i64, Fault> {
         let connection = self.write()?;
         connection
-            .prepare_cached("INSERT INTO batch (sent, events, reader, mark, keys) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached("INSERT INTO batch (sent, events, mark, keys) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![
                 now.timestamp_millis(),
                 number(batch.events),
-                reader,
                 mark,
                 batch.keys
             ])?;
@@ -233,7 +233,12 @@ impl Ledger {
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn content_sent(&mut self, content: i64, stream: i64, is_damaged: bool) -> Result<(), Fault> {
+    pub fn content_sent(
+        &mut self,
+        content: i64,
+        stream: i64,
+        is_damaged: bool,
+    ) -> Result<(), Fault> {
         let connection = self.write()?;
         connection
             .prepare_cached("UPDATE content SET state = ?2, error = NULL WHERE id = ?1")?
@@ -269,15 +274,14 @@ impl Ledger {
     /// A failing disk or corrupt ledger.
     pub fn unconfirmed(&self) -> Result<Vec<Unconfirmed>, Fault> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, sent, events, reader, mark FROM batch WHERE confirmed = 0 ORDER BY id",
+            "SELECT id, sent, events, mark FROM batch WHERE confirmed = 0 ORDER BY id",
         )?;
         let rows = statement.query_map([], |row| {
             Ok(Unconfirmed {
                 id: row.get(0)?,
                 sent: time(row.get(1)?),
                 events: row.get(2)?,
-                reader: row.get(3)?,
-                mark: row.get(4)?,
+                mark: row.get(3)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -302,7 +306,9 @@ impl Ledger {
     pub fn confirm(&mut self, batch: i64) -> Result<(), Fault> {
         let connection = self.write()?;
         let (keys, sent): (i64, i64) = connection
-            .prepare_cached("SELECT length(keys) / 20, sent FROM batch WHERE id = ?1 AND confirmed = 0")?
+            .prepare_cached(
+                "SELECT length(keys) / 20, sent FROM batch WHERE id = ?1 AND confirmed = 0",
+            )?
             .query_row([batch], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?
             .unwrap_or_default();
@@ -384,7 +390,9 @@ impl Ledger {
         }
         let mut keys: Vec<(u32, Key)> = Vec::with_capacity(FOLD_AT);
         {
-            let mut statement = self.connection.prepare_cached("SELECT keys FROM batch WHERE confirmed = 1")?;
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT keys FROM batch WHERE confirmed = 1")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 keys.extend(entries(row.get_ref(0)?.as_blob().unwrap_or_default()));
@@ -432,7 +440,11 @@ impl Ledger {
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<(), Fault> {
         let first_kept = bucket(keep);
-        let old: Vec<u32> = self.buckets.range(..first_kept).map(|(bucket, ())| *bucket).collect();
+        let old: Vec<u32> = self
+            .buckets
+            .range(..first_kept)
+            .map(|(bucket, ())| *bucket)
+            .collect();
         for bucket in old {
             loop {
                 if !goes_on() {
@@ -447,7 +459,8 @@ impl Ledger {
                     .execute([number(DROP_STEP)])?;
                 if deleted < DROP_STEP {
                     self.connection.flush_prepared_statement_cache();
-                    self.write()?.execute_batch(&format!("DROP TABLE seen_{bucket}"))?;
+                    self.write()?
+                        .execute_batch(&format!("DROP TABLE seen_{bucket}"))?;
                     self.buckets.remove(&bucket);
                     self.commit()?;
                     break;

@@ -106,7 +106,9 @@ pub fn set_aside(path: &Path, why: &str, now: DateTime<Utc>) -> Result<(), Fault
     let new = prepare(path, Some(now))?;
     for companion in ["wal", "shm"] {
         match fs::rename(beside(path, companion), beside(&aside, companion)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(path)(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(unwritable(path)(error));
+            }
             _ => {}
         }
     }
@@ -147,7 +149,9 @@ fn prepare(path: &Path, recovered: Option<DateTime<Utc>>) -> Result<PathBuf, Fau
             [recovered.timestamp_millis().to_string()],
         )?;
     }
-    connection.close().map_err(|(_, error)| Fault::from(error))?;
+    connection
+        .close()
+        .map_err(|(_, error)| Fault::from(error))?;
     File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(unwritable(path))?;
@@ -175,8 +179,7 @@ fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
 }
 
 fn connect(path: &Path) -> Result<Connection, Fault> {
-    let length = fs::metadata(path)
-        .map_err(unwritable(path))?.len();
+    let length = fs::metadata(path).map_err(unwritable(path))?.len();
     if length == 0 {
         return Err(Fault::Corrupt("the file is empty".to_owned()));
     }
@@ -187,7 +190,8 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
             | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     )?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application != APPLICATION_ID {
         return Err(Fault::NotOurs {
             path: path.to_owned(),
@@ -218,9 +222,9 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     Migrations::from_slice(STEPS)
         .to_latest(connection)
         .map_err(|error| match error {
-            MigrationError::MigrationDefinition(
-                MigrationDefinitionError::DatabaseTooFarAhead,
-            ) => Fault::Newer(path.to_owned()),
+            MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+                Fault::Newer(path.to_owned())
+            }
             MigrationError::RusqliteError { err, .. } => match Fault::from(err) {
                 Fault::Unexpected(error) => Fault::Corrupt(error.to_string()),
                 fault => fault,
@@ -233,7 +237,9 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
 fn check(connection: &Connection) -> Result<(), Fault> {
     for table in ["tenant", "stream", "value"] {
         let said: String =
-            connection.query_row(&format!("PRAGMA integrity_check({table})"), [], |row| row.get(0))?;
+            connection.query_row(&format!("PRAGMA integrity_check({table})"), [], |row| {
+                row.get(0)
+            })?;
         if said != "ok" {
             return Err(Fault::Corrupt(said));
         }
@@ -268,7 +274,10 @@ fn check_file(path: &Path) -> Result<bool, Fault> {
     }
     if metadata.mode() & 0o077 != 0 {
         return Err(not_ours(
-            &format!("others may read or write the ledger (mode {:04o})", metadata.mode() & 0o7777),
+            &format!(
+                "others may read or write the ledger (mode {:04o})",
+                metadata.mode() & 0o7777
+            ),
             "Take that right away: chmod 600.",
         ));
     }
@@ -315,7 +324,11 @@ fn folder(path: &Path) -> &Path {
 
 /// `ledger.db` → `ledger.db-wal`; our own companions are named with a dot: `ledger.db.lock`.
 fn beside(path: &Path, what: &str) -> PathBuf {
-    let sign = if matches!(what, "wal" | "shm") { '-' } else { '.' };
+    let sign = if matches!(what, "wal" | "shm") {
+        '-'
+    } else {
+        '.'
+    };
     PathBuf::from(format!("{}{sign}{what}", path.display()))
 }
 

@@ -110,7 +110,10 @@ impl Ledger {
 
     /// Numbers the run: what it tried in vain is left to later ones.
     fn begin_run(&mut self) -> Result<(), Fault> {
-        let last: i64 = self.value("run")?.and_then(|run| run.parse().ok()).unwrap_or(0);
+        let last: i64 = self
+            .value("run")?
+            .and_then(|run| run.parse().ok())
+            .unwrap_or(0);
         self.run = last.saturating_add(1);
         self.set_value("run", &self.run.to_string())
     }

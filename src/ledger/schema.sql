@@ -61,8 +61,7 @@ CREATE TABLE batch (
     id INTEGER PRIMARY KEY,
     sent INTEGER NOT NULL,
     events INTEGER NOT NULL,
-    reader TEXT NOT NULL,
-    mark TEXT NOT NULL,
+    mark TEXT NOT NULL,                      -- who read it, and where its confirmation is
     confirmed INTEGER NOT NULL DEFAULT 0,
     keys BLOB NOT NULL
 ) STRICT;

@@ -238,7 +238,9 @@ impl Ledger {
             return Ok(stream);
         }
         self.write()?
-            .prepare_cached("INSERT INTO stream (tenant_id, content_type, floor) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT INTO stream (tenant_id, content_type, floor) VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![
                 tenant_id,
                 content_type.as_str(),
@@ -403,7 +405,9 @@ impl Ledger {
     /// A full or failing disk.
     pub fn window_complete(&mut self, stream: i64, end: DateTime<Utc>) -> Result<(), Fault> {
         self.write()?
-            .prepare_cached("UPDATE stream SET marker = max(coalesce(marker, 0), ?2) WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE stream SET marker = max(coalesce(marker, 0), ?2) WHERE id = ?1",
+            )?
             .execute(params![stream, end.timestamp_millis()])?;
         Ok(())
     }

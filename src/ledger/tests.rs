@@ -92,10 +92,7 @@ impl World {
         self.ledger
             .content_sent(content.id, content.stream, false)
             .unwrap();
-        let id = self
-            .ledger
-            .insert_batch(&batch, now(), "reader", "{}")
-            .unwrap();
+        let id = self.ledger.insert_batch(&batch, now(), "{}").unwrap();
         self.ledger.contents_settled(&[content.id]).unwrap();
         self.ledger.commit().unwrap();
         id
@@ -172,7 +169,11 @@ fn a_confirmed_content_is_done_and_its_records_stay_known() {
     let mut world = world.reopen();
     assert_eq!(world.ledger.unconfirmed_events().unwrap(), 0);
     assert!(world.ledger.knows(&key("1")).unwrap().is_some());
-    assert_eq!(world.ledger.forget(batch).unwrap(), [0; 0], "confirmed ones never");
+    assert_eq!(
+        world.ledger.forget(batch).unwrap(),
+        [0; 0],
+        "confirmed ones never"
+    );
     assert_eq!(world.ledger.report(now()).unwrap()[0].delivered, 2);
 }
 
@@ -214,7 +215,12 @@ fn a_content_whose_records_came_in_anothers_batch_falls_with_it() {
 #[test]
 fn keys_tell_apart_what_differs_and_nothing_else() {
     let id = |content_type, id: &str, number: Option<&str>| {
-        record_key(TENANT, content_type, id.as_bytes(), number.map(str::as_bytes))
+        record_key(
+            TENANT,
+            content_type,
+            id.as_bytes(),
+            number.map(str::as_bytes),
+        )
     };
     assert_eq!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", None));
     assert_ne!(id(EXCHANGE, "1", None), id(ContentType::Dlp, "1", None));
@@ -240,7 +246,7 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
             .unwrap();
     }
     world.ledger.knows(&key("0")).unwrap();
-    let batch = world.ledger.insert_batch(&batch, now(), "", "").unwrap();
+    let batch = world.ledger.insert_batch(&batch, now(), "").unwrap();
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
     world.ledger.confirm(batch).unwrap();
@@ -248,7 +254,10 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     assert_eq!(world.ledger.buckets.len(), 1);
     let mut world = world.reopen();
     for number in [0, 1, 35_000, 69_999] {
-        assert_eq!(world.ledger.knows(&key(&number.to_string())).unwrap(), Some(false));
+        assert_eq!(
+            world.ledger.knows(&key(&number.to_string())).unwrap(),
+            Some(false)
+        );
     }
     assert_eq!(world.ledger.knows(&key("70000")).unwrap(), None);
 
@@ -305,7 +314,10 @@ fn what_expires_unfetched_is_counted() {
     let streams = [(stream.id, EXCHANGE)];
     assert_eq!(world.ledger.expire(&streams, now()).unwrap(), []);
     let later = now() + Days::new(7);
-    assert_eq!(world.ledger.expire(&streams, later).unwrap(), [(EXCHANGE, 1)]);
+    assert_eq!(
+        world.ledger.expire(&streams, later).unwrap(),
+        [(EXCHANGE, 1)]
+    );
     assert_eq!(world.names(&stream), [""; 0]);
     assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
 }
@@ -332,10 +344,21 @@ fn a_dry_run_leaves_no_trace() {
     dry.insert_contents(stream.id, stream.floor, &[content("b")])
         .unwrap();
     dry.commit().unwrap();
-    assert_eq!(dry.pending(&[(stream.id, EXCHANGE)], now(), 9).unwrap().len(), 2);
+    assert_eq!(
+        dry.pending(&[(stream.id, EXCHANGE)], now(), 9)
+            .unwrap()
+            .len(),
+        2
+    );
     drop(dry);
     let (ledger, _) = Ledger::open(&path, now()).unwrap();
-    assert_eq!(ledger.pending(&[(stream.id, EXCHANGE)], now(), 9).unwrap().len(), 1);
+    assert_eq!(
+        ledger
+            .pending(&[(stream.id, EXCHANGE)], now(), 9)
+            .unwrap()
+            .len(),
+        1
+    );
 
     let none = world.folder.path().join("none.db");
     Ledger::open_dry(&none).unwrap();
@@ -360,8 +383,14 @@ fn what_is_corrupt_is_set_aside_and_the_new_ledger_knows_it() {
     let half = whole.len() / 2;
     let damages: Vec<(&str, Vec<u8>)> = vec![
         ("empty", Vec::new()),
-        ("no database", b"not a database at all, but long enough to look".repeat(99)),
-        ("zeroed start", [vec![0; 4096], whole[4096..].to_vec()].concat()),
+        (
+            "no database",
+            b"not a database at all, but long enough to look".repeat(99),
+        ),
+        (
+            "zeroed start",
+            [vec![0; 4096], whole[4096..].to_vec()].concat(),
+        ),
         ("cut in half", whole[..half].to_vec()),
     ];
     for (name, bytes) in damages {
@@ -373,10 +402,17 @@ fn what_is_corrupt_is_set_aside_and_the_new_ledger_knows_it() {
         let aside: Vec<_> = fs::read_dir(path.parent().unwrap())
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.to_string_lossy().contains(".corrupt-") && !path.to_string_lossy().contains("-wal"))
+            .filter(|path| {
+                path.to_string_lossy().contains(".corrupt-")
+                    && !path.to_string_lossy().contains("-wal")
+            })
             .collect();
         assert_eq!(aside.len(), 1, "{name}: {aside:?}");
-        assert_eq!(fs::read(&aside[0]).unwrap(), bytes, "{name}: kept as it was");
+        assert_eq!(
+            fs::read(&aside[0]).unwrap(),
+            bytes,
+            "{name}: kept as it was"
+        );
         for path in aside {
             fs::remove_file(path).unwrap();
         }
@@ -390,7 +426,10 @@ fn what_is_not_ours_stays_untouched() {
         let fault = Ledger::open(&path, now()).err().unwrap();
         let said = fault.to_string();
         assert!(said.contains(expected), "{said}");
-        assert!(matches!(crate::Error::from(fault), crate::Error::Configuration(_)));
+        assert!(matches!(
+            crate::Error::from(fault),
+            crate::Error::Configuration(_)
+        ));
     };
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     refused("others may read or write the ledger (mode 0644)");

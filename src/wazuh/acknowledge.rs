@@ -1,21 +1,368 @@
-//! stub
-use super::Home;
+//! What Wazuh itself tells about the events that it was handed.
+//!
+//! A datagram that the kernel took is not delivered yet: a manager keeps it in memory for a while
+//! and forgets it when it is restarted. So sending is *fed* by what the reader says it has room
+//! for, and a batch is *confirmed* only when the reader's own counters show that it went through:
+//!
+//! | reader | fed by | confirmed when |
+//! | --- | --- | --- |
+//! | manager from 4.4 on | the room in its queues | its counters passed ours, queue by queue, and it has lived on for 1.2 s |
+//! | agent | a steady pace, its buffer, its connection | its buffer drained while it was connected |
+//! | any other, or `acknowledge = "off"` | a steady pace | it read the datagrams |
+//!
+//! Source: Wazuh's `analysisd/state.c` and `client-agent/state.c`.
+
+use std::fmt;
+use std::fs;
 use std::time::{Duration, Instant};
-use serde::{Serialize,Deserialize};
-pub struct Acknowledgement;
-#[derive(Clone,PartialEq,Debug)] pub struct ReaderId(String);
-impl std::fmt::Display for ReaderId { fn fmt(&self, f:&mut std::fmt::Formatter<'_>)->std::fmt::Result{f.write_str(&self.0)} }
-#[derive(Default,Serialize,Deserialize)] pub struct Mark;
-pub enum Verdict { Pending, Confirmed(Assurance), Lost }
-pub enum Assurance { Accepted }
-impl Assurance { pub fn as_str(&self)->&'static str {"accepted"} }
-pub struct Allowance { pub events: usize, pub look_again: Duration }
-impl Acknowledgement { pub fn new(_:&Home,_:&crate::config::Wazuh)->Self{Self}
- pub fn reader(&mut self)->Option<ReaderId>{None}
- pub fn allowance(&mut self,_:Instant)->Allowance{Allowance{events:1000,look_again:Duration::ZERO}}
- pub fn sent(&mut self,_:usize){}
- pub fn mark(&mut self,_:Option<&ReaderId>)->Mark{Mark}
- pub fn assess(&mut self,_:&mut Mark,u:Option<u32>)->Verdict{ if u==Some(0) {Verdict::Confirmed(Assurance::Accepted)} else {Verdict::Pending}}
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::Agent;
+use super::home::{Home, Process, Role};
+use super::manager::Manager;
+use super::pace::Pace;
+use crate::config;
+
+/// What Wazuh tells, whatever it is here. Owned by the one thread that sends.
+#[derive(Debug)]
+pub struct Acknowledgement {
+    source: Source,
+    home: Home,
+    /// The operator's pace, applied beside what the source says.
+    beside: Pace,
+    /// The pace when nobody says anything.
+    alone: Pace,
 }
-pub struct Window;
-impl Window { pub fn from_saved(_:Option<&str>)->Self{Self} pub fn limit(&self)->usize{50000} pub fn confirmed(&mut self,_:usize){} pub fn lost(&mut self){} pub fn save(&self)->String{String::new()} }
+
+#[derive(Debug)]
+enum Source {
+    Manager(Manager),
+    Agent(Agent),
+    Nobody,
+}
+
+/// How many events may be sent, and when to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// So many events from now on; `usize::MAX`: no limit.
+    pub events: usize,
+    /// Ask again after this time, or after `events` were sent.
+    pub look_again: Duration,
+}
+
+impl Allowance {
+    pub(super) fn hold(millis: u64) -> Self {
+        Self {
+            events: 0,
+            look_again: Duration::from_millis(millis),
+        }
+    }
+}
+
+/// What is known of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// Nothing for sure yet: ask again, in this run or in the next.
+    Pending,
+    /// It need not be sent again.
+    Confirmed(Assurance),
+    /// Some of it may be lost: send it again.
+    Lost,
+}
+
+/// How sure a confirmation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assurance {
+    /// Taken by the reader of the socket; nothing more can be known.
+    Accepted,
+    /// An agent's buffer drained while it was connected.
+    Forwarded,
+    /// Processed and written by a manager.
+    Confirmed,
+}
+
+impl Assurance {
+    /// The word in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Forwarded => "forwarded",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+/// Who reads the queue: another value is another process, with empty memory.
+///
+/// It consists of what could be found out, so compare with [`ReaderId::same_as`]; as text it can
+/// be stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReaderId(String);
+
+impl ReaderId {
+    /// From the text that was stored.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// From what is known: when the reader says that it started, and its process.
+    pub(super) fn new(started: Option<u64>, process: Option<Process>) -> Self {
+        let started = started.map(|started| format!("started={started}"));
+        let process = process.map(|process| {
+            // Pids and ticks since boot may both come again after a reboot.
+            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            let boot = boot.split('-').next().unwrap_or_default();
+            format!("process={boot}-{}-{}", process.pid, process.start)
+        });
+        let parts: Vec<_> = [started, process].into_iter().flatten().collect();
+        Self(parts.join(" "))
+    }
+
+    /// False only if something that is known of both differs.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let parts = |id: &'_ Self| -> Vec<(String, String)> {
+            id.0.split(' ')
+                .filter_map(|part| part.split_once('='))
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect()
+        };
+        let others = parts(other);
+        parts(self).iter().all(|(key, value)| {
+            others
+                .iter()
+                .all(|(other_key, other)| other_key != key || other == value)
+        })
+    }
+}
+
+impl fmt::Display for ReaderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a batch was when it was last seen; stored with it, so that the next run can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Who was reading before the first event of the batch was sent.
+    pub(super) reader: Option<ReaderId>,
+    /// The counter of dropped events before the first event of the batch was sent.
+    pub(super) dropped: Option<u64>,
+    /// When it was taken, on the machine's monotonic clock, in milliseconds.
+    pub(super) taken: u64,
+    pub(super) stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// In the socket, as far as we know.
+    Sent,
+    /// Out of `step` by the time `at`.
+    Passed { step: Step, at: u64 },
+    /// In `step`, and out of it when its counter reaches `goal`.
+    Waiting { step: Step, goal: u64 },
+}
+
+/// What an event passes, in this order; the first three on a manager, the others on an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Step {
+    Socket,
+    Others,
+    Processed,
+    Alerts,
+    /// The agent's state was written anew; `goal` is the one seen before.
+    State,
+    /// The agent's buffer; `goal` counts messages sent to the manager.
+    Buffer,
+}
+
+impl Mark {
+    /// Whether the reader has taken all datagrams by now. `unread` as in
+    /// [`Acknowledgement::assess`], `answered` when the reader last showed that it lives.
+    pub(super) fn is_read(&mut self, unread: Option<u32>, now: u64, answered: Option<u64>) -> bool {
+        // The machine was booted since; never count time that did not pass.
+        self.taken = self.taken.min(now);
+        match unread {
+            Some(unread) => unread == 0,
+            // The socket is gone with its process. A reader that lives takes what is there at
+            // once, since it does nothing else with that thread.
+            None => answered.is_some_and(|answered| answered >= self.taken + 1_000),
+        }
+    }
+}
+
+impl Acknowledgement {
+    /// Finds out who tells something here.
+    #[must_use]
+    pub fn new(home: &Home, config: &config::Wazuh) -> Self {
+        let source = match home.role() {
+            _ if !config.acknowledge => Source::Nobody,
+            Role::Manager if home.may_have_statistics() => {
+                Source::Manager(Manager::new(home, config))
+            }
+            Role::Agent => Source::Agent(Agent::new(home)),
+            Role::Manager | Role::Unknown => Source::Nobody,
+        };
+        let beside = match source {
+            // An agent says what it has, not what it can take.
+            Source::Agent(_) | Source::Nobody => Pace::new(config.events_per_second),
+            Source::Manager(_) => Pace::beside_acknowledgement(config.events_per_second),
+        };
+        Self {
+            source,
+            home: home.clone(),
+            beside,
+            alone: Pace::new(config.events_per_second),
+        }
+    }
+
+    /// Who reads the queue. `None`: unknown for now (starting, restarting), which is not a change.
+    pub fn reader(&mut self) -> Option<ReaderId> {
+        if let Source::Manager(manager) = &mut self.source
+            && !manager.is_silent()
+        {
+            return manager.reader();
+        }
+        Some(ReaderId::new(None, self.home.reader_process()))
+    }
+
+    /// How many more events may be sent. Call it before sending; nothing waits in it.
+    pub fn allowance(&mut self, now: Instant) -> Allowance {
+        let told = match &mut self.source {
+            Source::Manager(manager) => manager.allowance(),
+            Source::Agent(agent) => Some(agent.allowance()),
+            Source::Nobody => None,
+        };
+        let (pace, told) = match told {
+            Some(told) => (&mut self.beside, told),
+            None => (
+                &mut self.alone,
+                Allowance {
+                    events: usize::MAX,
+                    look_again: Duration::ZERO,
+                },
+            ),
+        };
+        let (events, look_again) = pace.permits(now);
+        if events <= told.events {
+            Allowance {
+                events,
+                look_again: look_again.max(told.look_again),
+            }
+        } else {
+            told
+        }
+    }
+
+    /// `events` were sent since the last call. Say so before the next [`Acknowledgement::mark`].
+    pub fn sent(&mut self, events: usize) {
+        self.beside.sent(events);
+        self.alone.sent(events);
+        match &mut self.source {
+            Source::Manager(manager) => manager.sent(events),
+            Source::Agent(agent) => agent.sent(events),
+            Source::Nobody => {}
+        }
+    }
+
+    /// Marks where Wazuh was with the batch that was sent since the last mark, or with nothing. To
+    /// be taken after its last event and before the first of the next, and stored with the batch.
+    pub fn mark(&mut self) -> Mark {
+        let (reader, dropped) = match &mut self.source {
+            Source::Manager(manager) => manager.baseline(),
+            Source::Agent(agent) => (Some(agent.baseline()), None),
+            Source::Nobody => (None, None),
+        };
+        Mark {
+            reader,
+            dropped,
+            taken: monotonic_millis(),
+            stage: Stage::Sent,
+        }
+    }
+
+    /// Moves a mark on by what Wazuh tells now. Cheap enough for many marks in a row: they share
+    /// one look, and the older ones may be asked first.
+    ///
+    /// `unread` is [`super::Queue::unread`] of the queue that the batch was sent by, or `None` if
+    /// that process or queue is gone. Store the mark again when it has changed.
+    pub fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+        match &mut self.source {
+            Source::Manager(manager) => manager.assess(mark, unread),
+            Source::Agent(agent) => agent.assess(mark, unread),
+            Source::Nobody => accepted(unread),
+        }
+    }
+}
+
+/// Where nobody tells more: what the reader took counts.
+pub(super) fn accepted(unread: Option<u32>) -> Verdict {
+    match unread {
+        Some(1..) => Verdict::Pending,
+        Some(0) | None => Verdict::Confirmed(Assurance::Accepted),
+    }
+}
+
+/// Milliseconds on a clock that no administrator sets and all processes since boot share, so that
+/// a mark means the same in the next run.
+pub(super) fn monotonic_millis() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1_000 + nanos / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn readers_differ_only_in_what_is_known_of_both() {
+        let process = |pid, start| Some(Process { pid, start });
+        let id = ReaderId::new(Some(7), process(1, 2));
+        for (other, same) in [
+            (ReaderId::new(Some(7), process(1, 2)), true),
+            (ReaderId::new(Some(7), None), true),
+            (ReaderId::new(None, process(1, 2)), true),
+            (ReaderId::default(), true),
+            (ReaderId::new(Some(8), None), false),
+            (ReaderId::new(None, process(1, 3)), false),
+            (ReaderId::new(Some(7), process(9, 2)), false),
+        ] {
+            assert_eq!(id.same_as(&other), same, "{other}");
+            assert_eq!(other.same_as(&id), same, "{other}");
+        }
+        assert_eq!(ReaderId::from_stored(&id.to_string()), id);
+    }
+
+    #[test]
+    fn what_a_gone_process_sent_is_read_when_its_reader_lives_on() {
+        let mut mark = Mark {
+            reader: None,
+            dropped: None,
+            taken: 5_000,
+            stage: Stage::Sent,
+        };
+        for (unread, now, answered, read) in [
+            (Some(0), 5_000, None, true),
+            (Some(2_304), 90_000, Some(90_000), false),
+            (None, 5_999, Some(5_999), false),
+            (None, 7_000, None, false),
+            (None, 6_000, Some(6_000), true),
+        ] {
+            assert_eq!(mark.is_read(unread, now, answered), read, "{now}");
+        }
+        // After a reboot the clock begins anew, and so does the second.
+        assert!(!mark.is_read(None, 300, Some(300)));
+        assert!(mark.is_read(None, 1_300, Some(1_300)));
+    }
+}

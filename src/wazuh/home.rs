@@ -96,6 +96,12 @@ impl Home {
         self.path.join("queue/sockets/analysis")
     }
 
+    /// Whether this manager may answer there: versions with the old paths do not.
+    #[must_use]
+    pub(super) fn may_have_statistics(&self) -> bool {
+        !self.queue.ends_with("queue/ossec/queue")
+    }
+
     /// The file that an agent before Wazuh 5 rewrites every 5 s.
     #[must_use]
     pub fn agent_state_file(&self) -> PathBuf {

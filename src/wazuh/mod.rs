@@ -4,13 +4,19 @@
 //! 200 ms), and nothing knows of Microsoft, the ledger or an asynchronous runtime: the caller owns
 //! one thread that sends, waits and commits.
 
+pub mod acknowledge;
+mod agent;
 pub mod home;
+mod manager;
+mod pace;
 pub mod queue;
+mod statistics;
+pub mod window;
 
+pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict};
 pub use home::{Home, Role};
 pub use queue::{Queue, QueueFault, Sending};
-mod acknowledge;
-pub use acknowledge::{Acknowledgement,Mark,ReaderId,Verdict,Window,Assurance,Allowance};
+pub use window::Window;
 
 impl From<QueueFault> for crate::Error {
     fn from(fault: QueueFault) -> Self {

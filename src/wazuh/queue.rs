@@ -97,9 +97,8 @@ impl Queue {
     /// this datagram will never pass. Others as they come.
     pub fn try_send(&self, datagram: &[u8]) -> Result<Sending, QueueFault> {
         loop {
-            let error = match self.socket.send(datagram) {
-                Ok(_) => return Ok(Sending::Sent),
-                Err(error) => error,
+            let Err(error) = self.socket.send(datagram) else {
+                return Ok(Sending::Sent);
             };
             match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sending::Full),

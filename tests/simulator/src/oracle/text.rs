@@ -118,10 +118,11 @@ pub(crate) fn compact(text: &str) -> Cow<'_, str> {
 /// Why cJSON would refuse a text that is valid JSON otherwise: then nothing is decoded and no
 /// alert is made.
 pub(crate) fn refused_by_cjson(text: &str) -> Option<&'static str> {
-    if text.matches(['{', '[']).count() >= 999 && depth(text) >= 999 {
+    // each level needs two brackets
+    if text.len() > 2 * 998 && depth(text) >= 999 {
         return Some("nested over 998 deep");
     }
-    lone_surrogate(text.as_bytes()).then_some("a lone surrogate")
+    (text.contains('\\') && lone_surrogate(text.as_bytes())).then_some("a lone surrogate")
 }
 
 fn depth(text: &str) -> usize {

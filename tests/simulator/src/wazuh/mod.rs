@@ -5,10 +5,21 @@
 //! Each double runs plain threads and ends them when it is dropped. None of them removes its
 //! socket file then, as the real daemons don't.
 
+mod agent;
+pub mod home;
+mod manager;
+mod pipeline;
+mod process;
 mod queue;
 mod reader;
+mod settings;
+mod stage;
+mod statistics;
 
+pub use agent::{Agent, AgentSettings, StateSource};
+pub use manager::Manager;
 pub use queue::Queue;
+pub use settings::{Background, EpsLimit, Settings};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

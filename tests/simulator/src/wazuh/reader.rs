@@ -1,5 +1,6 @@
 //! The thread that takes datagrams off a socket.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -78,6 +79,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
         _ => Ok(()),
     }
+}
+
+/// What a C program sees of a datagram.
+pub(super) fn until_nul(datagram: &[u8]) -> &[u8] {
+    let end = CStr::from_bytes_until_nul(datagram).map_or(datagram.len(), CStr::count_bytes);
+    datagram.get(..end).unwrap_or_default()
 }
 
 /// Reads a socket until it is dropped.

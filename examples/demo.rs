@@ -1,0 +1,130 @@
+//! The whole job on a simulated Microsoft 365 and a simulated Wazuh: no set-up at all.
+//!
+//! Starts a tenant's side (three tenants) and a Wazuh manager's side on this machine, runs the real
+//! collection twice with new content in between, and lets an oracle judge what arrived.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a demonstration talks to a person and fails by panicking"
+)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use chrono::TimeDelta;
+use simulator::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
+use simulator::oracle::Oracle;
+use simulator::wazuh::Queue;
+
+const TENANTS: [&str; 3] = ["contoso", "fabrikam", "woodgrove"];
+
+fn main() -> ExitCode {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let microsoft = Microsoft::start(Options {
+        page_size: 10,
+        ..Options::default()
+    })
+    .expect("a listening simulator");
+    let queue = Queue::bind(&folder.path().join("ossec")).expect("a queue socket");
+    let mut oracle = Oracle::new();
+    let mut records = Records::new(1);
+
+    println!(
+        "A simulated Microsoft 365 with {} tenants at {}",
+        TENANTS.len(),
+        microsoft.url()
+    );
+    println!(
+        "A simulated Wazuh with its queue at {}\n",
+        queue.path().display()
+    );
+    let mut tenants = Vec::new();
+    for (number, name) in (1..).zip(TENANTS) {
+        let tenant = TenantSpec::numbered(number);
+        microsoft.add_tenant(tenant.clone());
+        oracle.tenant(name, &tenant.tenant_id);
+        tenants.push((name, tenant));
+    }
+    configure(folder.path(), &microsoft, &tenants);
+
+    let mut shown = 0;
+    for (run, blobs) in [(1, 12), (2, 3)] {
+        let mut waiting = 0;
+        for (_, tenant) in &tenants {
+            for content_type in CONTENT_TYPES {
+                for blob in 0..blobs {
+                    let records: Vec<_> = records.by_ref().take(20).collect();
+                    for record in &records {
+                        oracle.issued(&tenant.tenant_id, content_type, record);
+                    }
+                    let created = microsoft.now() - TimeDelta::minutes(3 + 11 * blob);
+                    microsoft.issue(&tenant.tenant_id, content_type, records, created);
+                    waiting += 1;
+                }
+            }
+        }
+        println!("Run {run}: {waiting} blobs of 20 records wait at Microsoft.");
+        collect(folder.path(), &["run"]);
+        let events = queue.drain();
+        println!("       {} events arrived in Wazuh's queue.", events.len());
+        for event in &events {
+            oracle.received(event);
+            if shown < 3 && event.len() < 700 {
+                shown += 1;
+                println!("\n{}", String::from_utf8_lossy(event));
+            }
+        }
+        println!();
+    }
+    collect(folder.path(), &["status"]);
+    let verdict = oracle.verdict();
+    println!("\n{verdict}");
+    if verdict.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        println!("{}", verdict.details());
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs the program itself, in this process.
+fn collect(folder: &Path, arguments: &[&str]) {
+    let mut all: Vec<OsString> = vec!["o365-wodle".into(), "--config".into()];
+    all.push(folder.join("config.toml").into());
+    all.extend(arguments.iter().map(OsString::from));
+    let code = o365_wodle::main(all);
+    assert!(code == ExitCode::SUCCESS, "the program ended with {code:?}");
+}
+
+/// What an operator would write into `/etc/o365-wodle`.
+fn configure(folder: &Path, microsoft: &Microsoft, tenants: &[(&str, TenantSpec)]) {
+    let mut config = format!(
+        "[wazuh]\nhome = {:?}\nevents_per_second = 0\n\
+         [state]\nledger = {:?}\n\
+         [log]\nfile = {:?}\n",
+        folder.join("ossec"),
+        folder.join("ledger.db"),
+        folder.join("o365-wodle.log"),
+    );
+    for (name, tenant) in tenants {
+        let secret = folder.join(format!("{name}.secret"));
+        write(&secret, &tenant.secret, 0o600);
+        let url = microsoft.url();
+        config.push_str(&format!(
+            "[[tenant]]\nname = {name:?}\ntenant_id = {:?}\nclient_id = {:?}\n\
+             client_secret_file = {secret:?}\nlogin_url = {url:?}\nmanagement_url = {url:?}\n",
+            tenant.tenant_id, tenant.client_id,
+        ));
+    }
+    write(&folder.join("config.toml"), &config, 0o640);
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).expect("a writable folder");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a changed mode");
+}

@@ -1,0 +1,411 @@
+//! A manager: analysisd tells its queues and counters on its statistics socket (4.4 to 4.14).
+
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::Value;
+
+use super::acknowledge::{
+    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, accepted, monotonic_millis,
+};
+use super::home::Home;
+use super::statistics::{ask, number};
+use crate::config::{self, EventsPerSecond};
+
+/// How old a look at the statistics may be: a request costs analysisd 0.35 ms.
+const LOOK_EVERY: u64 = 20;
+/// How long a statistics socket that is not there may still appear.
+const GRACE: u64 = 1_000;
+/// analysisd flushes its files once a second.
+const FLUSHED_AFTER: u64 = 1_200;
+/// What a queue holds unless the statistics say otherwise.
+const USUAL_SIZE: u64 = 16_384;
+/// Events beyond the credits of `<limits><eps>` that may wait, so that others never take all.
+const BESIDE_CREDITS: u64 = 256;
+
+/// Components with a queue of their own; all others pass `others`.
+const OWN_QUEUE: [&str; 8] = [
+    "dbsync",
+    "eventchannel",
+    "hostinfo",
+    "rootcheck",
+    "sca",
+    "syscheck",
+    "syscollector",
+    "upgrade",
+];
+
+/// analysisd, seen through its statistics.
+#[derive(Debug)]
+pub(super) struct Manager {
+    home: Home,
+    socket: PathBuf,
+    location: String,
+    unpaced: bool,
+    /// Events that workers may hold between two queues, in no queue's occupancy.
+    in_hands: u64,
+    answers: Answers,
+    look: Option<Look>,
+    /// No request before this time.
+    ask_at: u64,
+    created: u64,
+    /// Sent after the last look, so in none of its figures.
+    sent_since: u64,
+    /// Who read and what was dropped before the events since the last mark were sent.
+    baseline: (Option<ReaderId>, Option<u64>),
+    unmarked: bool,
+    /// Doubled by each drop, halved by each second without.
+    caution: u64,
+    caution_until: u64,
+    /// After a loss: wait for calm.
+    settling: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    NotYet,
+    Yes,
+    /// It answers, but knows no statistics: a version before 4.4.
+    Unknown,
+}
+
+/// One look at the statistics.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    /// The request left then, and its answer was here then: the figures are from in between.
+    asked: u64,
+    answered: u64,
+    reader: ReaderId,
+    /// Events of our location that a full queue refused.
+    dropped: u64,
+    others: Passage,
+    processed: Passage,
+    alerts: Passage,
+    /// Events that `<limits><eps>` still allows.
+    credits: Option<u64>,
+}
+
+/// A queue and how many events have left it.
+#[derive(Debug, Clone, Copy)]
+struct Passage {
+    size: u64,
+    occupancy: u64,
+    left: u64,
+}
+
+impl Look {
+    /// From the `data` of `getstats`.
+    fn read(data: &Value, location: &str, home: &Home) -> Option<Self> {
+        let counter = |path| data.pointer(path).and_then(number);
+        let queue = |name: &str, left| {
+            let queue = data.pointer("/metrics/queues")?.get(name)?;
+            let size = number(queue.get("size")?).filter(|size| *size > 0);
+            let size = size.unwrap_or(USUAL_SIZE);
+            let usage = queue.get("usage")?.as_f64()?.clamp(0.0, 1.0);
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a share of a queue's size, rounded up: at most the size"
+            )]
+            let occupancy = (usage * size as f64 - 1e-6).ceil() as u64;
+            Some(Passage {
+                size,
+                occupancy,
+                left,
+            })
+        };
+        let breakdown = data.pointer("/metrics/events/received_breakdown")?;
+        let dropped = breakdown.get("dropped_breakdown")?;
+        let dropped = dropped
+            .get("modules_breakdown")
+            .and_then(|modules| modules.get(location))
+            .and_then(number)
+            // A location that has no counter of its own: any drop may be ours.
+            .unwrap_or_else(|| sum(dropped));
+        let decoded = sum(breakdown.get("decoded_breakdown")?);
+        Some(Self {
+            asked: 0,
+            answered: 0,
+            reader: ReaderId::new(Some(counter("/uptime")?), home.reader_process()),
+            dropped,
+            others: queue("others", decoded)?,
+            processed: queue("processed", counter("/metrics/events/processed")?)?,
+            alerts: queue(
+                "alerts",
+                counter("/metrics/events/written_breakdown/alerts")?,
+            )?,
+            credits: counter("/metrics/eps/available_credits"),
+        })
+    }
+
+    fn passage(&self, step: Step) -> Option<Passage> {
+        match step {
+            Step::Others => Some(self.others),
+            Step::Processed => Some(self.processed),
+            Step::Alerts => Some(self.alerts),
+            Step::Socket | Step::State | Step::Buffer => None,
+        }
+    }
+
+    /// How many events its queues have room for: `others`, which drops what it cannot hold, is
+    /// filled to a quarter, and on towards half in small steps where other senders fill it too.
+    fn room(&self, sent_since: u64, caution: u64) -> u64 {
+        let half = |queue: Passage| (queue.size / 2 / caution).saturating_sub(queue.occupancy);
+        let quarter = (self.others.size / 4 / caution).saturating_sub(self.others.occupancy);
+        let mut room = quarter.max(half(self.others) / 8);
+        room = room.min(half(self.processed)).min(half(self.alerts));
+        if let Some(credits) = self.credits {
+            room = room.min((credits + BESIDE_CREDITS).saturating_sub(self.others.occupancy));
+        }
+        room.saturating_sub(sent_since)
+    }
+}
+
+/// The sum of the counters of all components that pass `others`, however deep.
+fn sum(breakdown: &Value) -> u64 {
+    let Some(components) = breakdown.as_object() else {
+        return number(breakdown).unwrap_or(0);
+    };
+    components
+        .iter()
+        .filter(|(name, _)| !OWN_QUEUE.contains(&name.as_str()))
+        .map(|(_, counter)| sum(counter))
+        .sum()
+}
+
+impl Manager {
+    pub(super) fn new(home: &Home, config: &config::Wazuh) -> Self {
+        // A worker for each processor at each queue, and the thread that reads the socket; more
+        // than that only delays a confirmation on a manager whose queues are never empty.
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let now = monotonic_millis();
+        Self {
+            home: home.clone(),
+            socket: home.statistics_socket(),
+            location: config.location.clone(),
+            unpaced: config.events_per_second == EventsPerSecond::Unlimited,
+            in_hands: 16.max(2 * processors as u64),
+            answers: Answers::NotYet,
+            look: None,
+            ask_at: now,
+            created: now,
+            sent_since: 0,
+            baseline: (None, None),
+            unmarked: false,
+            caution: 1,
+            caution_until: 0,
+            settling: false,
+        }
+    }
+
+    /// Whether nobody will tell anything: an old version, or no statistics socket at all.
+    pub(super) fn is_silent(&mut self) -> bool {
+        self.look(monotonic_millis());
+        match self.answers {
+            Answers::Yes => false,
+            Answers::Unknown => true,
+            // The file of an analysisd that is stopped stays, so one that is missing is none.
+            Answers::NotYet => monotonic_millis() >= self.created + GRACE && !self.socket.exists(),
+        }
+    }
+
+    pub(super) fn reader(&mut self) -> Option<ReaderId> {
+        let look = self.look(monotonic_millis())?;
+        Some(look.reader.clone())
+    }
+
+    /// `None`: nobody tells.
+    pub(super) fn allowance(&mut self) -> Option<Allowance> {
+        if self.is_silent() {
+            return None;
+        }
+        let now = monotonic_millis();
+        let (sent_since, unpaced) = (self.sent_since, self.unpaced);
+        let (caution, settling) = (self.caution, self.settling);
+        let Some(look) = self.look(now) else {
+            return Some(Allowance::hold(100));
+        };
+        let others = look.others;
+        let room = if unpaced {
+            u64::MAX
+        } else {
+            look.room(sent_since, caution)
+        };
+        if settling {
+            if others.occupancy > others.size / 16 {
+                return Some(Allowance::hold(50));
+            }
+            self.settling = false;
+        }
+        Some(Allowance {
+            events: usize::try_from(room).unwrap_or(usize::MAX),
+            ..Allowance::hold(LOOK_EVERY)
+        })
+    }
+
+    pub(super) fn sent(&mut self, events: usize) {
+        self.sent_since = self.sent_since.saturating_add(events as u64);
+        self.unmarked |= events > 0;
+    }
+
+    pub(super) fn baseline(&mut self) -> (Option<ReaderId>, Option<u64>) {
+        self.unmarked = false;
+        let baseline = self.baseline.clone();
+        if let Some(look) = &self.look {
+            self.baseline = (Some(look.reader.clone()), Some(look.dropped));
+        }
+        baseline
+    }
+
+    pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+        if self.is_silent() && (self.answers == Answers::Unknown || mark.dropped.is_none()) {
+            return accepted(unread);
+        }
+        let now = monotonic_millis();
+        let in_hands = self.in_hands;
+        let Some(look) = self.look(now) else {
+            return Verdict::Pending;
+        };
+        let verdict = assess(mark, unread, look, now, in_hands);
+        if verdict == Verdict::Lost {
+            self.settling = true;
+        }
+        verdict
+    }
+
+    /// The last look, or a new one if that is too old; `None` while analysisd does not answer.
+    fn look(&mut self, now: u64) -> Option<&Look> {
+        if now >= self.ask_at {
+            let asked = monotonic_millis();
+            let answer = ask(&self.socket, "getstats").and_then(|data| {
+                Look::read(&data, &self.location, &self.home)
+                    .ok_or_else(|| io::ErrorKind::InvalidData.into())
+            });
+            let answered = monotonic_millis();
+            match answer {
+                Ok(look) => {
+                    self.answers = Answers::Yes;
+                    self.ask_at = answered + LOOK_EVERY;
+                    self.learn(Look {
+                        asked,
+                        answered,
+                        ..look
+                    });
+                }
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::InvalidData && self.look.is_none() {
+                        self.answers = Answers::Unknown;
+                        self.ask_at = answered + 10_000;
+                    } else {
+                        // What took long is not tried again soon: this thread has work to do.
+                        self.ask_at = answered + 100 + 5 * (answered - asked);
+                    }
+                    log::debug!("no statistics from {}: {error}", self.socket.display());
+                    // Kept for its reader and its counters, not for its figures.
+                    if let Some(look) = &mut self.look {
+                        look.answered = 0;
+                    }
+                }
+            }
+        }
+        self.look.as_ref().filter(|look| look.answered > 0)
+    }
+
+    fn learn(&mut self, look: Look) {
+        if let Some(last) = &self.look {
+            if !last.reader.same_as(&look.reader) {
+                log::info!("Wazuh's analysisd was restarted");
+                self.settling = true;
+            } else if look.dropped > last.dropped {
+                log::warn!(
+                    "Wazuh's analysisd dropped {} events because its input queue was full; sending \
+                     slower. Another source floods it, or it has too little power.",
+                    look.dropped - last.dropped
+                );
+                self.caution = (self.caution * 2).min(32);
+                self.caution_until = look.answered + 1_000;
+            } else if look.answered >= self.caution_until && self.caution > 1 {
+                self.caution /= 2;
+                self.caution_until = look.answered + 1_000;
+            }
+        }
+        if !self.unmarked {
+            self.baseline = (Some(look.reader.clone()), Some(look.dropped));
+        }
+        self.sent_since = 0;
+        self.look = Some(look);
+    }
+}
+
+/// Moves a mark on, at most by one step a look: what is between two queues while one look is taken
+/// is in none of its figures, but long arrived when the next one is.
+fn assess(mark: &mut Mark, unread: Option<u32>, look: &Look, now: u64, in_hands: u64) -> Verdict {
+    let another = mark
+        .reader
+        .as_ref()
+        .is_some_and(|reader| !reader.same_as(&look.reader));
+    if another || mark.dropped.is_some_and(|before| look.dropped > before) {
+        return Verdict::Lost;
+    }
+    mark.stage = match mark.stage {
+        Stage::Sent => {
+            if !mark.is_read(unread, now, Some(look.asked)) {
+                return Verdict::Pending;
+            }
+            Stage::Passed {
+                step: Step::Socket,
+                at: now,
+            }
+        }
+        // The clock began anew.
+        Stage::Passed { step, at } if at > now => Stage::Passed { step, at: now },
+        Stage::Passed { step, at } => {
+            let next = match step {
+                Step::Socket => Step::Others,
+                Step::Others => Step::Processed,
+                Step::Processed => Step::Alerts,
+                Step::Alerts | Step::State | Step::Buffer => {
+                    return if look.asked >= at + FLUSHED_AFTER {
+                        Verdict::Confirmed(Assurance::Confirmed)
+                    } else {
+                        Verdict::Pending
+                    };
+                }
+            };
+            match look.passage(next) {
+                Some(queue) if look.asked > at => enter(next, queue, look, in_hands),
+                _ => mark.stage,
+            }
+        }
+        Stage::Waiting { step, goal } => match look.passage(step) {
+            Some(queue) if queue.occupancy == 0 || queue.left >= goal => Stage::Passed {
+                step,
+                at: look.answered,
+            },
+            Some(_) => mark.stage,
+            // Marked on an agent that has become a manager: begin anew.
+            None => Stage::Sent,
+        },
+    };
+    Verdict::Pending
+}
+
+fn enter(step: Step, queue: Passage, look: &Look, in_hands: u64) -> Stage {
+    if queue.occupancy == 0 {
+        Stage::Passed {
+            step,
+            at: look.answered,
+        }
+    } else {
+        Stage::Waiting {
+            step,
+            goal: queue.left + queue.occupancy + in_hands,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;

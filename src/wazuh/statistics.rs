@@ -1,0 +1,165 @@
+//! What analysisd and agentd tell about themselves on their sockets.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde_json::Value;
+
+/// They answer within a millisecond, or they are starting or stopping.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// A real answer has some 5 kB.
+const LONGEST_ANSWER: u32 = 1 << 20;
+
+/// Asks `command` of the daemon that listens on `path`: the `data` of its answer.
+///
+/// Both ways a message is its length in four bytes, little endian, and JSON.
+///
+/// # Errors
+///
+/// `InvalidData`: it answers, but not to this command, as versions before 4.4 do. All else: it
+/// does not answer for now.
+pub(super) fn ask(path: &Path, command: &str) -> io::Result<Value> {
+    let request = serde_json::json!({
+        "version": 1,
+        "origin": {"module": "o365-wodle"},
+        "command": command,
+        "parameters": {},
+    })
+    .to_string();
+    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
+
+    // Connecting must not wait either: a stopped daemon's backlog may be full.
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let mut stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&[&length.to_le_bytes(), request.as_bytes()].concat())?;
+
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > LONGEST_ANSWER {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut answer = Vec::new();
+    stream.take(u64::from(length)).read_to_end(&mut answer)?;
+    if answer.len() < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut answer: Value =
+        serde_json::from_slice(&answer).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    match answer.get_mut("data") {
+        Some(data) if data.is_object() => Ok(data.take()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// A counter; cJSON writes large ones with an exponent.
+pub(super) fn number(value: &Value) -> Option<u64> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and counters are neither negative nor that large"
+    )]
+    value
+        .as_u64()
+        .or_else(|| value.as_f64().map(|number| number as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+    use std::time::Instant;
+
+    /// A daemon that gives each connection the next of `answers`, raw; then it closes its socket.
+    fn daemon(path: &Path, answers: Vec<Vec<u8>>) -> thread::JoinHandle<Vec<Value>> {
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut length = [0; 4];
+                stream.read_exact(&mut length).unwrap();
+                let mut request = vec![0; u32::from_le_bytes(length) as usize];
+                stream.read_exact(&mut request).unwrap();
+                requests.push(serde_json::from_slice(&request).unwrap());
+                // In pieces, as a stream may arrive.
+                for piece in answer.chunks(7) {
+                    stream.write_all(piece).unwrap();
+                }
+            }
+            requests
+        })
+    }
+
+    fn framed(text: &str) -> Vec<u8> {
+        let length = u32::try_from(text.len()).unwrap();
+        [&length.to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    #[test]
+    fn requests_and_answers_are_framed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("analysis");
+        let daemon = daemon(
+            &path,
+            vec![
+                framed(r#"{"error":0,"message":"ok","data":{"uptime":7}}"#),
+                framed(r#"{"error":2,"message":"Unknown command","data":[]}"#),
+                framed("err Unrecognized command"),
+                vec![255; 4],
+                framed(r#"{"error":0,"data":{}}"#).split_at(9).0.to_vec(),
+            ],
+        );
+        assert_eq!(ask(&path, "getstats").unwrap()["uptime"], 7);
+        for kind in [
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::UnexpectedEof,
+        ] {
+            assert_eq!(ask(&path, "getstats").unwrap_err().kind(), kind);
+        }
+        let requests = daemon.join().unwrap();
+        assert_eq!(requests[0]["command"], "getstats");
+        let gone = ask(&path, "getstats").unwrap_err().kind();
+        assert_eq!(gone, io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("analysis");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let start = Instant::now();
+        for _ in 0..3 {
+            ask(&path, "getstats").unwrap_err();
+        }
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn large_counters_are_read() {
+        assert_eq!(number(&serde_json::json!(12)), Some(12));
+        assert_eq!(
+            number(&serde_json::json!(1e15)),
+            Some(1_000_000_000_000_000)
+        );
+        assert_eq!(number(&serde_json::json!("12")), None);
+    }
+}

@@ -1,0 +1,339 @@
+//! The main job: everything that is listed arrives once, byte for byte.
+
+use std::fs;
+
+use chrono::TimeDelta;
+use simulator::microsoft::{
+    Action, Duplicate, Foreign, Microsoft, Operation, Options, Plan, Rule, TenantSpec,
+};
+
+use crate::world::World;
+
+fn minutes(minutes: i64) -> TimeDelta {
+    TimeDelta::minutes(minutes)
+}
+
+#[test]
+fn everything_arrives_once_and_unaltered() {
+    let mut world = World::with_tenants(
+        3,
+        Options {
+            page_size: 3,
+            ..Options::default()
+        },
+    );
+    world.issue_everywhere(7, 5);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.oracle.verdict().issued, 3 * 5 * 7 * 5);
+
+    let before = world.queue.count();
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.queue.count(), before, "a second run sends nothing");
+
+    world.issue_everywhere(1, 3);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn it_works_over_tls_with_gzip() {
+    let mut world = World::with_tenants(
+        2,
+        Options {
+            tls: true,
+            gzip: true,
+            ..Options::default()
+        },
+    );
+    world.issue_everywhere(3, 10);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn late_content_is_delivered_once() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue(0, "Audit.Exchange", 3, minutes(5));
+    world.run_expecting(0, &[]);
+    // Created before the marker, but listed only now.
+    world.issue(0, "Audit.Exchange", 3, minutes(60));
+    world.issue(0, "Audit.Exchange", 3, minutes(5));
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn a_content_listed_twice_is_delivered_once() {
+    for duplicate in [
+        Duplicate::OnPage,
+        Duplicate::AcrossPages,
+        Duplicate::InWindows,
+    ] {
+        let mut world = World::with_tenants(
+            1,
+            Options {
+                page_size: 2,
+                ..Options::default()
+            },
+        );
+        world.issue_everywhere(5, 3);
+        world
+            .microsoft
+            .faults(Plan::new(1).rule(Rule::any(Action::DuplicateContents(duplicate))));
+        world.run_expecting(0, &[]);
+        world.run_expecting(0, &[]);
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn an_id_is_delivered_once_a_content_type() {
+    let mut world = World::with_tenants(1, Options::default());
+    let record = world.records.next().unwrap();
+    let now = world.microsoft.now();
+    for (content_type, ago) in [
+        ("Audit.Exchange", 10),
+        ("Audit.Exchange", 20),
+        ("Audit.Exchange", 60 * 20),
+        ("DLP.All", 10),
+    ] {
+        world.issue_these(0, content_type, vec![record.clone()], now - minutes(ago));
+    }
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.queue.count(), 2);
+}
+
+#[test]
+fn records_without_an_id_all_arrive_once() {
+    let mut world = World::with_tenants(1, Options::default());
+    let now = world.microsoft.now();
+    let same = br#"{"RecordType":1,"Operation":"x","Id":""}"#.to_vec();
+    let none = br#"{"RecordType":1,"Operation":"x"}"#.to_vec();
+    world.issue_these(
+        0,
+        "Audit.Exchange",
+        vec![same.clone(), same, none.clone()],
+        now - minutes(9),
+    );
+    world.issue_these(0, "Audit.Exchange", vec![none], now - minutes(8));
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.queue.count(), 4);
+}
+
+#[test]
+fn nothing_below_the_floor_is_taken_nor_swept() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("collect", "initial_lookback", "\"2h\"");
+    world.set("collect", "resweep", "\"1h\"");
+    let now = world.microsoft.now();
+    let id = world.id(0);
+    let old: Vec<_> = world.records.by_ref().take(2).collect();
+    world
+        .microsoft
+        .issue(&id, "Audit.Exchange", old.clone(), now - minutes(121));
+    world.issue(0, "Audit.Exchange", 2, minutes(119));
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    world.microsoft.advance(std::time::Duration::from_hours(2));
+    world
+        .microsoft
+        .issue(&id, "Audit.Exchange", old, now - minutes(300));
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.queue.count(), 2);
+}
+
+#[test]
+fn a_missing_queue_stops_the_run_before_microsoft_is_called() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 2);
+    for gone in [true, false] {
+        if gone {
+            world.queue.unlink().unwrap();
+        } else {
+            world.queue.close();
+        }
+        let output = world.run_expecting(75, &[]);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("queue"));
+        assert_eq!(world.microsoft.request_count(), 0);
+        world.queue.rebind().unwrap();
+    }
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn no_token_goes_to_another_host() {
+    for (operation, action) in [
+        (
+            Operation::Content,
+            Action::ForeignContentUri as fn(String) -> Action,
+        ),
+        (Operation::Content, Action::ForeignNextPage),
+        (Operation::Blob, Action::Redirect),
+        (Operation::Content, Action::Redirect),
+        (Operation::Token, Action::Redirect),
+    ] {
+        let foreign = Foreign::start().unwrap();
+        let mut world = World::with_tenants(1, Options::default());
+        world.issue_everywhere(2, 2);
+        let action = action(foreign.url().to_owned());
+        let shown = format!("{operation:?} {action:?}");
+        world
+            .microsoft
+            .faults(Plan::new(1).rule(Rule::on(operation, action)));
+        world.run(&["run", "--deadline", "20s"]);
+        assert!(foreign.requests().is_empty(), "{shown}");
+        world.microsoft.faults(Plan::default());
+        // What was remembered of the bad listing must not go there later either.
+        world.run(&["run", "--deadline", "20s"]);
+        assert!(foreign.requests().is_empty(), "{shown}");
+    }
+}
+
+#[test]
+fn a_dry_run_prints_events_and_changes_nothing() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.microsoft.subscribe_all(&world.id(0));
+    world.issue_everywhere(1, 4);
+    let output = world.run_expecting(0, &["--dry-run"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed.lines().count(), 20);
+    for line in printed.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(event["integration"], "office365");
+    }
+    assert_eq!(world.queue.count(), 0);
+    assert!(!world.ledger().exists());
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    world.issue_everywhere(1, 4);
+    let before = fs::read(world.ledger()).unwrap();
+    let output = world.run_expecting(0, &["--dry-run"]);
+    assert_eq!(output.stdout.split(|byte| *byte == b'\n').count() - 1, 20);
+    assert_eq!(fs::read(world.ledger()).unwrap(), before);
+}
+
+#[test]
+fn a_dry_run_starts_no_subscription() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 1);
+    world.run(&["run", "--dry-run"]);
+    let starts = world.microsoft.requests();
+    assert!(
+        starts
+            .iter()
+            .all(|request| request.operation != Operation::Start)
+    );
+}
+
+#[test]
+fn a_run_can_be_narrowed() {
+    let mut world = World::with_tenants(2, Options::default());
+    world.issue_everywhere(1, 2);
+    world.run_expecting(
+        0,
+        &["--tenant", "tenant-2", "--content-type", "audit.exchange"],
+    );
+    world.verdict();
+    assert_eq!(world.oracle.verdict().received, 2);
+    world.run_expecting(2, &["--tenant", "nobody"]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn a_disabled_tenant_is_left_alone() {
+    let mut world = World::with_tenants(1, Options::default());
+    world
+        .tenant_settings
+        .insert("tenant-1".into(), vec!["enabled = false".into()]);
+    world.issue_everywhere(1, 1);
+    world.run_expecting(0, &[]);
+    assert_eq!(world.microsoft.request_count(), 0);
+}
+
+#[test]
+fn no_tenants_yet_is_a_success() {
+    let world = World::new(Options::default());
+    let output = world.run_expecting(0, &[]);
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    assert!(world.log().contains("no tenants yet"));
+}
+
+#[test]
+fn a_successful_run_prints_nothing() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 1);
+    let output = world.run_expecting(0, &[]);
+    assert_eq!((output.stdout, output.stderr), (vec![], vec![]));
+}
+
+#[test]
+fn a_blob_larger_than_memory_should_hold_streams_through() {
+    let mut world = World::with_tenants(1, Options::default());
+    let records: Vec<_> = (0..20_000).map(|_| world.records.sized(1_500)).collect();
+    let now = world.microsoft.now();
+    world.issue_these(0, "Audit.SharePoint", records, now - minutes(3));
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn subscriptions_that_run_already_are_not_started() {
+    let mut world = World::with_tenants(1, Options::default());
+    let id = world.id(0);
+    world.microsoft.subscribe_all(&id);
+    world.issue_everywhere(1, 1);
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    let requests = world.microsoft.requests();
+    let count = |operation| {
+        requests
+            .iter()
+            .filter(|request| request.operation == operation)
+            .count()
+    };
+    assert_eq!(count(Operation::Start), 0);
+    assert_eq!(
+        count(Operation::SubscriptionsList),
+        1,
+        "once a day is enough"
+    );
+    world.assert_clean();
+}
+
+#[test]
+fn a_wrong_secret_is_refused_once_an_hour_and_a_new_one_tried_at_once() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 2);
+    let right = world.tenants[0].1.secret.clone();
+    world.tenants[0].1.secret = "wrong~secret".into();
+    let output = world.run_expecting(77, &[]);
+    assert!(world.log().contains("AADSTS7000215"), "{}", world.log());
+    assert!(!output.stderr.is_empty());
+    assert_eq!(world.microsoft.request_count(), 1);
+    // The secret's file is left as it is: `configure` would renew it.
+    let again = std::process::Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+        .args(["--config", world.config().to_str().unwrap(), "run"])
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(77));
+    assert_eq!(world.microsoft.request_count(), 1);
+    world.tenants[0].1.secret = right;
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn the_simulator_itself_is_not_blind() {
+    let microsoft = Microsoft::start(Options::default()).unwrap();
+    microsoft.add_tenant(TenantSpec::numbered(1));
+    assert_eq!(microsoft.request_count(), 0);
+}
