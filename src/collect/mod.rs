@@ -28,6 +28,7 @@ use crate::{Error, Result};
 pub use deliver::Tally;
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
+use event::Redactor;
 use tenant::{Collector, Turn};
 pub use tenant::{Outcome, Trouble};
 
@@ -74,6 +75,12 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
     let recovered = ledger.recovered()?;
+    let redactor = settings
+        .collect
+        .redact_dlp
+        .then(|| ledger::installation_key(&settings.state.ledger))
+        .transpose()?
+        .map(|key| Redactor::new(key.as_slice()));
     let home = Home::find(&settings.wazuh)?;
     let annotate = settings
         .wazuh
@@ -108,6 +115,7 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         annotate,
         is_dry: request.is_dry,
         recovered,
+        redactor,
         stop: Arc::clone(&stop),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -171,6 +179,8 @@ struct Work {
     is_dry: bool,
     /// When the ledger was lost: what Microsoft still had then is read again.
     recovered: Option<DateTime<Utc>>,
+    /// Hashes what DLP rules matched, if it must not leave.
+    redactor: Option<Redactor>,
     /// Whether the hand-over was told to stop.
     stop: Arc<AtomicBool>,
 }

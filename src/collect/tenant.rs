@@ -612,6 +612,8 @@ impl Collector {
             tenant: &self.tenant.name,
             labels: &self.tenant.labels,
             annotate: self.work.annotate,
+            flatten: self.work.settings.wazuh.flatten,
+            redactor: self.work.redactor.as_ref(),
         })
     }
 }

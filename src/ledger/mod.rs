@@ -40,7 +40,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
 pub use fault::Fault;
-pub use file::{Lock, Opened, set_aside};
+pub use file::{Lock, Opened, installation_key, set_aside};
 pub use report::StreamReport;
 pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
 

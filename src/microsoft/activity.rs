@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::body::Blob;
 use super::budget::{Budget, Outcome, Requests};
-use super::clock::Clock;
+use super::clock::{Clock, http_date};
 use super::cloud::{Addresses, shown};
 use super::fault::{Answer, Class, Fault, Operation, retry_after};
 use super::http::{Http, causes};
@@ -26,6 +26,9 @@ use crate::config::{ContentType, Tenant};
 
 /// How much of an answer is read that only explains a fault.
 const FAULT_BYTES: usize = 64 * 1024;
+/// How long a refused sign-in is not repeated, and one that only failed.
+const REFUSED: Duration = Duration::from_hours(1);
+const FAILED: Duration = Duration::from_secs(30);
 /// The most that an answer other than a listing or a blob may hold.
 const SMALL_BYTES: usize = 1024 * 1024;
 
@@ -39,7 +42,16 @@ pub struct Activity {
     pub(super) clock: Clock,
     pub(super) budget: Budget,
     /// Held while signing in, so that many requests ask for one token.
-    token: Mutex<Option<Arc<Token>>>,
+    session: Mutex<Session>,
+}
+
+/// What came of signing in.
+#[derive(Debug)]
+enum Session {
+    None,
+    Token(Arc<Token>),
+    /// Not tried again before: many requests wait for one sign-in, and one refusal answers them all.
+    Refused(Fault, Instant),
 }
 
 /// A content type's subscription.
@@ -71,7 +83,7 @@ impl Activity {
             tenant: tenant.clone(),
             credential,
             clock,
-            token: Mutex::new(None),
+            session: Mutex::new(Session::None),
         })
     }
 
@@ -116,11 +128,23 @@ impl Activity {
             .await
     }
 
-    /// Starts a subscription; that it runs already is a success. A write: at most one in 15 minutes.
+    /// Starts a subscription; that it runs already is a success. Microsoft allows one start in 15
+    /// minutes, so nothing is repeated here, not even what passes.
     ///
     /// # Errors
     /// [`Class::StartTooSoon`] with the time to wait, [`Class::TypeUnavailable`], and others.
     pub async fn start(&self, content_type: ContentType) -> Result<(), Fault> {
+        match self.start_once(content_type).await {
+            Err(fault) if fault.class == Class::AlreadyEnabled => Ok(()),
+            Err(fault) => {
+                self.budget.heed(&fault);
+                Err(fault)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn start_once(&self, content_type: ContentType) -> Result<(), Fault> {
         let call = Call {
             operation: Operation::Start,
             content_type: Some(content_type),
@@ -129,22 +153,13 @@ impl Activity {
             "subscriptions/start",
             &[("contentType", content_type.as_str())],
         );
-        let started = self
-            .budget
-            .repeat(async || {
-                let mut answer = self.send(call, Method::POST, &url).await?;
-                let body = answer.head(FAULT_BYTES).await;
-                // Success is an object without "error"; nothing at all is taken for it too.
-                match serde_json::from_slice::<Value>(&body) {
-                    Ok(Value::Object(object)) if !object.contains_key("error") => Ok(()),
-                    Err(_) if body.is_empty() => Ok(()),
-                    _ => Err(self.judge(call, &answer, &body).await),
-                }
-            })
-            .await;
-        match started {
-            Err(fault) if fault.class == Class::AlreadyEnabled => Ok(()),
-            other => other,
+        let mut answer = self.send(call, Method::POST, &url).await?;
+        let body = answer.head(FAULT_BYTES).await;
+        // Success is an object without "error"; nothing at all is taken for it too.
+        match serde_json::from_slice::<Value>(&body) {
+            Ok(Value::Object(object)) if !object.contains_key("error") => Ok(()),
+            Err(_) if body.is_empty() => Ok(()),
+            _ => Err(self.judge(call, &answer, &body).await),
         }
     }
 
@@ -231,19 +246,34 @@ impl Activity {
             request = request.header(CONTENT_LENGTH, 0);
         }
         let mut answer = self.answer(request, url).await?;
+        self.accept(call, &mut answer, token.facts.roles.as_deref())
+            .await?;
+        Ok(answer)
+    }
+
+    /// Takes an answer with a good status; any other becomes a fault.
+    async fn accept(
+        &self,
+        call: Call,
+        answer: &mut Blob,
+        roles: Option<&[String]>,
+    ) -> Result<(), Fault> {
         if answer.response().status().is_success() {
+            self.clock.observe(answer.response().headers());
             self.budget.count(Outcome::Ok);
-            return Ok(answer);
+            return Ok(());
         }
         let body = answer.head(FAULT_BYTES).await;
-        let fault = judge(
-            call,
-            &answer,
-            &body,
-            token.facts.roles.as_deref(),
-            &self.clock,
-        );
-        self.count(&fault);
+        let fault = judge(call, answer, &body, roles, &self.clock);
+        // Without a code of Microsoft's the answer may be a proxy's, and the time too.
+        if fault.code.is_some() {
+            self.clock.observe(answer.response().headers());
+        }
+        self.budget.count(match (fault.class, fault.status) {
+            (Class::Throttled, _) => Outcome::Throttled,
+            (_, Some(500..)) => Outcome::Failed,
+            _ => Outcome::Refused,
+        });
         Err(fault)
     }
 
@@ -252,10 +282,7 @@ impl Activity {
         self.budget.admit().await?;
         let patience = self.http.patience;
         match timeout(patience, request.send()).await {
-            Ok(Ok(response)) => {
-                self.clock.observe(response.headers());
-                Ok(Blob::new(response, shown(url).into(), patience))
-            }
+            Ok(Ok(response)) => Ok(Blob::new(response, shown(url).into(), patience)),
             Ok(Err(error)) => {
                 self.budget.count(Outcome::Unanswered);
                 Err(no_answer(&error, url))
@@ -272,23 +299,42 @@ impl Activity {
 
     /// The token: the one there is, or a new one if that is `refused` or about to end.
     async fn token(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, Fault> {
-        let mut held = self.token.lock().await;
-        if let Some(token) = held.as_ref()
-            && token.is_fresh(self.clock.now())
-            && !refused.is_some_and(|refused| Arc::ptr_eq(refused, token))
-        {
-            return Ok(Arc::clone(token));
+        let mut session = self.session.lock().await;
+        match &*session {
+            Session::Token(token)
+                if token.is_fresh(self.clock.now())
+                    && !refused.is_some_and(|refused| Arc::ptr_eq(refused, token)) =>
+            {
+                return Ok(Arc::clone(token));
+            }
+            Session::Refused(fault, until) if Instant::now() < *until => return Err(fault.clone()),
+            _ => *session = Session::None,
         }
-        *held = None;
         let ask = || self.budget.repeat(async || self.ask_for_token().await);
-        let token = match ask().await {
+        let asked = match ask().await {
             // The refusal told what time it is there: signed by that clock, it may pass.
-            Err(fault) if fault.code.as_deref() == Some("AADSTS700024") => ask().await?,
-            asked => asked?,
+            Err(fault) if fault.code.as_deref() == Some("AADSTS700024") => ask().await,
+            asked => asked,
         };
-        let token = Arc::new(token);
-        *held = Some(Arc::clone(&token));
-        Ok(token)
+        match asked {
+            Ok(token) => {
+                let token = Arc::new(token);
+                *session = Session::Token(Arc::clone(&token));
+                Ok(token)
+            }
+            Err(fault) => {
+                // What failed before anything was sent names no URL, and costs nothing to try again.
+                if !fault.url.is_empty() {
+                    let pause = if fault.class == Class::RefuseTenant {
+                        REFUSED
+                    } else {
+                        FAILED
+                    };
+                    *session = Session::Refused(fault.clone(), Instant::now() + pause);
+                }
+                Err(fault)
+            }
+        }
     }
 
     async fn ask_for_token(&self) -> Result<Token, Fault> {
@@ -306,41 +352,30 @@ impl Activity {
             .collect();
         let request = self.http.client.post(url.clone()).form(&form);
         let mut answer = self.answer(request, url).await?;
-        if !answer.response().status().is_success() {
-            let body = answer.head(FAULT_BYTES).await;
-            let fault = judge(call, &answer, &body, None, &self.clock);
-            self.count(&fault);
-            return Err(fault);
-        }
-        self.budget.count(Outcome::Ok);
+        self.accept(call, &mut answer, None).await?;
         let body = Zeroizing::new(answer.whole(SMALL_BYTES).await?);
         Token::read(&body, self.clock.now()).ok_or_else(|| no_token(&shown(url)))
     }
 
     /// What an answer with a good status and a wrong body means.
     async fn judge(&self, call: Call, answer: &Blob, body: &[u8]) -> Fault {
-        let token = self.token.lock().await.clone();
-        let roles = token
-            .as_ref()
-            .and_then(|token| token.facts.roles.as_deref());
+        let session = self.session.lock().await;
+        let roles = match &*session {
+            Session::Token(token) => token.facts.roles.as_deref(),
+            _ => None,
+        };
         judge(call, answer, body, roles, &self.clock)
-    }
-
-    fn count(&self, fault: &Fault) {
-        self.budget.count(match (fault.class, fault.status) {
-            (Class::Throttled, _) => Outcome::Throttled,
-            (_, Some(500..)) => Outcome::Failed,
-            _ => Outcome::Refused,
-        });
     }
 }
 
 fn judge(call: Call, answer: &Blob, body: &[u8], roles: Option<&[String]>, clock: &Clock) -> Fault {
     let response = answer.response();
-    let retry_after: Option<Duration> = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|header| retry_after(header.to_str().ok()?, clock.now()));
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    // A date is meant by the clock of whoever wrote it.
+    let now = header(DATE)
+        .and_then(http_date)
+        .unwrap_or_else(|| clock.now());
+    let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, now));
     Fault::judge(&Answer {
         operation: call.operation,
         content_type: call.content_type,

@@ -121,6 +121,15 @@ impl Budget {
         }
     }
 
+    /// Closes the gate for as long as Microsoft asks for.
+    pub(super) fn heed(&self, fault: &Fault) {
+        if fault.class == Class::Throttled
+            && let Some(time) = fault.retry_after
+        {
+            self.close_for(time);
+        }
+    }
+
     fn close_for(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.lock();
@@ -152,10 +161,11 @@ impl Budget {
     pub(super) async fn pause(&self, tried: &mut u32, fault: Fault) -> Result<(), Fault> {
         let wait = self.retry.wait(*tried, fault.retry_after);
         if fault.class == Class::Throttled
-            && let Some(time) = wait.or(fault.retry_after)
+            && let Some(time) = wait
         {
             self.close_for(time);
         }
+        self.heed(&fault);
         match (fault.class, wait) {
             (Class::Retry | Class::Throttled, Some(wait)) => {
                 log::debug!("again in {:.1} s: {fault}", wait.as_secs_f64());

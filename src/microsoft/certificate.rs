@@ -208,7 +208,10 @@ impl Found {
 }
 
 fn damaged_key() -> Flaw {
-    Flaw::new("the private key is damaged", "export it again")
+    Flaw::new(
+        "the private key is damaged, or shorter than 2048 bits",
+        "export it again, or make a new certificate",
+    )
 }
 
 fn outdated() -> Flaw {

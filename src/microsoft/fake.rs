@@ -7,8 +7,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::cloud::tests::TENANT;
 
@@ -36,6 +40,9 @@ pub(super) enum Reply {
     Drip(Vec<u8>),
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 pub(super) struct Fake {
     pub(super) base: String,
     pub(super) seen: Arc<Mutex<Vec<Request>>>,
@@ -44,15 +51,50 @@ pub(super) struct Fake {
 impl Fake {
     /// A server whose `script` gets the base URL, the request and its number (from 0).
     pub(super) async fn start(
+        script: impl FnMut(&str, &Request, usize) -> Reply + Send + 'static,
+    ) -> Self {
+        Self::start_with(None, script).await
+    }
+
+    /// The same over TLS, with the PEM of a certificate to trust.
+    pub(super) async fn start_tls(
+        script: impl FnMut(&str, &Request, usize) -> Reply + Send + 'static,
+    ) -> (Self, String) {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        (
+            Self::start_with(Some(acceptor), script).await,
+            own.cert.pem(),
+        )
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
         mut script: impl FnMut(&str, &Request, usize) -> Reply + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (host, log) = (base.clone(), Arc::clone(&seen));
         tokio::spawn(async move {
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream: Box<dyn Stream> = match &tls {
+                    None => Box::new(stream),
+                    // A client that does not trust us hangs up.
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Box::new(stream),
+                        Err(_) => continue,
+                    },
+                };
                 let mut bytes = Vec::new();
                 let request = loop {
                     let mut buffer = [0; 4096];
@@ -90,7 +132,10 @@ impl Fake {
                     log.len() - 1
                 };
                 match script(&host, &request, number) {
-                    Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+                    Reply::Bytes(bytes) => {
+                        drop(stream.write_all(&bytes).await);
+                        drop(stream.shutdown().await);
+                    }
                     Reply::Drip(bytes) => {
                         drop(stream.write_all(&bytes).await);
                         tokio::spawn(async move {
@@ -161,4 +206,33 @@ pub(super) fn content(base: &str, id: &str) -> serde_json::Value {
         "contentUri": format!("{base}/api/v1.0/{TENANT}/activity/feed/audit/{id}"),
         "contentCreated": "2026-11-20T10:00:00.123Z", "contentExpiration": "2026-11-27T10:00:00.123Z",
     })
+}
+
+/// A proxy that knows nothing but CONNECT; its address, and the heads of what it was asked.
+pub(super) async fn connect_proxy() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head
+                .strip_prefix("CONNECT ")
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap();
+            let mut server = TcpStream::connect(target).await.unwrap();
+            log.lock().unwrap().push(head);
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (address, seen)
 }

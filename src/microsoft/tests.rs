@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::cloud::tests::{TENANT, tenant};
-use super::fake::{Fake, Reply, Request, content, reply, token};
+use super::fake::{self, Fake, Reply, Request, content, reply, token};
 use super::{Activity, Class, Clock, Credential, Fault, Http, Listing, Retry};
 use crate::config::{self, ContentType};
 
@@ -18,13 +18,8 @@ const ROLES: &[&str] = &["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
 
 fn http() -> Http {
     Http::new(&config::Http {
-        proxy: None,
-        proxy_password_file: None,
-        no_proxy: Vec::new(),
-        ca_file: None,
-        connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_millis(300),
-        retries: 3,
+        ..plain()
     })
     .unwrap()
     .with_retry(Retry {
@@ -630,6 +625,185 @@ async fn a_federated_token_is_read_anew() {
     }
 }
 
+/// One operation of a client made by these settings.
+async fn through(settings: &config::Http, base: &str) -> Result<(), Fault> {
+    let http = Http::new(settings).unwrap();
+    let secret = Credential::secret("x".to_owned().into());
+    let activity = Activity::new(&http, &tenant(Some(base)), secret, Clock::default()).unwrap();
+    activity.subscriptions().await.map(drop)
+}
+
+fn plain() -> config::Http {
+    config::Http {
+        proxy: None,
+        proxy_password_file: None,
+        no_proxy: Vec::new(),
+        ca_file: None,
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(5),
+        retries: 0,
+    }
+}
+
+#[tokio::test]
+async fn tls_is_verified_with_the_extra_authority_and_through_a_proxy() {
+    let (fake, pem) = Fake::start_tls(|_, request, n| {
+        if request.is_sign_in() {
+            token(n, ROLES)
+        } else {
+            reply(200, &[], "[]")
+        }
+    })
+    .await;
+    let untrusted = through(&plain(), &fake.base).await.unwrap_err();
+    assert_eq!(untrusted.class, Class::Failed, "{untrusted}");
+    assert!(
+        untrusted.to_string().contains("http.ca_file"),
+        "{untrusted}"
+    );
+    assert!(fake.seen().is_empty());
+
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, pem).unwrap();
+    let mut settings = config::Http {
+        ca_file: Some(ca_file.clone()),
+        ..plain()
+    };
+    through(&settings, &fake.base).await.unwrap();
+
+    let (proxy, asked) = fake::connect_proxy().await;
+    let password = folder.path().join("password");
+    std::fs::write(&password, "p:w\n").unwrap();
+    settings.proxy = Some(format!("http://user@{proxy}"));
+    settings.proxy_password_file = Some(password);
+    through(&settings, &fake.base).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    assert!(!asked.is_empty());
+    for head in asked {
+        let head = head.to_lowercase();
+        // user:p:w
+        assert!(
+            head.contains(&"proxy-authorization: Basic dXNlcjpwOnc=".to_lowercase()),
+            "{head}"
+        );
+        assert!(!head.contains("bearer"), "{head}");
+    }
+    assert_eq!(fake.seen().len(), 4);
+    assert!(
+        fake.seen()
+            .iter()
+            .all(|request| !request.head.to_lowercase().contains("proxy-"))
+    );
+
+    for (content, says) in [
+        ("no pem", "no certificate"),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "ca",
+        ),
+    ] {
+        std::fs::write(&ca_file, content).unwrap();
+        let error = Http::new(&settings).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn one_refused_sign_in_answers_all() {
+    let fake = Fake::start(|_, _, _| {
+        reply(
+            401,
+            &[],
+            r#"{"error":"invalid_client","error_codes":[7000222]}"#,
+        )
+    })
+    .await;
+    let activity = activity(&fake);
+    let (a, b, c) = tokio::join!(
+        activity.subscriptions(),
+        listed(&activity),
+        fetched(&activity, &fake.base)
+    );
+    let codes = [a.unwrap_err(), b.unwrap_err(), c.unwrap_err()].map(|fault| fault.code);
+    assert!(
+        codes
+            .iter()
+            .all(|code| code.as_deref() == Some("AADSTS7000222"))
+    );
+    assert_eq!(fake.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_start_is_never_repeated() {
+    let fake = api(|_, _, _| reply(503, &[], "")).await;
+    let fault = activity(&fake).start(ContentType::Dlp).await.unwrap_err();
+    assert_eq!(fault.class, Class::Retry);
+    assert_eq!(fake.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn many_refused_at_once_ask_for_one_new_token() {
+    let fake = api(|_, request, _| {
+        if jsonwebtoken_number(request) == 0 {
+            reply(401, &[], "")
+        } else {
+            reply(200, &[], "[]")
+        }
+    })
+    .await;
+    let activity = activity(&fake);
+    let (a, b, c) = tokio::join!(
+        activity.subscriptions(),
+        listed(&activity),
+        fetched(&activity, &fake.base)
+    );
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    assert_eq!(fake.seen().len() - fake.calls().len(), 2);
+}
+
+#[test]
+fn credentials_are_read_as_configured() {
+    use crate::config::Authentication;
+    use std::os::unix::fs::PermissionsExt;
+
+    let fixtures =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/certificates");
+    let folder = tempfile::tempdir().unwrap();
+    let private = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let pfx = private(
+        "app.pfx",
+        &std::fs::read(fixtures.join("legacy.pfx")).unwrap(),
+    );
+    let configured = |password: &str| Authentication::Certificate {
+        certificate_file: pfx.clone(),
+        private_key_file: None,
+        password_file: Some(private("password", password.as_bytes())),
+        rs256: true,
+    };
+    assert!(
+        Credential::read(&configured("fixture-pa%%word\n"))
+            .unwrap()
+            .not_after()
+            .is_some()
+    );
+    let flaw = Credential::read(&configured("wrong")).unwrap_err();
+    assert!(
+        flaw.what.contains("app.pfx: ") && !flaw.to_string().contains("wrong"),
+        "{flaw}"
+    );
+    std::fs::set_permissions(&pfx, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(
+        Credential::read(&configured("fixture-pa%%word")).is_err(),
+        "readable by all"
+    );
+}
+
 #[tokio::test]
 async fn a_proxy_gets_its_password_and_no_proxy_is_honoured() {
     let proxy = Fake::start(|_, request, n| {
@@ -646,22 +820,7 @@ async fn a_proxy_gets_its_password_and_no_proxy_is_honoured() {
     let mut settings = config::Http {
         proxy: Some(proxy.base.replace("//", "//us%40er@")),
         proxy_password_file: Some(password),
-        no_proxy: Vec::new(),
-        ca_file: None,
-        connect_timeout: Duration::from_secs(5),
-        request_timeout: Duration::from_secs(5),
-        retries: 0,
-    };
-    let through = async |settings: &config::Http, base: &str| {
-        let secret = Credential::secret("x".to_owned().into());
-        let activity = Activity::new(
-            &Http::new(settings).unwrap(),
-            &tenant(Some(base)),
-            secret,
-            Clock::default(),
-        )
-        .unwrap();
-        activity.subscriptions().await
+        ..plain()
     };
     // Nobody listens there: only the proxy can answer.
     through(&settings, "http://127.0.0.1:1").await.unwrap();

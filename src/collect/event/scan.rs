@@ -6,7 +6,7 @@ use super::reasons::Reasons;
 
 /// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
 pub(super) const LONGEST_STRING: usize = 32_766;
-/// How deep a record may be nested, itself included.
+/// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
 const ABSURD: usize = 10_000;
@@ -81,7 +81,7 @@ enum Next {
 }
 
 /// An open object or array.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     array: bool,
     /// It is an array or inside one: Wazuh keeps it as it is, as one field.
@@ -105,154 +105,212 @@ impl Scanner {
     pub(super) fn scan<'a>(&mut self, record: &'a [u8]) -> Option<Findings<'a>> {
         self.frames.clear();
         self.hashes.clear();
-        let mut findings = Findings::default();
-        findings
-            .reasons
-            .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
-        let mut frame = Frame {
-            array: false,
-            in_array: false,
-            keys: 0,
+        let mut pass = Pass {
+            scratch: self,
+            record,
+            at: 1,
+            frame: Frame::default(),
+            field: None,
             shape: None,
+            findings: Findings::default(),
         };
-        // what the current key of the record itself is known for
-        let mut field = None;
-        let mut shape = None;
-        let mut next = Next::KeyOrEnd;
-        let mut at = 0;
         if *record.first()? != b'{' {
             return None;
         }
-        at += 1;
-        loop {
-            let byte = *record.get(at)?;
-            match (next, byte) {
-                (_, b' ' | b'\t' | b'\n' | b'\r') => {
-                    findings.spaced = true;
-                    at += 1;
-                }
-                (Next::Key | Next::KeyOrEnd, b'"') => {
-                    let token = lex::string(record.get(at..)?)?;
-                    let raw = record.get(at..at + token.length)?;
-                    at += token.length;
-                    while record.get(at)?.is_ascii_whitespace() {
-                        findings.spaced = true;
-                        at += 1;
-                    }
-                    if *record.get(at)? != b':' {
-                        return None;
-                    }
-                    at += 1;
-                    findings.note_text(raw, token);
-                    let decoded;
-                    let key = if token.escaped {
-                        decoded = lex::text(raw);
-                        decoded.as_bytes()
-                    } else {
-                        raw.get(1..raw.len() - 1)?
-                    };
-                    let exact = frame.in_array;
-                    self.hashes.push(hash(key, exact));
-                    if !exact && memchr::memchr(b'.', key).is_some() {
-                        // a dot nests; whether two paths meet is for a closer look
-                        findings.reasons |= Reasons::KEY_CASE;
-                    }
-                    if self.frames.is_empty() {
-                        field = Field::of(key);
-                        shape = usual_shape(key);
-                        if key.eq_ignore_ascii_case(b"Subscription") {
-                            findings.reasons |= Reasons::KEY_CASE;
-                        }
-                    }
-                    next = Next::Value;
-                }
-                (Next::Value | Next::ValueOrEnd, b'{' | b'[') => {
-                    let array = byte == b'[';
-                    let top = self.frames.is_empty();
-                    findings.note_container(top, shape, &frame, array, record.get(at + 1..)?);
-                    findings.leaves += usize::from(array && !frame.in_array);
-                    if self.frames.len() >= ABSURD {
-                        return None;
-                    }
-                    if self.frames.len() + 1 >= DEEPEST {
-                        findings.reasons |= Reasons::DEPTH;
-                    }
-                    let inner = Frame {
-                        array,
-                        in_array: array || frame.in_array,
-                        keys: self.hashes.len(),
-                        shape: shape.take().filter(|_| array && top),
-                    };
-                    field = None;
-                    self.frames.push(std::mem::replace(&mut frame, inner));
-                    at += 1;
-                    next = if array {
-                        Next::ValueOrEnd
-                    } else {
-                        Next::KeyOrEnd
-                    };
-                }
-                (Next::CommaOrEnd | Next::ValueOrEnd, b']') if frame.array => {
-                    at += 1;
-                    next = Next::CommaOrEnd;
-                    frame = self.frames.pop()?;
-                }
-                (Next::Value | Next::ValueOrEnd, _) => {
-                    let rest = record.get(at..)?;
-                    let length = match byte {
-                        b'"' => {
-                            let token = lex::string(rest)?;
-                            findings.note_text(rest.get(..token.length)?, token);
-                            token.length
-                        }
-                        b't' if rest.starts_with(b"true") => 4,
-                        b'f' if rest.starts_with(b"false") => 5,
-                        b'n' if rest.starts_with(b"null") => 4,
-                        _ => {
-                            let length = lex::number(rest)?;
-                            let survives =
-                                lex::number_survives(rest.get(..length)?, frame.in_array);
-                            findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
-                            length
-                        }
-                    };
-                    let token = rest.get(..length)?;
-                    at += length;
-                    findings.leaves += usize::from(!frame.in_array);
-                    let odd = odd_scalar(shape.take(), frame.shape, token);
-                    findings.reasons.add_if(odd, Reasons::MAPPING);
-                    if let Some(field) = field.take() {
-                        findings.fields.set(field, token);
-                    }
-                    next = Next::CommaOrEnd;
-                }
-                (Next::CommaOrEnd, b',') => {
-                    at += 1;
-                    next = if frame.array { Next::Value } else { Next::Key };
-                }
-                (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !frame.array => {
-                    at += 1;
-                    next = Next::CommaOrEnd;
-                    let keys = self.hashes.get_mut(frame.keys..)?;
-                    findings.reasons.add_if(any_twice(keys), Reasons::KEY_CASE);
-                    self.hashes.truncate(frame.keys);
-                    let Some(outer) = self.frames.pop() else {
-                        break;
-                    };
-                    frame = outer;
-                }
-                _ => return None,
-            }
-        }
-        if at != record.len() {
+        pass.members()?;
+        let mut findings = pass.findings;
+        if pass.at != record.len() {
             return None;
         }
+        findings
+            .reasons
+            .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
         let typed = findings
             .fields
             .get(Field::RecordType)
             .is_some_and(is_record_type);
         findings.reasons.add_if(!typed, Reasons::NO_RECORD_TYPE);
         Some(findings)
+    }
+}
+
+/// The pass over one record.
+struct Pass<'s, 'a> {
+    scratch: &'s mut Scanner,
+    record: &'a [u8],
+    at: usize,
+    /// The innermost open object or array; the others wait in the scratch space.
+    frame: Frame,
+    /// What the current key of the record itself is known for …
+    field: Option<Field>,
+    /// … and the shape that its value usually has.
+    shape: Option<Shape>,
+    findings: Findings<'a>,
+}
+
+impl<'a> Pass<'_, 'a> {
+    /// Reads from behind the first bracket to behind the last.
+    fn members(&mut self) -> Option<()> {
+        let mut next = Next::KeyOrEnd;
+        loop {
+            let byte = *self.record.get(self.at)?;
+            next = match (next, byte) {
+                (same, b' ' | b'\t' | b'\n' | b'\r') => {
+                    self.findings.spaced = true;
+                    self.at += 1;
+                    same
+                }
+                (Next::Key | Next::KeyOrEnd, b'"') => {
+                    self.key()?;
+                    Next::Value
+                }
+                (Next::Value | Next::ValueOrEnd, b'{') => {
+                    self.open(false)?;
+                    Next::KeyOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, b'[') => {
+                    self.open(true)?;
+                    Next::ValueOrEnd
+                }
+                (Next::CommaOrEnd | Next::ValueOrEnd, b']') if self.frame.array => {
+                    self.at += 1;
+                    self.frame = self.scratch.frames.pop()?;
+                    Next::CommaOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, _) => {
+                    self.scalar(byte)?;
+                    Next::CommaOrEnd
+                }
+                (Next::CommaOrEnd, b',') => {
+                    self.at += 1;
+                    if self.frame.array {
+                        Next::Value
+                    } else {
+                        Next::Key
+                    }
+                }
+                (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !self.frame.array => {
+                    self.at += 1;
+                    let Some(outer) = self.close_object() else {
+                        return Some(());
+                    };
+                    self.frame = outer;
+                    Next::CommaOrEnd
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Option<()> {
+        let rest = self.record.get(self.at..)?;
+        let token = lex::string(rest)?;
+        let raw = rest.get(..token.length)?;
+        self.at += token.length;
+        while self.record.get(self.at)?.is_ascii_whitespace() {
+            self.findings.spaced = true;
+            self.at += 1;
+        }
+        if *self.record.get(self.at)? != b':' {
+            return None;
+        }
+        self.at += 1;
+        self.findings.note_text(raw, token);
+        let decoded;
+        let key = if token.escaped {
+            decoded = lex::text(raw);
+            decoded.as_bytes()
+        } else {
+            raw.get(1..raw.len() - 1)?
+        };
+        let exact = self.frame.in_array;
+        self.scratch.hashes.push(hash(key, exact));
+        // a dot nests; whether two paths meet is for a closer look
+        let mut closer_look = !exact && key.contains(&b'.');
+        if self.scratch.frames.is_empty() {
+            self.field = Field::of(key);
+            self.shape = usual_shape(key);
+            closer_look |= key.eq_ignore_ascii_case(b"Subscription");
+        }
+        self.findings.reasons.add_if(closer_look, Reasons::KEY_CASE);
+        Some(())
+    }
+
+    /// The bracket that begins an object or array.
+    fn open(&mut self, array: bool) -> Option<()> {
+        self.at += 1;
+        let depth = self.scratch.frames.len();
+        if depth >= ABSURD {
+            return None;
+        }
+        let top = depth == 0;
+        let empty = !array && is_empty(self.record.get(self.at..)?);
+        let odd = match (self.shape, self.frame.shape) {
+            // an empty object leaves no trace in Wazuh
+            (Some(Shape::Text), _) => !array && !empty,
+            (None, Some(Shape::Text)) => true,
+            (None, Some(_)) => array,
+            (Some(_) | None, _) => false,
+        };
+        let findings = &mut self.findings;
+        findings.reasons.add_if(odd, Reasons::MAPPING);
+        findings.reasons.add_if(depth >= DEEPEST, Reasons::DEPTH);
+        findings.properties |= top && array;
+        findings.leaves += usize::from(array && !self.frame.in_array);
+        if let Some(field) = self.field.take() {
+            // an object or array says nothing about who the record is, nor does what comes later
+            findings.fields.set(field, b"");
+        }
+        let inner = Frame {
+            array,
+            in_array: array || self.frame.in_array,
+            keys: self.scratch.hashes.len(),
+            shape: self.shape.take().filter(|_| array),
+        };
+        let outer = std::mem::replace(&mut self.frame, inner);
+        self.scratch.frames.push(outer);
+        Some(())
+    }
+
+    /// The object around the one that ends here; `None` at the record's own end.
+    fn close_object(&mut self) -> Option<Frame> {
+        let keys = self.frame.keys;
+        let twice = any_twice(self.scratch.hashes.get_mut(keys..).unwrap_or_default());
+        self.findings.reasons.add_if(twice, Reasons::KEY_CASE);
+        self.scratch.hashes.truncate(keys);
+        self.scratch.frames.pop()
+    }
+
+    /// A string, number or literal that begins with `byte`.
+    fn scalar(&mut self, byte: u8) -> Option<()> {
+        let rest = self.record.get(self.at..)?;
+        let in_array = self.frame.in_array;
+        let length = match byte {
+            b'"' => {
+                let token = lex::string(rest)?;
+                self.findings.note_text(rest.get(..token.length)?, token);
+                token.length
+            }
+            b't' if rest.starts_with(b"true") => 4,
+            b'f' if rest.starts_with(b"false") => 5,
+            b'n' if rest.starts_with(b"null") => 4,
+            _ => {
+                let length = lex::number(rest)?;
+                let survives = lex::number_survives(rest.get(..length)?, in_array);
+                self.findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
+                length
+            }
+        };
+        let token = rest.get(..length)?;
+        self.at += length;
+        self.findings.leaves += usize::from(!in_array);
+        let odd = odd_scalar(self.shape.take(), self.frame.shape, token);
+        self.findings.reasons.add_if(odd, Reasons::MAPPING);
+        if let Some(field) = self.field.take() {
+            self.findings.fields.set(field, token);
+        }
+        Some(())
     }
 }
 
@@ -268,26 +326,6 @@ impl Findings<'_> {
             self.reasons
                 .add_if(lex::text(raw).len() > LONGEST_STRING, Reasons::LONG_STRING);
         }
-    }
-
-    /// An object or array begins: under a key of the record that varies (`shape`), or as an element of such a key's array.
-    fn note_container(
-        &mut self,
-        top: bool,
-        shape: Option<Shape>,
-        frame: &Frame,
-        array: bool,
-        inside: &[u8],
-    ) {
-        let odd = match (shape.filter(|_| top), frame.shape) {
-            // an empty object leaves no trace in Wazuh
-            (Some(Shape::Text), _) => !array && !is_empty(inside),
-            (None, Some(Shape::Text)) => true,
-            (None, Some(_)) => array,
-            (Some(_) | None, _) => false,
-        };
-        self.reasons.add_if(odd, Reasons::MAPPING);
-        self.properties |= top && array;
     }
 }
 
@@ -313,7 +351,7 @@ pub(super) fn is_record_type(token: &[u8]) -> bool {
         .strip_prefix(b"\"")
         .and_then(|token| token.strip_suffix(b"\""))
         .unwrap_or(token);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// A hash of a key, the same for keys that differ in case only unless `exact`. Some other keys share it too.
