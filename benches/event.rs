@@ -37,7 +37,7 @@ fn main() {
     let blob = [b"[".as_slice(), &records.join(&b','), b"]"].concat();
     let mut out = Vec::with_capacity(1 << 20);
 
-    let shaped = fastest(|| {
+    let wrapped = fastest(|| {
         for record in &records {
             out.clear();
             let record = shaper.read(black_box(record)).unwrap();
@@ -70,12 +70,12 @@ fn main() {
         records.len(),
         bytes / records.len()
     );
-    println!("shape (read, identify, wrap)   {:7.0} MB/s", rate(shaped));
+    println!("shape (read, identify, wrap)   {:7.0} MB/s", rate(wrapped));
     println!("serde_json &RawValue and copy  {:7.0} MB/s", rate(copied));
     println!("split a blob in 16 KiB chunks  {:7.0} MB/s", rate(split));
     println!(
         "shape / RawValue: {:.2} of the time",
-        shaped.as_secs_f64() / copied.as_secs_f64()
+        wrapped.as_secs_f64() / copied.as_secs_f64()
     );
 }
 

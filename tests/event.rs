@@ -123,19 +123,19 @@ fn judge(record: &[u8], annotate: bool) {
     );
     assert!(event.contains(&listed), "{listed} {event}");
     // once more, and nothing is left to do
-    let shaped = record_of(&event);
-    let (again, reasons) = crate::event(&mut shaper, shaped.as_bytes()).expect("an object");
+    let kept = record_of(&event);
+    let (again, reasons) = crate::event(&mut shaper, kept.as_bytes()).expect("an object");
     assert!(
         reasons.is_empty(),
         "{:?}: {seen}\n{event}",
         reasons.names().collect::<Vec<_>>()
     );
-    assert_eq!(record_of(&again), shaped);
+    assert_eq!(record_of(&again), kept);
     // the first value of each key field is in front, whole or cut
     let Ok(Some(before)) = std::str::from_utf8(record).map(members) else {
         return;
     };
-    let after = members(&shaped).unwrap();
+    let after = members(&kept).unwrap();
     let front = [
         "RecordType",
         "Operation",
@@ -153,22 +153,22 @@ fn judge(record: &[u8], annotate: bool) {
             place += usize::from(name == "RecordType");
             continue;
         };
-        assert_eq!(after[place].0, name, "{shaped}");
-        let kept = after[place].1.get();
+        assert_eq!(after[place].0, name, "{kept}");
+        let now = after[place].1.get();
         place += 1;
-        if name == "RecordType" && kept == "0" {
+        if name == "RecordType" && now == "0" {
             continue;
         }
         let text =
             |json: &str| serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
-        let (value, kept) = (text(value.get()), text(kept));
+        let (value, now) = (text(value.get()), text(now));
         let harmless = value
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
         if value.len() <= 1024 && harmless && !value.starts_with(['{', '[']) {
-            assert_eq!(kept, value, "{name}");
+            assert_eq!(now, value, "{name}");
         } else {
-            assert!(kept.len() <= 1024 + 2, "{name}");
+            assert!(now.len() <= 1024 + 2, "{name}");
         }
     }
 }

@@ -58,8 +58,16 @@ fn each_released_ledger_opens_with_what_it_knows() {
         let folder = installed(&fixture);
         let output = program(&folder, &["status", "--all", "--json"]);
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains("\"delivered\": 4711"), "{}: {said}", fixture.display());
-        assert!(said.contains("AF20024: fixture"), "{}: {said}", fixture.display());
+        assert!(
+            said.contains("\"delivered\": 4711"),
+            "{}: {said}",
+            fixture.display()
+        );
+        assert!(
+            said.contains("AF20024: fixture"),
+            "{}: {said}",
+            fixture.display()
+        );
     }
 }
 

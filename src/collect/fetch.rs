@@ -83,7 +83,7 @@ async fn fetch_once(
         let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
             break splitter.finish().err();
         };
-        let pushed = splitter.push(&chunk, &mut |element| packer.element(element));
+        let pushed = splitter.push(&chunk, &mut |element| packer.element(&element));
         if packer.datagrams.len() >= PARCEL {
             packer.hand_over(desk).await?;
         }
@@ -156,8 +156,8 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn element(&mut self, element: Element<'_>) {
-        match element {
+    fn element(&mut self, element: &Element<'_>) {
+        match *element {
             Element::Value(bytes) => match self.shaper.read(bytes) {
                 Some(record) => {
                     let key = match record.id() {

@@ -254,12 +254,12 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
                     };
                     let turn = collector.turn();
                     tokio::pin!(turn);
-                    let turn = match tokio::time::timeout(PATIENCE, &mut turn).await {
-                        Ok(turn) => turn,
-                        Err(_) => {
-                            drop(place);
-                            turn.await
-                        }
+                    let soon = tokio::time::timeout(PATIENCE, &mut turn).await;
+                    let turn = if let Ok(turn) = soon {
+                        turn
+                    } else {
+                        drop(place);
+                        turn.await
                     };
                     match turn {
                         Ok(Turn::More) => {}

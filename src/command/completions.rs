@@ -33,7 +33,11 @@ mod tests {
             completions(shell, &mut script).unwrap();
             let script = String::from_utf8(script).unwrap();
             for command in Cli::command().get_subcommands() {
-                assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
+                assert!(
+                    script.contains(command.get_name()),
+                    "{shell}: {}",
+                    command.get_name()
+                );
             }
         }
     }

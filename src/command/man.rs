@@ -31,7 +31,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         man(folder.path()).unwrap();
         let main = std::fs::read_to_string(folder.path().join("o365-wodle.1")).unwrap();
-        assert!(main.contains("configuration error"), "the exit codes are missing");
+        assert!(
+            main.contains("configuration error"),
+            "the exit codes are missing"
+        );
         for command in Cli::command().get_subcommands() {
             let page = format!("o365-wodle-{}.1", command.get_name());
             assert!(folder.path().join(&page).is_file(), "{page}");

@@ -7,5 +7,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledge;
 mod main_job;
 mod world;

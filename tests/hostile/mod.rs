@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::format_push_string,
+    reason = "a test fails by panicking, and makes text the simple way"
 )]
 
 use std::collections::{HashMap, HashSet};
@@ -214,7 +215,7 @@ impl<'a> Judge<'a> {
 }
 
 /// A number's sign, significant digits and exponent; zero has no sign.
-fn decimal(token: &str) -> Option<(bool, String, i64)> {
+pub(crate) fn decimal(token: &str) -> Option<(bool, String, i64)> {
     let (negative, token) = token
         .strip_prefix('-')
         .map_or((false, token), |rest| (true, rest));

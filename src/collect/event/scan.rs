@@ -148,7 +148,7 @@ struct Pass<'s, 'a> {
     findings: Findings<'a>,
 }
 
-impl<'a> Pass<'_, 'a> {
+impl Pass<'_, '_> {
     /// Reads from behind the first bracket to behind the last.
     fn members(&mut self) -> Option<()> {
         let mut next = Next::KeyOrEnd;

@@ -50,7 +50,10 @@ fn main() {
             ("url", _) => println!("{}", microsoft.url()),
             ("handover", _) => println!("{}", handover.display()),
             ("issue", count) => {
-                let batch: Vec<_> = records.by_ref().take(count.parse().expect("a number")).collect();
+                let batch: Vec<_> = records
+                    .by_ref()
+                    .take(count.parse().expect("a number"))
+                    .collect();
                 for (blob, content_type) in batch.chunks(BLOB).zip(CONTENT_TYPES.iter().cycle()) {
                     for record in blob {
                         oracle.issued(&tenant.tenant_id, content_type, record);
