@@ -57,7 +57,7 @@ install_tools() {
     have=$(cargo install --list --root "$TOOLS/cargo")
     for crate in "${CRATES[@]}"; do
         grep -qxF "${crate/@/ v}:" <<< "$have" ||
-            CARGO_TARGET_DIR= cargo install --quiet --locked --root "$TOOLS/cargo" "$crate"
+            env -u CARGO_TARGET_DIR cargo install --quiet --locked --root "$TOOLS/cargo" "$crate"
     done
     unset CARGO_PROFILE_RELEASE_LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS CARGO_PROFILE_RELEASE_OPT_LEVEL
 }

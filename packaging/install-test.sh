@@ -131,7 +131,7 @@ cleanup() {
 }
 
 # What differs between the two formats.
-install_deb() { cp "$1"/*.deb "$root/packages/new.deb"; inside dpkg -i "${@:2}" /packages/new.deb < /dev/null; }
+install_deb() { cp "$1"/*.deb "$root/packages/new.deb"; inside dpkg -i --force-confdef --force-confold /packages/new.deb < /dev/null; }
 install_rpm() { rpm --root "$root" -U --nodeps --oldpackage "$1"/*.rpm; }
 verify_deb() { is "$(inside dpkg -V o365-wodle 2>&1)" ''; }
 verify_rpm() { is "$(rpm --root "$root" -V --nodeps o365-wodle 2>&1)" ''; }
@@ -149,6 +149,8 @@ shipped() {
 }
 
 stand() { echo "$*" >&"${stand[1]}"; local answer; read -r answer <&"${stand[0]}"; echo "$answer"; }
+
+wazuh() { (cd "$root/var/ossec" && find . -type f -name '*.conf*' -exec sha256sum {} +); }
 
 modes() {
     (cd "$root" && stat -c '%a %U:%G %n' etc/o365-wodle etc/o365-wodle/config.toml etc/o365-wodle/tenants.d \
@@ -198,7 +200,7 @@ collects() {
 
 life() {
     format=$1
-    local suite=$2 etc home group
+    local suite=$2 etc home group untouched
     echo "== $format on $suite"
     fresh "$suite" r
     etc=$root/etc/o365-wodle
@@ -206,6 +208,7 @@ life() {
     [[ $format == deb ]] || rpm --root "$root" --initdb
     mkdir -p "$home/etc"
     echo '<ossec_config></ossec_config>' > "$home/etc/ossec.conf"
+    untouched=$(wazuh)
     coproc stand { exec "$top/target/debug/examples/stand" "$home"; }
 
     for group in root wazuh; do
@@ -239,7 +242,7 @@ life() {
     cp "$etc/config.toml" "$work/edited.toml"
     collects 400
 
-    in_progress 'upgrade while a run is at work' "install_$format" "$new" $([[ $format == rpm ]] || echo --force-confdef --force-confold)
+    in_progress 'upgrade while a run is at work' "install_$format" "$new"
     ok 'the new version is there' is "$("installed_$format")" "$("version_$format" "$new")"
     ok 'the edited configuration stays' cmp "$etc/config.toml" "$work/edited.toml"
     ok 'the shipped one lies beside it' is "$(cat "$etc/config.toml".*)" "$(shipped "$new")"
@@ -250,10 +253,14 @@ life() {
     in_progress 'remove while a run is at work' "remove_$format"
     ok 'ledger, tenant and secret stay' test -s "$root/var/lib/o365-wodle/ledger.db" -a -s "$etc/tenants.d/contoso.toml" -a -s "$etc/secrets/contoso"
     ok 'the program is gone' absent "$root/usr/bin/o365-wodle"
-    ok 'install again' "install_$format" "$new" $([[ $format == rpm ]] || echo --force-confdef --force-confold)
+    ok 'install again' "install_$format" "$new"
     [[ $format == deb ]] || cp "$work/edited.toml" "$etc/config.toml"
     collects 100
-    ok 'nothing of Wazuh'\''s was touched' is "$(cd "$home" && find . -type f ! -name handover.txt -newer "$root/packages")$(cat "$home/etc/ossec.conf")" '<ossec_config></ossec_config>'
+    ok 'nothing of Wazuh'\''s was touched' is "$(wazuh)" "$untouched"
+    if inside o365-wodle setup --help | grep -q -e --write; then
+        ok 'setup --write' exits 0 inside o365-wodle setup --write
+        ok 'Wazuh has the block, once' is "$(grep -c '<command>/usr/bin/o365-wodle run</command>' "$home/etc/ossec.conf")" 1
+    fi
 
     ok 'remove' "remove_$format"
     if [[ $format == deb ]]; then
