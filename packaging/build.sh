@@ -5,13 +5,14 @@
 #   packaging/build.sh --no-build   packs the binary of the last build again
 #
 # Environment:
-#   TARGET    Rust's target triple (x86_64-unknown-linux-gnu). Never built for another one so far: aarch64 needs
-#             Rust's standard library for it (rustup target add) and, for the man pages, RUNNER
-#   RUNNER    starts a program of TARGET on this machine, for instance qemu-aarch64
-#   GLIBC     the oldest glibc that the binary starts on (2.17)
-#   TOOLS     where the pinned tools live (~/.cache/o365-wodle-packaging)
-#   SIGN_KEY  a key of your gpg: signs the .rpm and SHA256SUMS (SHA256SUMS.asc), which covers the rest. No key is in
-#             the repository. The signed files differ between two builds, the unsigned ones do not
+#   TARGET      Rust's target triple (x86_64-unknown-linux-gnu). Never built for another one so far: aarch64 needs
+#               Rust's standard library for it (rustup target add) and, for the man pages, RUNNER
+#   RUNNER      starts a program of TARGET on this machine, for instance qemu-aarch64
+#   GLIBC       the oldest glibc that the binary starts on (2.17)
+#   MAINTAINER  who answers for the .deb, as `Name <address>`: who distributes it should say so
+#   TOOLS       where the pinned tools live (~/.cache/o365-wodle-packaging)
+#   SIGN_KEY    a key of your gpg: signs the .rpm and SHA256SUMS (SHA256SUMS.asc), which covers the rest. No key is in
+#               the repository. The signed files differ between two builds, the unsigned ones do not
 #
 # Two builds of one commit are byte-identical wherever they run: times are the commit's, paths are mapped away.
 set -euo pipefail
@@ -109,7 +110,11 @@ ENTRY
 pack() {
     rm -rf "$out"
     mkdir -p "$out"
-    cargo deb --quiet --locked --no-build --no-strip --target "$TARGET" --output "$out/o365-wodle_${version}_$deb_arch.deb"
+    cargo deb --quiet --locked --no-build --no-strip --maintainer "$maintainer" --target "$TARGET" --output "$stage/o365-wodle.deb" > /dev/null
+    # cargo-deb leaves out the sums that `dpkg -V` needs. (Sums of conffiles are dpkg's own matter.)
+    dpkg-deb --raw-extract "$stage/o365-wodle.deb" "$stage/deb"
+    (cd "$stage/deb" && find usr -type f -print0 | sort -z | xargs -0 md5sum > DEBIAN/md5sums)
+    dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$stage/deb" "$out/o365-wodle_${version}_$deb_arch.deb" > /dev/null
     cargo generate-rpm --target "$TARGET" --payload-compress gzip --output "$out/o365-wodle-$version-1.$rpm_arch.rpm"
 
     local tree=$stage/o365-wodle-$version
@@ -139,7 +144,7 @@ case $TARGET in
 esac
 binary=target/$TARGET/release/o365-wodle
 version=$(sed -nE '/^\[workspace\.package\]/,/^\[/s/^version = "(.*)"/\1/p' Cargo.toml)
-maintainer=$(sed -nE '/^\[package\.metadata\.deb\]/,/^\[/s/^maintainer = "(.*)"/\1/p' Cargo.toml)
+maintainer=${MAINTAINER:-$(sed -nE '/^\[package\.metadata\.deb\]/,/^\[/s/^maintainer = "(.*)"/\1/p' Cargo.toml)}
 
 install_tools
 [[ ${1:-} == --no-build ]] || compile
