@@ -66,6 +66,21 @@ pub(crate) enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Print the completion script for a shell
+    #[command(
+        after_help = "Example: o365-wodle completions bash > /etc/bash_completion.d/o365-wodle"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder
+    #[command(after_help = "Example: o365-wodle man /usr/local/share/man/man1")]
+    Man {
+        /// A folder that exists
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

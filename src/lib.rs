@@ -74,6 +74,10 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
             return command::setup::write(&cli.config, chrono::Utc::now(), &mut out);
         }
         Command::Tenant(command) => return command::tenant::tenant(&cli.config, command, &mut out),
+        Command::Completions { shell } => {
+            return command::completions::completions(*shell, &mut out);
+        }
+        Command::Man { folder } => return command::man::man(folder),
         Command::Run(_) | Command::Status(_) => {}
     }
     let settings = Settings::load(&cli.config)?;
@@ -86,6 +90,10 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         Command::Status(arguments) => {
             command::status::status(&settings, arguments, chrono::Utc::now(), &mut out)
         }
-        Command::Check | Command::Setup { .. } | Command::Tenant(_) => Ok(()),
+        Command::Check
+        | Command::Setup { .. }
+        | Command::Tenant(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(()),
     }
 }

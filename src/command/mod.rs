@@ -1,7 +1,9 @@
 //! The commands, one file each, and what some of them share.
 
 pub(crate) mod check;
+pub(crate) mod completions;
 mod files;
+pub(crate) mod man;
 mod probe;
 pub(crate) mod run;
 pub(crate) mod setup;
