@@ -8,4 +8,5 @@
 )]
 
 mod main_job;
-mod world;
+
+use simulator::world;
