@@ -315,7 +315,8 @@ pub fn write(path: &Path, text: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The program in the folder where Cargo built the test.
+/// The program in the folder where Cargo built the test; a name alone where it is not there, which
+/// then cannot be started.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let mut folders = test.ancestors().skip(1).take(2);
@@ -323,5 +324,5 @@ fn binary() -> PathBuf {
         let binary = folder.join("o365-wodle");
         binary.is_file().then_some(binary)
     });
-    found.expect("o365-wodle is not built beside the test")
+    found.unwrap_or_else(|| "o365-wodle".into())
 }

@@ -131,7 +131,7 @@ fn denied(setup: &Arc<Setup>) -> Trial {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         output.status.code(),
-        Some(75),
+        Some(78),
         "{said}\nlog: {}",
         bench.tail()
     );
