@@ -11,6 +11,7 @@
 )]
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -103,23 +104,28 @@ fn collect(folder: &Path, arguments: &[&str]) {
 
 /// What an operator would write into `/etc/o365-wodle`.
 fn configure(folder: &Path, microsoft: &Microsoft, tenants: &[(&str, TenantSpec)]) {
+    let path = |name: &str| folder.join(name).display().to_string();
     let mut config = format!(
-        "[wazuh]\nhome = {:?}\nevents_per_second = 0\n\
-         [state]\nledger = {:?}\n\
-         [log]\nfile = {:?}\n",
-        folder.join("ossec"),
-        folder.join("ledger.db"),
-        folder.join("o365-wodle.log"),
+        "[wazuh]\nhome = \"{}\"\nevents_per_second = 0\n\
+         [state]\nledger = \"{}\"\n\
+         [log]\nfile = \"{}\"\n",
+        path("ossec"),
+        path("ledger.db"),
+        path("o365-wodle.log"),
     );
     for (name, tenant) in tenants {
-        let secret = folder.join(format!("{name}.secret"));
-        write(&secret, &tenant.secret, 0o600);
-        let url = microsoft.url();
-        config.push_str(&format!(
-            "[[tenant]]\nname = {name:?}\ntenant_id = {:?}\nclient_id = {:?}\n\
-             client_secret_file = {secret:?}\nlogin_url = {url:?}\nmanagement_url = {url:?}\n",
-            tenant.tenant_id, tenant.client_id,
-        ));
+        write(&folder.join(name), &tenant.secret, 0o600);
+        config.push_str("[[tenant]]\n");
+        for (key, value) in [
+            ("name", *name),
+            ("tenant_id", &tenant.tenant_id),
+            ("client_id", &tenant.client_id),
+            ("client_secret_file", name),
+            ("login_url", microsoft.url()),
+            ("management_url", microsoft.url()),
+        ] {
+            writeln!(config, "{key} = \"{value}\"").expect("a string takes text");
+        }
     }
     write(&folder.join("config.toml"), &config, 0o640);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ContentType, parse_duration};
+use crate::config::{Cloud, ContentType, is_tenant_name, parse_duration};
 
 /// Collects Microsoft 365 audit records into Wazuh: nothing lost, nothing repeated.
 #[derive(Debug, Parser)]
@@ -53,9 +53,71 @@ pub(crate) enum Command {
     /// Show what the ledger knows, per tenant and content type
     #[command(after_help = "Example: o365-wodle status --all")]
     Status(Status),
+    /// Take a tenant in, list, remove, or give one a new secret
+    #[command(
+        subcommand,
+        after_help = "Example: o365-wodle tenant add contoso --from contoso.txt"
+    )]
+    Tenant(Tenant),
     /// Print the block for Wazuh's ossec.conf that starts collections
-    #[command(after_help = "Example: o365-wodle setup")]
-    Setup,
+    #[command(after_help = "Example: o365-wodle setup --write")]
+    Setup {
+        /// Insert it into ossec.conf, once, after a backup
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// Store a tenant from the customer's text, then test it
+    #[command(after_help = "Example: o365-wodle tenant add contoso --from contoso.txt")]
+    Add(TenantAdd),
+    /// Store a tenant from each text of a folder, then test them; a file's name without its ending becomes the tenant's
+    #[command(after_help = "Example: o365-wodle tenant import ./customers")]
+    Import {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// List all tenants
+    #[command(after_help = "Example: o365-wodle tenant list --json")]
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a tenant and its secret
+    #[command(after_help = "Example: o365-wodle tenant remove contoso")]
+    Remove {
+        /// The tenant
+        name: String,
+    },
+    /// Test a new secret, then put it in the place of the old one
+    #[command(after_help = "Example: o365-wodle tenant rotate contoso --from new-secret.txt")]
+    Rotate {
+        /// The tenant
+        name: String,
+        /// The text with the new secret; - is standard input
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantAdd {
+    /// Your name for it: 1 to 64 of a-z, 0-9 and -
+    #[arg(value_parser = tenant_name)]
+    pub(crate) name: String,
+    /// The customer's text; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Microsoft's cloud: commercial, gcc, gcc-high, dod or china
+    #[arg(long, value_name = "CLOUD", default_value = "commercial", value_parser = cloud)]
+    pub(crate) cloud: Cloud,
+    /// Do not call Microsoft
+    #[arg(long)]
+    pub(crate) no_test: bool,
 }
 
 #[derive(Debug, Default, Args)]
@@ -70,8 +132,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
     /// Print the events instead of sending them, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    #[arg(long = "dry-run")]
+    pub(crate) is_dry: bool,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +150,20 @@ fn content_type(name: &str) -> Result<ContentType, String> {
     ContentType::parse(name).ok_or_else(|| {
         let all: Vec<_> = ContentType::ALL.iter().map(|one| one.as_str()).collect();
         format!("no such content type; there are {}", all.join(", "))
+    })
+}
+
+fn tenant_name(name: &str) -> Result<String, String> {
+    is_tenant_name(name)
+        .then(|| name.to_owned())
+        .ok_or_else(|| "use 1 to 64 of a-z, 0-9 and -".to_owned())
+}
+
+fn cloud(name: &str) -> Result<Cloud, String> {
+    let found = Cloud::ALL.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, cloud)| cloud).ok_or_else(|| {
+        let all = Cloud::ALL.map(|(known, _)| known).join(", ");
+        format!("no such cloud; there are {all}")
     })
 }
 

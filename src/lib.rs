@@ -70,7 +70,11 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     let command = cli.command.as_ref().unwrap_or(&default);
     match command {
         Command::Check => return command::check::check(&cli.config, &mut out),
-        Command::Setup => return command::setup::setup(&mut out),
+        Command::Setup { write: false } => return command::setup::print(&mut out),
+        Command::Setup { write: true } => {
+            return command::setup::write(&cli.config, chrono::Utc::now(), &mut out);
+        }
+        Command::Tenant(command) => return command::tenant::tenant(&cli.config, command, &mut out),
         Command::Run(_) | Command::Status(_) => {}
     }
     let settings = Settings::load(&cli.config)?;
@@ -83,6 +87,6 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         Command::Status(arguments) => {
             command::status::status(&settings, arguments, chrono::Utc::now(), &mut out)
         }
-        Command::Check | Command::Setup => Ok(()),
+        Command::Check | Command::Setup { .. } | Command::Tenant(_) => Ok(()),
     }
 }

@@ -16,9 +16,8 @@ use crate::config::{Log, LogFormat};
 /// become events or vanish. What keeps the log file from being written is said on standard error.
 pub(crate) fn start(settings: &Log, verbosity: i8) {
     let on_stderr = match verbosity {
-        ..0 => LevelFilter::Off,
         0 if io::stderr().is_terminal() => LevelFilter::Warn,
-        0 => LevelFilter::Off,
+        ..=0 => LevelFilter::Off,
         1 => LevelFilter::Info,
         2.. => LevelFilter::Debug,
     };

@@ -282,6 +282,8 @@ impl Delivery {
     }
 
     fn parcel(&mut self, parcel: &Parcel) -> Result<(), Halt> {
+        // Open from the first record on: a batch that holds it may be lost while the next waits.
+        self.open.entry(parcel.content).or_default();
         let mut start = 0;
         let (mut duplicate, mut filtered, mut reshaped) = (0, 0, 0);
         for item in &parcel.items {
@@ -311,7 +313,6 @@ impl Delivery {
             )?;
             self.look_around()?;
         }
-        self.open.entry(parcel.content).or_default();
         self.tally.duplicate += duplicate;
         self.tally.filtered += filtered;
         if duplicate + filtered + reshaped > 0 {

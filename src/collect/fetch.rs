@@ -83,7 +83,7 @@ async fn fetch_once(
         let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
             break splitter.finish().err();
         };
-        let pushed = splitter.push(&chunk, &mut |element| packer.element(element));
+        let pushed = splitter.push(&chunk, &mut |element| packer.element(&element));
         if packer.datagrams.len() >= PARCEL {
             packer.hand_over(desk).await?;
         }
@@ -156,8 +156,8 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn element(&mut self, element: Element<'_>) {
-        match element {
+    fn element(&mut self, element: &Element<'_>) {
+        match *element {
             Element::Value(bytes) => match self.shaper.read(bytes) {
                 Some(record) => {
                     let key = match record.id() {
@@ -169,10 +169,15 @@ impl<'a> Packer<'a> {
                         ),
                         None => self.key_of_place(),
                     };
-                    let reasons = self
-                        .shaper
-                        .write(&record, self.is_backlog, &mut self.datagrams);
-                    self.item(key, false, !reasons.is_empty());
+                    let tenant = &self.collector.tenant;
+                    if event::passes(&record, &tenant.include, &tenant.exclude) {
+                        let reasons =
+                            self.shaper
+                                .write(&record, self.is_backlog, &mut self.datagrams);
+                        self.item(key, false, !reasons.is_empty());
+                    } else {
+                        self.item(key, true, false);
+                    }
                 }
                 None => self.raw(bytes, bytes.len() as u64),
             },
@@ -217,7 +222,7 @@ impl<'a> Packer<'a> {
         let element = event::Damaged {
             raw: text,
             bytes,
-            withhold: false,
+            withhold: self.collector.work.redactor.is_some(),
         };
         let location = &self.collector.work.settings.wazuh.location;
         event::damaged(location, &about, &element, &mut self.datagrams);

@@ -28,6 +28,7 @@ use crate::{Error, Result};
 pub use deliver::Tally;
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
+use event::Redactor;
 use tenant::{Collector, Turn};
 pub use tenant::{Outcome, Trouble};
 
@@ -67,6 +68,18 @@ pub struct Summary {
 /// What stands in the way of all tenants alike: the ledger, the queue socket, the HTTP client.
 pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     let _lock = Lock::take(&settings.state.ledger)?;
+    let result = collect_alone(settings, request);
+    // Damage shows where it is met first, be it at the ledger's opening or in the midst.
+    if let Err(Error::Corrupt(why)) = &result
+        && !request.is_dry
+    {
+        ledger::set_aside(&settings.state.ledger, why, Utc::now())?;
+    }
+    result
+}
+
+/// The collection, by the one run that has the lock.
+fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     let begin = Instant::now();
     let ledger = if request.is_dry {
         Ledger::open_dry(&settings.state.ledger)?
@@ -74,6 +87,12 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
     let recovered = ledger.recovered()?;
+    let redactor = settings
+        .collect
+        .redact_dlp
+        .then(|| ledger::installation_key(&settings.state.ledger))
+        .transpose()?
+        .map(|key| Redactor::new(key.as_slice()));
     let home = Home::find(&settings.wazuh)?;
     let annotate = settings
         .wazuh
@@ -108,6 +127,7 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
         annotate,
         is_dry: request.is_dry,
         recovered,
+        redactor,
         stop: Arc::clone(&stop),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -147,19 +167,11 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     let tally = delivering
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    match tally {
-        Err(Error::Corrupt(why)) => {
-            if !request.is_dry {
-                ledger::set_aside(&settings.state.ledger, &why, Utc::now())?;
-            }
-            Err(Error::Corrupt(why))
-        }
-        tally => Ok(Summary {
-            outcomes,
-            tally: tally?,
-            is_stopped,
-        }),
-    }
+    Ok(Summary {
+        outcomes,
+        tally: tally?,
+        is_stopped,
+    })
 }
 
 /// What all tenants share in a run.
@@ -171,6 +183,8 @@ struct Work {
     is_dry: bool,
     /// When the ledger was lost: what Microsoft still had then is read again.
     recovered: Option<DateTime<Utc>>,
+    /// Hashes what DLP rules matched, if it must not leave.
+    redactor: Option<Redactor>,
     /// Whether the hand-over was told to stop.
     stop: Arc<AtomicBool>,
 }
@@ -244,12 +258,12 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
                     };
                     let turn = collector.turn();
                     tokio::pin!(turn);
-                    let turn = match tokio::time::timeout(PATIENCE, &mut turn).await {
-                        Ok(turn) => turn,
-                        Err(_) => {
-                            drop(place);
-                            turn.await
-                        }
+                    let soon = tokio::time::timeout(PATIENCE, &mut turn).await;
+                    let turn = if let Ok(turn) = soon {
+                        turn
+                    } else {
+                        drop(place);
+                        turn.await
                     };
                     match turn {
                         Ok(Turn::More) => {}

@@ -122,16 +122,15 @@ impl Collector {
         let signed_in = self.activity.borrow().clone();
         let is_first = signed_in.is_none();
         let turn = async {
-            let activity = match signed_in {
-                Some(activity) => activity,
-                None => {
-                    let Some(activity) = self.sign_in().await? else {
-                        self.is_over.set(true);
-                        return Ok(Turn::Done);
-                    };
-                    self.list_all(&activity).await?;
-                    activity
-                }
+            let activity = if let Some(activity) = signed_in {
+                activity
+            } else {
+                let Some(activity) = self.sign_in().await? else {
+                    self.is_over.set(true);
+                    return Ok(Turn::Done);
+                };
+                self.list_all(&activity).await?;
+                activity
             };
             self.fetch_some(&activity, is_first).await
         };
@@ -547,8 +546,8 @@ impl Collector {
             {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
                 fetches.spawn_local(async move {
-                    let fetched = fetch::fetch(&this, &activity, &content).await;
-                    this.fetched(content, fetched).await
+                    let result = fetch::fetch(&this, &activity, &content).await;
+                    this.fetched(content, result).await
                 });
             }
             match fetches.join_next().await {
@@ -614,6 +613,8 @@ impl Collector {
             tenant: &self.tenant.name,
             labels: &self.tenant.labels,
             annotate: self.work.annotate,
+            flatten: self.work.settings.wazuh.flatten,
+            redactor: self.work.redactor.as_ref(),
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Configuration`] if anything is wrong; [`Error::TryLater`] if `out` cannot be written.
-pub fn check(path: &Path, out: &mut impl Write) -> Result<()> {
+pub(crate) fn check(path: &Path, out: &mut impl Write) -> Result<()> {
     let found = Settings::check(path);
     report(path, &found, out)
         .map_err(|fault| Error::TryLater(format!("the outcome cannot be printed: {fault}")))?;

@@ -22,7 +22,7 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
         content_types: (!arguments.content_types.is_empty())
             .then(|| arguments.content_types.clone()),
         deadline: arguments.deadline.unwrap_or(settings.collect.deadline),
-        is_dry: arguments.dry_run,
+        is_dry: arguments.is_dry,
     };
     let summary = collect(settings, &request)?;
     say(&summary);

@@ -1,21 +1,104 @@
 //! `setup`: what Wazuh needs to start collections.
 
-use std::io::Write;
+mod insertion;
 
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::files::{self, Access, unwritten};
+use super::unsaid;
+use crate::config::Settings;
 use crate::{Error, Result};
+use insertion::{Insertion, insert_block};
 
 /// The block for `ossec.conf`.
 ///
 /// Neither its tag nor its command holds the string `office365`, nor any tenant's id: tools that
 /// look for the built-in module by that string must not find it here. The timeout is above our own
 /// deadline, since Wazuh sends one SIGTERM then and waits for ever.
-pub const BLOCK: &str = include_str!("../../integration/ossec.conf");
+const BLOCK: &str = include_str!("../../integration/ossec.conf");
+
+/// The configuration that the block's command reads.
+const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
 
 /// Prints the block.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn setup(out: &mut impl Write) -> Result<()> {
-    out.write_all(BLOCK.as_bytes())
-        .map_err(|error| Error::TryLater(format!("standard output: {error}")))
+pub(crate) fn print(out: &mut impl Write) -> Result<()> {
+    out.write_all(BLOCK.as_bytes()).map_err(unsaid)
+}
+
+/// Puts the block into Wazuh's `ossec.conf`, unless it is there.
+///
+/// # Errors
+/// [`Error::Partial`] if the file is not one that can be changed safely: the block is printed.
+/// [`Error::Configuration`] and [`Error::TryLater`] if it cannot be read or written.
+pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> Result<()> {
+    let home = Settings::load(config)?.wazuh.home;
+    // A link stays a link.
+    let path = home.join("etc/ossec.conf");
+    let path = fs::canonicalize(&path).map_err(|fault| unread(&path, &fault))?;
+    let (shown, before) = (path.display(), fs::read(&path));
+    let before = before.map_err(|fault| unread(&path, &fault))?;
+    let insertion = match std::str::from_utf8(&before) {
+        Ok(text) => insert_block(text),
+        Err(_) => Insertion::Refused("it is no UTF-8 text".to_owned()),
+    };
+    let (text, line) = match insertion {
+        Insertion::Done { text, line } => (text, line),
+        Insertion::Present { line, is_disabled } => {
+            let disabled = if is_disabled { ", disabled" } else { "" };
+            return writeln!(
+                out,
+                "{shown}: the block is there already, at line {line}{disabled}; nothing was changed"
+            )
+            .map_err(unsaid);
+        }
+        Insertion::Refused(why) => {
+            print(out)?;
+            return Err(Error::Partial(format!(
+                "{shown} was not changed: {why}; put the block on standard output inside its \
+                 <ossec_config> by hand"
+            )));
+        }
+    };
+    let access = fs::metadata(&path).map(|metadata| Access::of(&metadata));
+    let access = access.map_err(|fault| unread(&path, &fault))?;
+    let mut backup = path.clone().into_os_string();
+    backup.push(now.format(".%Y%m%dT%H%M%SZ.bak").to_string());
+    let backup = Path::new(&backup);
+    files::create(backup, &before, access).map_err(|fault| unwritten(backup, &fault))?;
+    if fs::read(&path).map_err(|fault| unread(&path, &fault))? != before {
+        return Err(Error::TryLater(format!(
+            "{shown} was changed by somebody else just now; nothing was written, try again"
+        )));
+    }
+    files::replace(&path, text.as_bytes(), access).map_err(|fault| unwritten(&path, &fault))?;
+    let backup = backup.display();
+    writeln!(
+        out,
+        "{shown}: the block was inserted at line {line}; the file as it was is {backup}.\n\
+         Restart Wazuh to use it: systemctl restart wazuh-manager (or wazuh-agent)."
+    )
+    .map_err(unsaid)?;
+    if config != Path::new(DEFAULT_CONFIG) {
+        let config = config.display();
+        writeln!(
+            out,
+            "The block's command reads {DEFAULT_CONFIG}; for {config} add --config {config} to it."
+        )
+        .map_err(unsaid)?;
+    }
+    Ok(())
+}
+
+fn unread(path: &Path, fault: &std::io::Error) -> Error {
+    Error::Configuration(format!(
+        "{}: {fault}; set home of [wazuh] to Wazuh's folder, and run this as root",
+        path.display()
+    ))
 }

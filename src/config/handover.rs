@@ -1,6 +1,7 @@
 //! The text with which a customer hands over a tenant, as people write it. No I/O here.
 
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::problem::Flaw;
 use super::scope::parse_guid;
@@ -15,6 +16,17 @@ pub struct HandOver {
     pub tenant_id: String,
     /// The application (client) ID, a GUID in lower case.
     pub client_id: String,
+    /// The client secret's value.
+    pub client_secret: SecretString,
+}
+
+/// A new secret for a tenant that is known.
+#[derive(Debug)]
+pub struct NewSecret {
+    /// The directory (tenant) ID, if the text has one, in lower case.
+    pub tenant_id: Option<String>,
+    /// The application (client) ID, if the text has one, in lower case.
+    pub client_id: Option<String>,
     /// The client secret's value.
     pub client_secret: SecretString,
 }
@@ -59,20 +71,8 @@ impl Field {
 /// # Errors
 /// Each value that is missing, repeated or wrong, by name; never with the text itself.
 pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
-    if bytes.len() > MAX_BYTES {
-        let what = format!("the text is longer than {MAX_BYTES} bytes");
-        return Err(vec![Flaw::new(what, "give the text with the three values")]);
-    }
-    let text = plain(&decode(bytes));
-    let lines: Vec<&str> = text
-        .lines()
-        .map(undecorated)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let mut fields = labelled(&lines);
-    if fields.is_empty() {
-        fields = bare(&lines);
-    }
+    let text = text_of(bytes)?;
+    let (fields, _) = fields(&text);
     let mut flaws = Vec::new();
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
@@ -86,6 +86,56 @@ pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
             })
         }
         _ => Err(flaws),
+    }
+}
+
+/// The new secret in a customer's text: written as in a hand-over, but the two ids may be left out.
+///
+/// # Errors
+/// As [`parse_hand_over`].
+pub fn parse_new_secret(bytes: &[u8]) -> Result<NewSecret, Vec<Flaw>> {
+    let text = text_of(bytes)?;
+    let (mut fields, is_labelled) = fields(&text);
+    // a GUID all alone is meant to be the secret, and refused as its ID
+    if let ([(field, _)], false) = (fields.as_mut_slice(), is_labelled) {
+        *field = Field::Secret;
+    }
+    let mut flaws = Vec::new();
+    let mut optional = |field| {
+        let is_there = fields.iter().any(|(other, _)| *other == field);
+        is_there.then(|| guid(&fields, field, &mut flaws)).flatten()
+    };
+    let (tenant_id, client_id) = (optional(Field::TenantId), optional(Field::ClientId));
+    match secret(&fields, &mut flaws) {
+        Some(client_secret) if flaws.is_empty() => Ok(NewSecret {
+            tenant_id,
+            client_id,
+            client_secret,
+        }),
+        _ => Err(flaws),
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Result<Zeroizing<String>, Vec<Flaw>> {
+    if bytes.len() > MAX_BYTES {
+        let what = format!("the text is longer than {MAX_BYTES} bytes");
+        return Err(vec![Flaw::new(what, "give the text with the three values")]);
+    }
+    Ok(plain(&decode(bytes)))
+}
+
+/// What the text gives, and whether it has labels.
+fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(undecorated)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let fields = labelled(&lines);
+    if fields.is_empty() {
+        (bare(&lines), false)
+    } else {
+        (fields, true)
     }
 }
 

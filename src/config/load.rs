@@ -17,22 +17,9 @@ use super::tenant;
 /// Keys whose feature is still to come, each with its default as TOML (empty: there is none). Any
 /// other value is refused, since a key must never be ignored.
 const NOT_YET: &[(&str, &str)] = &[
-    ("wazuh.flatten", "false"),
-    ("collect.redact_dlp", "false"),
     ("collect.silent_after", "\"24h\""),
-    ("http.proxy", ""),
-    ("http.proxy_password_file", ""),
-    ("http.no_proxy", "[]"),
-    ("http.ca_file", ""),
     ("metrics.textfile", ""),
-    ("tenant.certificate_file", ""),
-    ("tenant.private_key_file", ""),
-    ("tenant.certificate_password_file", ""),
-    ("tenant.assertion_algorithm", ""),
-    ("tenant.federated_token_file", ""),
     ("tenant.client_secret_expires", ""),
-    ("tenant.include", "[]"),
-    ("tenant.exclude", "[]"),
 ];
 
 /// No configuration is longer.

@@ -13,7 +13,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
-pub use handover::{HandOver, parse_hand_over};
+pub use handover::{HandOver, NewSecret, parse_hand_over, parse_new_secret};
 pub use problem::{Flaw, Problem};
 pub use scope::{parse_duration, parse_guid};
 pub use settings::{

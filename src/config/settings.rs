@@ -228,6 +228,26 @@ pub enum Cloud {
     China,
 }
 
+impl Cloud {
+    /// All of them, each with its name in the configuration.
+    pub const ALL: [(&str, Self); 5] = [
+        ("commercial", Self::Commercial),
+        ("gcc", Self::Gcc),
+        ("gcc-high", Self::GccHigh),
+        ("dod", Self::Dod),
+        ("china", Self::China),
+    ];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .into_iter()
+            .find(|(_, cloud)| *cloud == self)
+            .map_or("", |(name, _)| name)
+    }
+}
+
 /// A content type of the Activity API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContentType {

@@ -34,14 +34,7 @@ pub(super) fn tenant(
         }
         date
     });
-    let clouds = [
-        ("commercial", Cloud::Commercial),
-        ("gcc", Cloud::Gcc),
-        ("gcc-high", Cloud::GccHigh),
-        ("dod", Cloud::Dod),
-        ("china", Cloud::China),
-    ];
-    let cloud = scope.choice("cloud", raw.cloud, Cloud::Commercial, &clouds);
+    let cloud = scope.choice("cloud", raw.cloud, Cloud::Commercial, &Cloud::ALL);
     let login_url = scope.server("login_url", raw.login_url.as_deref());
     let management_url = scope.server("management_url", raw.management_url.as_deref());
     let own = Own {

@@ -130,7 +130,7 @@ impl Ledger {
         if self.recent()?.keys.contains(key) {
             return Ok(Some(true));
         }
-        for bucket in self.buckets.keys() {
+        for bucket in &self.buckets {
             let is_known = self
                 .connection
                 .prepare_cached(&format!("SELECT 1 FROM seen_{bucket} WHERE key = ?1"))?
@@ -408,7 +408,7 @@ impl Ledger {
             let Some(&(bucket, _)) = group.first() else {
                 continue;
             };
-            if self.buckets.insert(bucket, ()).is_none() {
+            if self.buckets.insert(bucket) {
                 self.connection.execute_batch(&format!(
                     "CREATE TABLE IF NOT EXISTS seen_{bucket} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID"
                 ))?;
@@ -444,11 +444,7 @@ impl Ledger {
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<(), Fault> {
         let first_kept = bucket(keep);
-        let old: Vec<u32> = self
-            .buckets
-            .range(..first_kept)
-            .map(|(bucket, ())| *bucket)
-            .collect();
+        let old: Vec<u32> = self.buckets.range(..first_kept).copied().collect();
         for bucket in old {
             loop {
                 if !goes_on() {

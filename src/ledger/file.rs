@@ -1,7 +1,7 @@
 //! The ledger as a file: its lock, its creation, what may stand at its path, setting it aside.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use zeroize::Zeroizing;
 
 use super::Fault;
+use crate::config::Flaw;
+use crate::config::ownership::{self, Kind};
 use crate::teeth;
 
 /// `o365` in ASCII: marks the file as ours in its header.
@@ -58,6 +61,45 @@ impl Lock {
             Err(TryLockError::Error(error)) => Err(unwritable(&path)(error)),
         }
     }
+}
+
+/// The key of this installation, beside the ledger; made when first asked for. What is hashed with
+/// it stays comparable within the installation and means nothing outside.
+///
+/// # Errors
+/// The file cannot be read or made, or is not as long as a key.
+pub fn installation_key(ledger: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let path = beside(ledger, "key");
+    match ownership::read(&path, Kind::Secret, 64) {
+        Ok(key) if key.len() == 32 => return Ok(key),
+        _ if !path.exists() => {}
+        read => {
+            let flaw = read
+                .err()
+                .unwrap_or_else(|| Flaw::new("it holds no key", ""));
+            return Err(Fault::NotOurs {
+                path,
+                what: format!("the key for redaction cannot be used: {}", flaw.what),
+                cure:
+                    "Restore it; a new one (remove the file) makes hashes that match no old ones."
+                        .to_owned(),
+            });
+        }
+    }
+    let mut key = Zeroizing::new(vec![0; 32]);
+    aws_lc_rs::rand::fill(&mut key)
+        .map_err(|_| Fault::Unwritable("no random numbers can be had".to_owned()))?;
+    let new = beside(&path, "new");
+    remove(&new).map_err(unwritable(&new))?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(&key).and_then(|()| file.sync_all()))
+        .map_err(unwritable(&new))?;
+    place(&new, &path)?;
+    Ok(key)
 }
 
 /// Opens the file for a run that holds the [`Lock`].

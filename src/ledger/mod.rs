@@ -32,7 +32,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -40,7 +40,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
 pub use fault::Fault;
-pub use file::{Lock, Opened, set_aside};
+pub use file::{Lock, Opened, installation_key, set_aside};
 pub use report::StreamReport;
 pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
 
@@ -58,7 +58,7 @@ pub struct Ledger {
     /// Record keys that stand in batches, and are not yet folded; read when first asked for.
     recent: Option<Recent>,
     /// The `seen_…` tables there are, by bucket.
-    buckets: BTreeMap<u32, ()>,
+    buckets: BTreeSet<u32>,
 }
 
 impl Ledger {
@@ -96,7 +96,7 @@ impl Ledger {
         let buckets = connection
             .prepare("SELECT substr(name, 6) FROM sqlite_schema WHERE name GLOB 'seen_[0-9]*'")?
             .query_map([], |row| row.get::<_, String>(0))?
-            .filter_map(|name| name.map(|n| n.parse().ok().map(|n| (n, ()))).transpose())
+            .filter_map(|name| name.map(|name| name.parse().ok()).transpose())
             .collect::<Result<_, _>>()?;
         Ok(Self {
             connection,

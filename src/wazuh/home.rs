@@ -263,7 +263,7 @@ mod tests {
             location: "office365".to_owned(),
             events_per_second: EventsPerSecond::Auto,
             acknowledge: true,
-            send_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_mins(1),
             annotate: None,
             flatten: false,
         }

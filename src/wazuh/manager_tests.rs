@@ -380,7 +380,7 @@ fn home_with_manager() -> (tempfile::TempDir, Home, config::Wazuh) {
         location: "office365".to_owned(),
         events_per_second: EventsPerSecond::Auto,
         acknowledge: true,
-        send_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_mins(1),
         annotate: None,
         flatten: false,
     };

@@ -116,7 +116,7 @@ mod tests {
         let mut pace = Pace::new(EventsPerSecond::Auto);
         let start = Instant::now();
         pace.permits(start);
-        assert_eq!(pace.permits(start + Duration::from_secs(3_600)).0, 10);
+        assert_eq!(pace.permits(start + Duration::from_hours(1)).0, 10);
     }
 
     #[test]

@@ -169,7 +169,11 @@ fn is_no_socket(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test fails by panicking"
+    )]
 
     use super::*;
     use std::os::unix::fs::PermissionsExt;
@@ -188,8 +192,8 @@ mod tests {
         let reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
         assert_eq!(queue.unread().unwrap(), 0);
-        for text in [b"1:office365:{}".as_slice(), &[b'x'; 64_000]] {
-            assert_eq!(queue.try_send(text).unwrap(), Sending::Sent);
+        for text in [b"1:office365:{}".to_vec(), vec![b'x'; 64_000]] {
+            assert_eq!(queue.try_send(&text).unwrap(), Sending::Sent);
             assert!(queue.unread().unwrap() > 0);
             let mut buffer = vec![0; 65_536];
             let length = reader.recv(&mut buffer).unwrap();

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledge;
 mod main_job;
 
 use simulator::world;

@@ -17,13 +17,34 @@ pub(super) struct Token {
     /// Its bytes with both quotes.
     pub(super) length: usize,
     pub(super) escaped: bool,
+    /// Whether a `\u` escape is among them.
+    pub(super) unicode: bool,
     pub(super) faults: TextFaults,
 }
 
-/// Whether a byte stands for itself inside a string.
+/// How many bytes in front stand for themselves inside a string; `None` if no other follows.
 #[inline]
-fn plain(byte: u8) -> bool {
-    byte >= 0x20 && byte != b'"' && byte != b'\\'
+fn plain(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let mut at = 0;
+    // eight at a time: the high bit of a byte is set where it is a quote, a backslash or below 0x20
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| {
+            let differs = word ^ (ONES * u64::from(byte));
+            differs.wrapping_sub(ONES) & !differs
+        };
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (is(b'"') | is(b'\\') | control) & HIGH;
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    Some(at + rest.iter().position(special)?)
 }
 
 /// Measures the string that begins at the quote in front of `bytes`; `None` if it does not end or has an unknown escape.
@@ -35,19 +56,21 @@ pub(super) fn string(bytes: &[u8]) -> Option<Token> {
     let mut token = Token {
         length: 0,
         escaped: false,
+        unicode: false,
         faults: TextFaults::default(),
     };
     loop {
-        let rest = bytes.get(at..)?;
-        at += rest.iter().position(|byte| !plain(*byte))?;
+        at += plain(bytes.get(at..)?)?;
         match bytes.get(at)? {
             b'"' => {
                 token.length = at + 1;
                 return Some(token);
             }
             b'\\' => {
+                let length = escape(bytes.get(at..)?, &mut token.faults)?;
                 token.escaped = true;
-                at += escape(bytes.get(at..)?, &mut token.faults)?;
+                token.unicode |= length > 2;
+                at += length;
             }
             control => {
                 token.faults.surrogate |= *control != 0;
@@ -93,8 +116,9 @@ pub(super) fn text(token: &[u8]) -> Cow<'_, str> {
     let inner = token
         .get(1..token.len().saturating_sub(1))
         .unwrap_or_default();
-    let inner = String::from_utf8_lossy(inner);
-    if !inner.bytes().any(|byte| byte == b'\\' || byte == 0) {
+    let inner =
+        std::str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed);
+    if memchr::memchr2(b'\\', 0, inner.as_bytes()).is_none() {
         return inner;
     }
     let mut text = String::with_capacity(inner.len());
@@ -176,38 +200,63 @@ pub(super) fn number_survives(token: &[u8], in_array: bool) -> bool {
     {
         return true;
     }
-    let Some((digits, exponent)) = decimal(token) else {
+    let Some(number) = decimal(token) else {
         return false;
     };
     if in_array {
         // well inside what a double holds
-        return digits.len() <= 15 && exponent.abs() < 290;
+        return number.digits <= 15 && number.exponent.abs() < 290;
     }
-    let zeros = usize::try_from(exponent).unwrap_or(usize::MAX);
-    digits.is_empty()
-        || (zeros <= 10 && digits.len() + zeros <= 10 && {
-            let value = digits
-                .bytes()
-                .fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0'));
-            value * 10_u64.pow(u32::try_from(exponent).unwrap_or(0)) <= 2_147_483_647
-        })
+    let power = u32::try_from(number.exponent)
+        .ok()
+        .and_then(|exponent| 10_u64.checked_pow(exponent));
+    power.is_some_and(|power| number.value.saturating_mul(power) <= 2_147_483_647)
 }
 
-/// A number token's significant digits, none for zero, and the power of ten of the last one; `None` if that is absurd.
-fn decimal(token: &[u8]) -> Option<(String, i64)> {
-    let token = std::str::from_utf8(token).ok()?.trim_start_matches('-');
+/// A number token's significant digits.
+struct Decimal {
+    /// How many there are; none for zero.
+    digits: usize,
+    /// What they are worth as a whole number, or the largest there is.
+    value: u64,
+    /// The power of ten of the last one.
+    exponent: i64,
+}
+
+/// Takes a number token apart; `None` if its exponent is absurd.
+fn decimal(token: &[u8]) -> Option<Decimal> {
+    let token = std::str::from_utf8(token).ok()?;
     let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = format!("{whole}{fraction}");
-    let digits = all.trim_end_matches('0');
-    let zeros = i64::try_from(all.len() - digits.len()).ok()?;
-    let digits = digits.trim_start_matches('0').to_owned();
-    if digits.is_empty() {
-        return Some((digits, 0));
+    let (mut digits, mut value, mut zeros, mut behind_point) = (0, 0_u64, 0, None);
+    for byte in mantissa.bytes().filter(|byte| *byte != b'-') {
+        if byte == b'.' {
+            behind_point = Some(0);
+            continue;
+        }
+        behind_point = behind_point.map(|count| count + 1);
+        if byte != b'0' {
+            for _ in 0..=zeros {
+                value = value.saturating_mul(10);
+            }
+            value = value.saturating_add((byte - b'0').into());
+            digits += zeros + 1;
+            zeros = 0;
+        } else if digits > 0 {
+            zeros += 1;
+        }
     }
-    let exponent: i64 = exponent.parse().ok()?;
-    let exponent = exponent.checked_add(zeros)? - i64::try_from(fraction.len()).ok()?;
-    Some((digits, exponent))
+    let exponent = if digits == 0 {
+        0
+    } else {
+        let zeros = i64::try_from(zeros).ok()?;
+        let exponent: i64 = exponent.parse().ok()?;
+        exponent.checked_add(zeros)? - behind_point.unwrap_or(0)
+    };
+    Some(Decimal {
+        digits,
+        value,
+        exponent,
+    })
 }
 
 /// Appends sound JSON without the white space between its tokens.

@@ -4,10 +4,16 @@
 //! Wazuh's envelope: byte for byte where Wazuh takes the record whole (white space between tokens apart),
 //! reshaped just enough where Wazuh or its indexer would lose or change something.
 
+mod filter;
+mod fit;
+mod flatten;
 mod health;
 mod lex;
 mod mapping;
+mod node;
 mod reasons;
+mod redact;
+mod reshape;
 mod scan;
 mod text;
 
@@ -16,12 +22,21 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+pub use self::filter::passes;
 pub use self::health::{Damaged, Health, damaged, health};
+use self::node::Members;
 pub use self::reasons::Reasons;
+pub use self::redact::Redactor;
 use self::scan::{Field, Findings, Scanner};
 
 /// The longest datagram, header included: it fits through every manager, agent and alert reader.
 pub const LONGEST: usize = 64_000;
+/// How many fields Wazuh's JSON decoder takes of an event (`analysisd.decoder_order_size`).
+const MOST_LEAVES: usize = 256;
+/// `integration` and `Subscription`.
+const ENVELOPE_LEAVES: usize = 2;
+/// `reshaped`, `original_bytes` and `sha256`.
+const RESHAPED_LEAVES: usize = 3;
 
 /// What all events of one stream have in common.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +51,10 @@ pub struct Envelope<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// Whether each event gets `o365_wodle`, or only those where reshaping has something to say.
     pub annotate: bool,
+    /// Whether arrays of names and values come once more as objects, in `o365_wodle.fields`.
+    pub flatten: bool,
+    /// What replaces values that a data loss prevention rule matched, if they must not leave.
+    pub redactor: Option<&'a Redactor>,
 }
 
 /// A record that was read once: a JSON object.
@@ -89,6 +108,8 @@ pub struct Shaper {
     /// How many leaves `origin` has.
     origin_leaves: usize,
     annotate: bool,
+    flatten: bool,
+    redactor: Option<Redactor>,
 }
 
 impl Shaper {
@@ -98,7 +119,7 @@ impl Shaper {
         let mut origin = format!("\"tenant\":{}", quoted(envelope.tenant));
         for (index, (name, value)) in envelope.labels.iter().enumerate() {
             origin += if index == 0 { ",\"labels\":{" } else { "," };
-            origin += &format!("{}:{}", quoted(name), quoted(value));
+            origin.extend([&quoted(name), ":", &quoted(value)]);
         }
         if !envelope.labels.is_empty() {
             origin.push('}');
@@ -113,6 +134,8 @@ impl Shaper {
             origin,
             origin_leaves: 1 + envelope.labels.len(),
             annotate: envelope.annotate,
+            flatten: envelope.flatten,
+            redactor: envelope.redactor.cloned(),
         }
     }
 
@@ -130,35 +153,211 @@ impl Shaper {
     ///
     /// `backlog`: its content was created over an hour ago.
     pub fn write(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) -> Reasons {
-        let start = out.len();
-        self.pass(record, backlog, out);
-        let mut reasons = record.findings.reasons;
-        reasons.add_if(out.len() - start > LONGEST, Reasons::OVERSIZE);
-        reasons
+        let findings = &record.findings;
+        let mut reasons = findings.reasons;
+        let leaves = findings.leaves + self.leaves_around(self.annotate, backlog);
+        reasons.add_if(leaves > MOST_LEAVES, Reasons::LEAF_LIMIT);
+        if reasons.is_empty() && !self.may_redact(record) {
+            if self.pass(record, backlog, out) {
+                return reasons;
+            }
+            reasons |= Reasons::OVERSIZE;
+        }
+        // both readers know the same JSON
+        let members = node::read(record.bytes).unwrap_or_default();
+        self.reshape(record, members, reasons, backlog, out)
     }
 
-    /// Appends the event of a record that goes as it is.
-    fn pass(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) {
+    /// Appends the event of a record that goes as it is, unless it is too long; says whether it did.
+    fn pass(&self, record: &Record<'_>, backlog: bool, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let members = record.bytes.strip_prefix(b"{").unwrap_or(record.bytes);
-        if record.findings.leaves > 0 || members.len() > 1 {
-            out.push(b',');
-        }
+        out.push(b',');
         if record.findings.spaced {
             lex::compact(members, out);
         } else {
             out.extend_from_slice(members);
         }
-        if self.annotate {
-            out.extend_from_slice(b",\"o365_wodle\":{");
-            out.extend_from_slice(self.origin.as_bytes());
-            if backlog {
-                out.extend_from_slice(b",\"backlog\":true");
+        let fields = (self.flatten && record.findings.properties)
+            .then(|| node::read(record.bytes))
+            .flatten();
+        let leaves = record.findings.leaves;
+        let annotation = Annotation {
+            reasons: Reasons::default(),
+            backlog,
+            flat: fields.as_ref().map(|members| (members, leaves)),
+        };
+        self.close(record, &annotation, start, out);
+        take_back_if_too_long(start, out)
+    }
+
+    /// Appends the event of a record that has to change, or seems to.
+    fn reshape<'a>(
+        &self,
+        record: &Record<'a>,
+        mut members: Members<'a>,
+        mut reasons: Reasons,
+        backlog: bool,
+        out: &mut Vec<u8>,
+    ) -> Reasons {
+        let redacted = self
+            .redactor
+            .as_ref()
+            .is_some_and(|redactor| redactor.redact_members(&mut members));
+        if reasons.is_empty() && redacted {
+            // in place, unless that makes it too long
+            if self.close_members(record, &members, reasons, backlog, out) {
+                return reasons;
             }
+            reasons |= Reasons::OVERSIZE;
+        }
+        reshape::map(&mut members);
+        reshape::front(&mut members);
+        let renamed = reshape::tell_apart(&mut members);
+        reasons = reasons.without(Reasons::KEY_CASE);
+        reasons.add_if(renamed, Reasons::KEY_CASE);
+        if reasons.is_empty() {
+            let fits = if redacted {
+                self.close_members(record, &members, reasons, backlog, out)
+            } else {
+                self.pass(record, backlog, out)
+            };
+            if fits {
+                return reasons;
+            }
+            reasons |= Reasons::OVERSIZE;
+        }
+        let around = self.leaves_around(true, backlog) + RESHAPED_LEAVES;
+        let limited = reshape::limit_leaves(&mut members, MOST_LEAVES - around);
+        reasons.add_if(limited, Reasons::LEAF_LIMIT);
+        for (_, value) in &mut members {
+            reasons.add_if(reshape::limit_depth(value, 1), Reasons::DEPTH);
+        }
+        // an object that is a leaf now may stand in the way of another's path
+        reasons.add_if(reshape::tell_apart(&mut members), Reasons::KEY_CASE);
+        for (_, value) in &mut members {
+            reasons.add_if(reshape::tame(value, false), Reasons::LONG_STRING);
+        }
+        reasons.add_if(reshape::cut_front(&mut members), Reasons::LONG_STRING);
+        if !self.close_members(record, &members, reasons, backlog, out) {
+            reasons |= Reasons::OVERSIZE;
+            let start = out.len();
+            let annotation = Annotation {
+                reasons,
+                backlog,
+                flat: None,
+            };
+            self.close(record, &annotation, start, out);
+            let around = self.prefix.len() + ",}".len() + out.len() - start;
+            out.truncate(start);
+            fit::fit_members(&mut members, LONGEST.saturating_sub(around));
+            self.close_members(record, &members, reasons, backlog, out);
+        }
+        reasons
+    }
+
+    /// Appends a whole datagram of these members, unless it is too long; says whether it did.
+    fn close_members(
+        &self,
+        record: &Record<'_>,
+        members: &Members<'_>,
+        reasons: Reasons,
+        backlog: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        out.extend_from_slice(self.prefix.as_bytes());
+        for member in members {
+            out.push(b',');
+            node::write_members(std::slice::from_ref(member), out);
+        }
+        out.push(b'}');
+        let leaves = members.iter().map(|(_, value)| value.leaves()).sum();
+        let annotation = Annotation {
+            reasons,
+            backlog,
+            flat: self.flatten.then_some((members, leaves)),
+        };
+        self.close(record, &annotation, start, out);
+        take_back_if_too_long(start, out)
+    }
+
+    /// Appends `o365_wodle`, where it has something to say, and the last bracket.
+    fn close(
+        &self,
+        record: &Record<'_>,
+        annotation: &Annotation<'_, '_>,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let opening = b",\"o365_wodle\":{";
+        let before = out.len();
+        out.extend_from_slice(opening);
+        out.extend_from_slice(self.origin.as_bytes());
+        if annotation.backlog {
+            out.extend_from_slice(b",\"backlog\":true");
+        }
+        let reshaped = !annotation.reasons.is_empty();
+        if reshaped {
+            for (index, name) in annotation.reasons.names().enumerate() {
+                let separator: &[u8] = if index == 0 { b",\"reshaped\":[" } else { b"," };
+                out.extend_from_slice(separator);
+                text::write(name, out);
+            }
+            let bytes = record.bytes.len();
+            let sha256 = sha256(record.bytes);
+            out.extend_from_slice(
+                format!("],\"original_bytes\":{bytes},\"sha256\":\"{sha256}\"").as_bytes(),
+            );
+        }
+        let fields = annotation.flat.and_then(|(members, leaves)| {
+            let around = self.leaves_around(true, annotation.backlog)
+                + usize::from(reshaped) * RESHAPED_LEAVES;
+            let left = MOST_LEAVES.saturating_sub(leaves + around);
+            let room = LONGEST.saturating_sub(out.len() - start + b"}}".len());
+            flatten::fields(members, left, room)
+        });
+        if let Some(fields) = &fields {
+            out.extend_from_slice(b",\"fields\":{");
+            node::write_members(fields, out);
             out.push(b'}');
         }
         out.push(b'}');
+        if !self.annotate && !reshaped && fields.is_none() {
+            out.truncate(before);
+        }
+        out.push(b'}');
     }
+
+    /// How many leaves an event has besides the record's, those of reshaping and of flattening apart.
+    fn leaves_around(&self, annotated: bool, backlog: bool) -> usize {
+        let annotation = self.origin_leaves + usize::from(backlog);
+        ENVELOPE_LEAVES + if annotated { annotation } else { 0 }
+    }
+
+    /// Whether a record may have something to redact.
+    fn may_redact(&self, record: &Record<'_>) -> bool {
+        self.redactor.is_some()
+            && (record.findings.unicode_escapes || redact::mentions(record.bytes))
+    }
+}
+
+/// Takes back what was appended since `start` if it is too long for a datagram; says whether it was not.
+fn take_back_if_too_long(start: usize, out: &mut Vec<u8>) -> bool {
+    let fits = out.len() - start <= LONGEST;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
+}
+
+/// What stands in `o365_wodle` of one event.
+struct Annotation<'m, 'a> {
+    reasons: Reasons,
+    backlog: bool,
+    /// What is to be flattened, and how many leaves it has.
+    flat: Option<(&'m Members<'a>, usize)>,
 }
 
 /// A string as JSON writes it.
@@ -172,7 +371,10 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 #[cfg(test)]

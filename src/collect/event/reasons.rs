@@ -61,6 +61,11 @@ impl Reasons {
             .map(|(_, name)| name)
     }
 
+    /// These but `other`.
+    pub(super) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Adds `reason` where `condition` holds.
     pub(super) fn add_if(&mut self, condition: bool, reason: Self) {
         if condition {

@@ -6,8 +6,10 @@ use super::reasons::Reasons;
 
 /// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
 pub(super) const LONGEST_STRING: usize = 32_766;
-/// How deep a record may be nested, itself included.
+/// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
+/// Up to so many keys of an object are compared one by one.
+const FEW_KEYS: usize = 64;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
 const ABSURD: usize = 10_000;
 
@@ -81,13 +83,15 @@ enum Next {
 }
 
 /// An open object or array.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     array: bool,
     /// It is an array or inside one: Wazuh keeps it as it is, as one field.
     in_array: bool,
     /// Where its keys begin among the hashes.
     keys: usize,
+    /// A bit for each of its keys, by hash.
+    seen: u128,
     /// For an array under a key that varies: what its elements should be.
     shape: Option<Shape>,
 }
@@ -105,148 +109,24 @@ impl Scanner {
     pub(super) fn scan<'a>(&mut self, record: &'a [u8]) -> Option<Findings<'a>> {
         self.frames.clear();
         self.hashes.clear();
-        let mut findings = Findings::default();
-        findings
-            .reasons
-            .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
-        let mut frame = Frame {
-            array: false,
-            in_array: false,
-            keys: 0,
+        let mut pass = Pass {
+            scratch: self,
+            record,
+            frame: Frame::default(),
+            field: None,
             shape: None,
+            findings: Findings::default(),
         };
-        // what the current key of the record itself is known for
-        let mut field = None;
-        let mut shape = None;
-        let mut next = Next::KeyOrEnd;
-        let mut at = 0;
         if *record.first()? != b'{' {
             return None;
         }
-        at += 1;
-        loop {
-            let byte = *record.get(at)?;
-            match (next, byte) {
-                (_, b' ' | b'\t' | b'\n' | b'\r') => {
-                    findings.spaced = true;
-                    at += 1;
-                }
-                (Next::Key | Next::KeyOrEnd, b'"') => {
-                    let token = lex::string(record.get(at..)?)?;
-                    let raw = record.get(at..at + token.length)?;
-                    at += token.length;
-                    while record.get(at)?.is_ascii_whitespace() {
-                        findings.spaced = true;
-                        at += 1;
-                    }
-                    if *record.get(at)? != b':' {
-                        return None;
-                    }
-                    at += 1;
-                    findings.note_text(raw, token);
-                    let decoded;
-                    let key = if token.escaped {
-                        decoded = lex::text(raw);
-                        decoded.as_bytes()
-                    } else {
-                        raw.get(1..raw.len() - 1)?
-                    };
-                    let exact = frame.in_array;
-                    self.hashes.push(hash(key, exact));
-                    if !exact && memchr::memchr(b'.', key).is_some() {
-                        // a dot nests; whether two paths meet is for a closer look
-                        findings.reasons |= Reasons::KEY_CASE;
-                    }
-                    if self.frames.is_empty() {
-                        field = Field::of(key);
-                        shape = usual_shape(key);
-                        if key.eq_ignore_ascii_case(b"Subscription") {
-                            findings.reasons |= Reasons::KEY_CASE;
-                        }
-                    }
-                    next = Next::Value;
-                }
-                (Next::Value | Next::ValueOrEnd, b'{' | b'[') => {
-                    let array = byte == b'[';
-                    let top = self.frames.is_empty();
-                    findings.note_container(top, shape, &frame, array, record.get(at + 1..)?);
-                    findings.leaves += usize::from(array && !frame.in_array);
-                    if self.frames.len() >= ABSURD {
-                        return None;
-                    }
-                    if self.frames.len() + 1 >= DEEPEST {
-                        findings.reasons |= Reasons::DEPTH;
-                    }
-                    let inner = Frame {
-                        array,
-                        in_array: array || frame.in_array,
-                        keys: self.hashes.len(),
-                        shape: shape.take().filter(|_| array && top),
-                    };
-                    field = None;
-                    self.frames.push(std::mem::replace(&mut frame, inner));
-                    at += 1;
-                    next = if array {
-                        Next::ValueOrEnd
-                    } else {
-                        Next::KeyOrEnd
-                    };
-                }
-                (Next::CommaOrEnd | Next::ValueOrEnd, b']') if frame.array => {
-                    at += 1;
-                    next = Next::CommaOrEnd;
-                    frame = self.frames.pop()?;
-                }
-                (Next::Value | Next::ValueOrEnd, _) => {
-                    let rest = record.get(at..)?;
-                    let length = match byte {
-                        b'"' => {
-                            let token = lex::string(rest)?;
-                            findings.note_text(rest.get(..token.length)?, token);
-                            token.length
-                        }
-                        b't' if rest.starts_with(b"true") => 4,
-                        b'f' if rest.starts_with(b"false") => 5,
-                        b'n' if rest.starts_with(b"null") => 4,
-                        _ => {
-                            let length = lex::number(rest)?;
-                            let survives =
-                                lex::number_survives(rest.get(..length)?, frame.in_array);
-                            findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
-                            length
-                        }
-                    };
-                    let token = rest.get(..length)?;
-                    at += length;
-                    findings.leaves += usize::from(!frame.in_array);
-                    let odd = odd_scalar(shape.take(), frame.shape, token);
-                    findings.reasons.add_if(odd, Reasons::MAPPING);
-                    if let Some(field) = field.take() {
-                        findings.fields.set(field, token);
-                    }
-                    next = Next::CommaOrEnd;
-                }
-                (Next::CommaOrEnd, b',') => {
-                    at += 1;
-                    next = if frame.array { Next::Value } else { Next::Key };
-                }
-                (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !frame.array => {
-                    at += 1;
-                    next = Next::CommaOrEnd;
-                    let keys = self.hashes.get_mut(frame.keys..)?;
-                    findings.reasons.add_if(any_twice(keys), Reasons::KEY_CASE);
-                    self.hashes.truncate(frame.keys);
-                    let Some(outer) = self.frames.pop() else {
-                        break;
-                    };
-                    frame = outer;
-                }
-                _ => return None,
-            }
-        }
-        if at != record.len() {
+        if pass.members()? != record.len() {
             return None;
         }
+        let mut findings = pass.findings;
+        findings
+            .reasons
+            .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
         let typed = findings
             .fields
             .get(Field::RecordType)
@@ -256,38 +136,215 @@ impl Scanner {
     }
 }
 
+/// The pass over one record.
+struct Pass<'s, 'a> {
+    scratch: &'s mut Scanner,
+    record: &'a [u8],
+    /// The innermost open object or array; the others wait in the scratch space.
+    frame: Frame,
+    /// What the current key of the record itself is known for …
+    field: Option<Field>,
+    /// … and the shape that its value usually has.
+    shape: Option<Shape>,
+    findings: Findings<'a>,
+}
+
+impl Pass<'_, '_> {
+    /// Reads from behind the first bracket to behind the last, and says where that is.
+    fn members(&mut self) -> Option<usize> {
+        let mut next = Next::KeyOrEnd;
+        let mut at = 1;
+        loop {
+            let byte = *self.record.get(at)?;
+            next = match (next, byte) {
+                (same, b' ' | b'\t' | b'\n' | b'\r') => {
+                    self.findings.spaced = true;
+                    at += 1;
+                    same
+                }
+                (Next::Key | Next::KeyOrEnd, b'"') => {
+                    at = self.key(at)?;
+                    Next::Value
+                }
+                (Next::Value | Next::ValueOrEnd, b'{') => {
+                    at += 1;
+                    self.open(false, at)?;
+                    Next::KeyOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, b'[') => {
+                    at += 1;
+                    self.open(true, at)?;
+                    Next::ValueOrEnd
+                }
+                (Next::CommaOrEnd | Next::ValueOrEnd, b']') if self.frame.array => {
+                    at += 1;
+                    self.frame = self.scratch.frames.pop()?;
+                    Next::CommaOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, _) => {
+                    at = self.scalar(byte, at)?;
+                    Next::CommaOrEnd
+                }
+                (Next::CommaOrEnd, b',') => {
+                    at += 1;
+                    if self.frame.array {
+                        Next::Value
+                    } else {
+                        Next::Key
+                    }
+                }
+                (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !self.frame.array => {
+                    at += 1;
+                    let Some(outer) = self.close_object() else {
+                        return Some(at);
+                    };
+                    self.frame = outer;
+                    Next::CommaOrEnd
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    /// A key and its colon; says where they end.
+    fn key(&mut self, mut at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
+        let token = lex::string(rest)?;
+        let raw = rest.get(..token.length)?;
+        at += token.length;
+        while self.record.get(at)?.is_ascii_whitespace() {
+            self.findings.spaced = true;
+            at += 1;
+        }
+        if *self.record.get(at)? != b':' {
+            return None;
+        }
+        at += 1;
+        self.findings.note_text(raw, token);
+        let decoded;
+        let key = if token.escaped {
+            decoded = lex::text(raw);
+            decoded.as_bytes()
+        } else {
+            raw.get(1..raw.len() - 1)?
+        };
+        let exact = self.frame.in_array;
+        let (hash, dot) = hash(key, exact);
+        // a dot nests; whether two paths meet is for a closer look
+        let mut closer_look = dot && !exact;
+        closer_look |= self.comes_again(hash);
+        if self.scratch.frames.is_empty() {
+            self.field = Field::of(key);
+            self.shape = usual_shape(key);
+            closer_look |= key.eq_ignore_ascii_case(b"Subscription");
+        }
+        self.findings.reasons.add_if(closer_look, Reasons::KEY_CASE);
+        Some(at)
+    }
+
+    /// Notes a key's hash and says whether the object has it already; of many keys that is found at the end.
+    fn comes_again(&mut self, hash: u64) -> bool {
+        let bit = 1 << (hash >> 57);
+        let maybe = self.frame.seen & bit != 0;
+        self.frame.seen |= bit;
+        let hashes = &mut self.scratch.hashes;
+        let keys = hashes.get(self.frame.keys..).unwrap_or_default();
+        let again = maybe && keys.len() <= FEW_KEYS && keys.contains(&hash);
+        hashes.push(hash);
+        again
+    }
+
+    /// The bracket that begins an object or array.
+    fn open(&mut self, array: bool, behind: usize) -> Option<()> {
+        let depth = self.scratch.frames.len();
+        if depth >= ABSURD {
+            return None;
+        }
+        let top = depth == 0;
+        let empty = !array && is_empty(self.record.get(behind..)?);
+        let odd = match (self.shape, self.frame.shape) {
+            // an empty object leaves no trace in Wazuh
+            (Some(Shape::Text), _) => !array && !empty,
+            (None, Some(Shape::Text)) => true,
+            (None, Some(_)) => array,
+            (Some(_) | None, _) => false,
+        };
+        let findings = &mut self.findings;
+        findings.reasons.add_if(odd, Reasons::MAPPING);
+        findings.reasons.add_if(depth >= DEEPEST, Reasons::DEPTH);
+        findings.properties |= top && array;
+        findings.leaves += usize::from(array && !self.frame.in_array);
+        if let Some(field) = self.field.take() {
+            // an object or array says nothing about who the record is, nor does what comes later
+            findings.fields.set(field, b"");
+        }
+        let inner = Frame {
+            array,
+            in_array: array || self.frame.in_array,
+            keys: self.scratch.hashes.len(),
+            seen: 0,
+            shape: self.shape.take().filter(|_| array),
+        };
+        let outer = std::mem::replace(&mut self.frame, inner);
+        self.scratch.frames.push(outer);
+        Some(())
+    }
+
+    /// The object around the one that ends here; `None` at the record's own end.
+    fn close_object(&mut self) -> Option<Frame> {
+        let keys = self.frame.keys;
+        let hashes = self.scratch.hashes.get_mut(keys..).unwrap_or_default();
+        if hashes.len() > FEW_KEYS {
+            hashes.sort_unstable();
+            let twice = hashes.windows(2).any(|pair| pair.first() == pair.last());
+            self.findings.reasons.add_if(twice, Reasons::KEY_CASE);
+        }
+        self.scratch.hashes.truncate(keys);
+        self.scratch.frames.pop()
+    }
+
+    /// A string, number or literal that begins with `byte`; says where it ends.
+    #[inline]
+    fn scalar(&mut self, byte: u8, at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
+        let in_array = self.frame.in_array;
+        let length = match byte {
+            b'"' => {
+                let token = lex::string(rest)?;
+                self.findings.note_text(rest.get(..token.length)?, token);
+                token.length
+            }
+            b't' if rest.starts_with(b"true") => 4,
+            b'f' if rest.starts_with(b"false") => 5,
+            b'n' if rest.starts_with(b"null") => 4,
+            _ => {
+                let length = lex::number(rest)?;
+                let survives = lex::number_survives(rest.get(..length)?, in_array);
+                self.findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
+                length
+            }
+        };
+        let token = rest.get(..length)?;
+        self.findings.leaves += usize::from(!in_array);
+        let odd = odd_scalar(self.shape.take(), self.frame.shape, token);
+        self.findings.reasons.add_if(odd, Reasons::MAPPING);
+        if let Some(field) = self.field.take() {
+            self.findings.fields.set(field, token);
+        }
+        Some(at + length)
+    }
+}
+
 impl Findings<'_> {
     fn note_text(&mut self, raw: &[u8], token: lex::Token) {
         self.reasons
             .add_if(token.faults.surrogate, Reasons::SURROGATE);
         self.reasons.add_if(token.faults.nul, Reasons::NUL);
-        if token.escaped && !self.unicode_escapes {
-            self.unicode_escapes = memchr::memmem::find(raw, b"\\u").is_some();
-        }
+        self.unicode_escapes |= token.unicode;
         if token.length - 2 > LONGEST_STRING {
             self.reasons
                 .add_if(lex::text(raw).len() > LONGEST_STRING, Reasons::LONG_STRING);
         }
-    }
-
-    /// An object or array begins: under a key of the record that varies (`shape`), or as an element of such a key's array.
-    fn note_container(
-        &mut self,
-        top: bool,
-        shape: Option<Shape>,
-        frame: &Frame,
-        array: bool,
-        inside: &[u8],
-    ) {
-        let odd = match (shape.filter(|_| top), frame.shape) {
-            // an empty object leaves no trace in Wazuh
-            (Some(Shape::Text), _) => !array && !is_empty(inside),
-            (None, Some(Shape::Text)) => true,
-            (None, Some(_)) => array,
-            (Some(_) | None, _) => false,
-        };
-        self.reasons.add_if(odd, Reasons::MAPPING);
-        self.properties |= top && array;
     }
 }
 
@@ -313,38 +370,29 @@ pub(super) fn is_record_type(token: &[u8]) -> bool {
         .strip_prefix(b"\"")
         .and_then(|token| token.strip_suffix(b"\""))
         .unwrap_or(token);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// A hash of a key, the same for keys that differ in case only unless `exact`. Some other keys share it too.
+/// A hash of a key, the same for keys that differ in case only unless `exact`, and whether there may be a dot in it.
+/// Some other keys share the hash too.
 #[inline]
-fn hash(key: &[u8], exact: bool) -> u64 {
-    const FOLD: u64 = 0x2020_2020_2020_2020;
+fn hash(key: &[u8], exact: bool) -> (u64, bool) {
+    const ONES: u64 = u64::MAX / 255;
     const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
-    let fold = if exact { 0 } else { FOLD };
-    let mut hash = key.len() as u64;
+    let fold = if exact { 0 } else { ONES * 0x20 };
+    let mut dots = 0;
+    let mut mix = |hash: u64, word: u64| {
+        let differs = word ^ (ONES * u64::from(b'.'));
+        dots |= differs.wrapping_sub(ONES) & !differs;
+        (hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD)
+    };
     let (words, rest) = key.as_chunks::<8>();
-    for word in words {
-        hash = (hash.rotate_left(5) ^ (u64::from_le_bytes(*word) | fold)).wrapping_mul(SPREAD);
-    }
+    let whole = words.iter().fold(key.len() as u64, |hash, word| {
+        mix(hash, u64::from_le_bytes(*word))
+    });
     let last = rest
         .iter()
-        .fold(0_u64, |word, byte| (word << 8) | u64::from(*byte));
-    (hash.rotate_left(5) ^ (last | fold)).wrapping_mul(SPREAD)
-}
-
-/// Whether a hash comes twice.
-fn any_twice(hashes: &mut [u64]) -> bool {
-    if hashes.len() > 40 {
-        hashes.sort_unstable();
-        return hashes.windows(2).any(|pair| pair.first() == pair.last());
-    }
-    let mut rest = &*hashes;
-    while let [first, others @ ..] = rest {
-        if others.contains(first) {
-            return true;
-        }
-        rest = others;
-    }
-    false
+        .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+    let hash = mix(whole, last);
+    (hash, dots & (ONES * 0x80) != 0)
 }

@@ -13,6 +13,8 @@ fn envelope(annotate: bool, labels: &BTreeMap<String, String>) -> Envelope<'_> {
         tenant: "contoso",
         labels,
         annotate,
+        flatten: false,
+        redactor: None,
     }
 }
 

@@ -73,3 +73,14 @@ pub(super) fn write(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes().get(plain..).unwrap_or_default());
     out.push(b'"');
 }
+
+/// Whether `needle`, which is in lower case, occurs in any ASCII case.
+pub(super) fn contains_ignoring_case(bytes: &[u8], needle: &[u8]) -> bool {
+    let Some(first) = needle.first() else {
+        return true;
+    };
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), bytes).any(|at| {
+        let found = bytes.get(at..at + needle.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(needle))
+    })
+}

@@ -147,6 +147,41 @@ fn what_is_wrong_is_named() {
     );
 }
 
+#[test]
+fn a_new_secret_needs_no_ids() {
+    let found = |text: &str| {
+        parse_new_secret(filled(text).as_bytes())
+            .map(|new| {
+                assert_eq!(new.client_secret.expose_secret(), S);
+                (new.tenant_id, new.client_id)
+            })
+            .map_err(|flaws| flaws.into_iter().map(|flaw| flaw.what).collect::<Vec<_>>())
+    };
+    let (tenant, client) = (Some(T.to_owned()), Some(C.to_owned()));
+    assert_eq!(found("{S}\r\n"), Ok((None, None)));
+    assert_eq!(found("Client secret:\n  {S}"), Ok((None, None)));
+    assert_eq!(
+        found("Tenant ID: {T}\nClient ID: {C}\nSecret Value: {S}"),
+        Ok((tenant.clone(), client))
+    );
+    assert_eq!(found("tenant id = {T}\nsecret = {S}"), Ok((tenant, None)));
+    for (text, wrong) in [
+        (
+            "{C}",
+            "the client secret is a GUID: the secret's ID was pasted in place of its value",
+        ),
+        (
+            "Secret: {T}",
+            "the client secret is a GUID: the secret's ID was pasted in place of its value",
+        ),
+        ("Tenant ID: {T}", "the client secret is missing"),
+        ("Tenant ID: none\nSecret: {S}", "the tenant ID is no GUID"),
+        ("", "the client secret is missing"),
+    ] {
+        assert_eq!(found(text), Err(vec![wrong.to_owned()]), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
         microsoft.add_tenant(tenant.clone());
         for content_type in CONTENT_TYPES {
             for age in 1..=4 {
-                let records = Records::new(number * 100 + age).take(25).collect();
+                let records = Records::new(number * 100 + age).take(25);
                 let hours = TimeDelta::hours(age.cast_signed() * 5);
                 microsoft.issue(
                     &tenant.tenant_id,

@@ -173,7 +173,10 @@ impl Bench {
     /// The log's last lines, without the small talk.
     pub(super) fn tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" DEBUG ")).collect();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !line.contains(" DEBUG "))
+            .collect();
         lines[lines.len().saturating_sub(6)..].join("\n")
     }
 

@@ -35,7 +35,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
 
 fn at_once(setup: &Arc<Setup>, runs: usize, is_killed: bool, mut random: Random) -> Trial {
     let options = Options {
-        latency: Duration::from_millis(40),
+        latency: Duration::from_millis(if is_killed { 150 } else { 40 }),
         ..Options::default()
     };
     let mut bench = Bench::new(setup, options);
@@ -55,18 +55,23 @@ fn at_once(setup: &Arc<Setup>, runs: usize, is_killed: bool, mut random: Random)
         );
         for _ in 1..runs {
             let ended = bench.go(&[]);
-            assert_eq!(ended.code, Some(75), "{ended:?}\nlog: {}", bench.tail());
-            assert!(ended.stderr.contains("another run"), "{}", ended.stderr);
             if holder.try_wait().unwrap().is_some() {
                 // So slow a machine that it had finished.
                 break;
             }
+            assert_eq!(ended.code, Some(75), "{ended:?}\nlog: {}", bench.tail());
+            assert!(ended.stderr.contains("another run"), "{}", ended.stderr);
         }
         kill_after(&mut holder, random.moment(Duration::from_millis(200)));
         bench.cut_off();
         // The kernel gave the lock back.
     } else {
-        let rivals: Vec<_> = (0..runs).map(|_| bench.spawn(&[])).collect();
+        // One after the other, since that writes the configuration; then all of them at once.
+        let commands: Vec<_> = (0..runs).map(|_| bench.command(&[], &["run"])).collect();
+        let rivals: Vec<_> = commands
+            .into_iter()
+            .map(|mut command| command.spawn().unwrap())
+            .collect();
         let codes: Vec<_> = rivals
             .into_iter()
             .map(|rival| bench.wait(rival).code)

@@ -4,12 +4,11 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
-use super::activity::{
-    audit_log_off, disabled, error_body, refuse, start_refused, time, unauthorized,
-};
+use super::activity::{audit_log_off, disabled, error_body, refuse, start_refused, unauthorized};
 use super::body::{Body, End, Part, gzip_bomb};
 use super::call::{Call, Operation};
 use super::fault::{Action, INJECTED, RetryAfter};
+use super::listing::time;
 use super::reply::{Never, Reply};
 use super::world::{Page, World, known};
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, Crc, write::GzEncoder};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -105,21 +105,18 @@ impl Body {
         }
         let comma = Part::Bytes(Bytes::from_static(b","));
         let mut parts = Vec::with_capacity(element.len() + 3);
-        match middle.filter(|&at| first.get(at) == Some(&b',')) {
-            Some(at) => {
-                parts.push(Part::Bytes(first.slice(..at)));
+        if let Some(at) = middle.filter(|&at| first.get(at) == Some(&b',')) {
+            parts.push(Part::Bytes(first.slice(..at)));
+            parts.push(comma);
+            parts.extend(element);
+            parts.push(Part::Bytes(first.slice(at..)));
+        } else {
+            parts.push(Part::Bytes(first.slice(..1)));
+            parts.extend(element);
+            if first.get(1) != Some(&b']') {
                 parts.push(comma);
-                parts.extend(element);
-                parts.push(Part::Bytes(first.slice(at..)));
             }
-            None => {
-                parts.push(Part::Bytes(first.slice(..1)));
-                parts.extend(element);
-                if first.get(1) != Some(&b']') {
-                    parts.push(comma);
-                }
-                parts.push(Part::Bytes(first.slice(1..)));
-            }
+            parts.push(Part::Bytes(first.slice(1..)));
         }
         self.parts.pop_front();
         for part in parts.into_iter().rev() {
@@ -165,8 +162,8 @@ pub(super) fn gzip(bytes: &[u8]) -> Bytes {
 
 /// A gzip stream that unpacks to `[`, this many mebibytes of blanks, and `]`.
 pub(super) fn gzip_bomb(mebibytes: u64) -> Body {
-    // One deflate block, closed on a byte boundary and without references to what came before,
-    // may be repeated at will. Nobody is meant to reach the checksum.
+    // A deflate block that is closed on a byte boundary and refers to nothing before it may be
+    // repeated at will.
     let block = |bytes: &[u8]| {
         let mut packed = Vec::with_capacity(bytes.len() / 500 + 64);
         let mut deflate = flate2::Compress::new(Compression::best(), false);
@@ -176,11 +173,23 @@ pub(super) fn gzip_bomb(mebibytes: u64) -> Body {
         }
     };
     let head = Bytes::from_static(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    let tail = Bytes::from_static(&[3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let blanks = vec![b' '; 1 << 20];
+    let (mut checksum, mut unit) = (Crc::new(), Crc::new());
+    unit.update(&blanks);
+    checksum.update(b"[");
+    for _ in 0..mebibytes {
+        checksum.combine(&unit);
+    }
+    checksum.update(b"]");
+    let (sum, amount) = (
+        checksum.sum().to_le_bytes(),
+        checksum.amount().to_le_bytes(),
+    );
+    let tail = Bytes::from([&[3, 0][..], &sum, &amount].concat());
     Body::of([
         Part::Bytes(head),
         Part::Bytes(block(b"[")),
-        Part::Repeat(block(&vec![b' '; 1 << 20]), mebibytes),
+        Part::Repeat(block(&blanks), mebibytes),
         Part::Bytes(block(b"]")),
         Part::Bytes(tail),
     ])

@@ -149,7 +149,7 @@ impl Action {
     /// An error of the token endpoint, by its number: `Action::aadsts(7_000_215)`.
     #[must_use]
     pub fn aadsts(code: u32) -> Self {
-        let (status, body) = super::login::error(code, "as the fault plan wants it");
+        let (status, body) = super::aadsts::error(code, "as the fault plan wants it");
         Self::Status { status, body }
     }
 

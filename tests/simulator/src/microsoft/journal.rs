@@ -186,7 +186,7 @@ impl World {
             found.push((Violation::OneEnd, format!("the window is {ends:?}")));
             return;
         };
-        let (Some(start), Some(end)) = (super::activity::time(start), super::activity::time(end))
+        let (Some(start), Some(end)) = (super::listing::time(start), super::listing::time(end))
         else {
             return;
         };

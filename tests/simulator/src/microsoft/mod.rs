@@ -11,12 +11,12 @@
 //! let microsoft = Microsoft::start(Options::default())?;
 //! let tenant = TenantSpec::numbered(1);
 //! microsoft.add_tenant(tenant.clone());
-//! let records = Records::new(7).take(20).collect();
-//! microsoft.issue(&tenant.tenant_id, "Audit.Exchange", records, microsoft.now());
+//! microsoft.issue(&tenant.tenant_id, "Audit.Exchange", Records::new(7).take(20), microsoft.now());
 //! assert_eq!(microsoft.request_count(), 0);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod aadsts;
 mod activity;
 mod apply;
 mod body;
@@ -24,6 +24,7 @@ mod call;
 mod fault;
 mod foreign;
 mod journal;
+mod listing;
 mod login;
 mod pki;
 mod random;
@@ -42,7 +43,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use hyper::Response;
 use hyper::http::request::Parts;
 
 pub use body::{Body, Part};
@@ -54,15 +54,14 @@ pub use pki::ListenerCertificate;
 pub use records::Records;
 pub use world::{CONTENT_TYPES, Subscription, TenantSpec};
 
-use body::Transfer;
 use call::Call;
 use pki::Authority;
-use reply::{Never, Reply};
+use reply::Never;
 use server::{Outcome, Server};
 use world::World;
 
 /// How the simulator is set up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// HTTPS (with HTTP/2 by ALPN) in place of plain HTTP.
     pub tls: bool,
@@ -126,7 +125,7 @@ impl Microsoft {
     /// # Errors
     /// The address or a runtime cannot be had, or a certificate cannot be made.
     pub fn start(options: Options) -> io::Result<Self> {
-        let authority = Authority::new()?;
+        let authority = Authority::new("Simulator authority")?;
         let (listener, address) = Server::bind(options.bind)?;
         let (url, tls) = if options.tls {
             let url = format!("https://localhost:{}", address.port());
@@ -197,24 +196,19 @@ impl Microsoft {
         &self,
         tenant_id: &str,
         content_type: &str,
-        records: Vec<Vec<u8>>,
+        records: impl IntoIterator<Item = impl AsRef<[u8]>>,
         created: DateTime<Utc>,
     ) -> String {
-        let mut body =
-            Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum::<usize>() + 1);
-        let half = records.len() / 2;
-        let mut middle = None;
-        body.push(b'[');
-        for (n, record) in records.iter().enumerate() {
+        let (mut body, mut commas) = (vec![b'['], Vec::new());
+        for (n, record) in records.into_iter().enumerate() {
             if n > 0 {
-                if n == half {
-                    middle = Some(body.len());
-                }
+                commas.push(body.len());
                 body.push(b',');
             }
-            body.extend_from_slice(record);
+            body.extend_from_slice(record.as_ref());
         }
         body.push(b']');
+        let middle = commas.get(commas.len() / 2).copied();
         self.put(tenant_id, content_type, body.into(), middle, created)
     }
 
@@ -359,12 +353,11 @@ impl Microsoft {
 impl Drop for Microsoft {
     fn drop(&mut self) {
         let violations = self.violations();
-        if !violations.is_empty() && !std::thread::panicking() {
-            panic!(
-                "requests against Microsoft's rules:\n{}",
-                violations.join("\n")
-            );
-        }
+        assert!(
+            violations.is_empty() || std::thread::panicking(),
+            "requests against Microsoft's rules:\n{}",
+            violations.join("\n")
+        );
     }
 }
 
@@ -394,39 +387,6 @@ async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
     match reply.never {
         Some(Never::Reset) => None,
         Some(Never::Stall) => pending().await,
-        None => Some(response(reply, now, gzip)),
+        None => Some(reply.travel(now, gzip)),
     }
-}
-
-fn response(reply: Reply, now: DateTime<Utc>, gzip: bool) -> Response<Transfer> {
-    let date = apply::http_date(now + TimeDelta::seconds(reply.skew));
-    let mut response = Response::builder()
-        .status(reply.status)
-        .header("date", date);
-    for (name, value) in &reply.headers {
-        response = response.header(*name, value);
-    }
-    let mut body = reply.body;
-    let mut packed = reply.only_gzip;
-    if let Some(whole) = body
-        .whole()
-        .filter(|whole| gzip && !packed && !whole.is_empty())
-    {
-        body = reply.gzip.unwrap_or_else(|| body::gzip(whole)).into();
-        packed = true;
-    }
-    if packed {
-        response = response.header("content-encoding", "gzip");
-    }
-    let transfer = Transfer::new(body, reply.end, reply.chunked, reply.drip);
-    // Only a plan can name a status or header that HTTP does not know.
-    response.body(transfer).unwrap_or_else(|error| {
-        let text = format!("simulator: {error}");
-        Response::new(Transfer::new(
-            Body::from(text),
-            body::End::Whole,
-            false,
-            None,
-        ))
-    })
 }

@@ -35,13 +35,11 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(name: &str) -> io::Result<Self> {
         let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Simulator authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2090, 1, 1);
         let key = KeyPair::generate().map_err(io::Error::other)?;
@@ -75,7 +73,9 @@ impl Authority {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let shown = match kind {
             ListenerCertificate::SelfSigned => params.self_signed(&key),
-            ListenerCertificate::UnknownAuthority => params.signed_by(&key, &*Self::new()?.issuer),
+            ListenerCertificate::UnknownAuthority => {
+                params.signed_by(&key, &*Self::new("Nobody's authority")?.issuer)
+            }
             _ => params.signed_by(&key, &*self.issuer),
         };
         let shown = shown.map_err(io::Error::other)?;

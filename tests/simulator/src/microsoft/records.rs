@@ -14,7 +14,7 @@ pub struct Records {
     number: u32,
 }
 
-/// Operation, record type and workload, and whether it is a sign-in or has parameters.
+/// Operation, record type, workload.
 const SHAPES: [(&str, u32, &str); 8] = [
     ("UserLoggedIn", 15, "AzureActiveDirectory"),
     ("Update user.", 8, "AzureActiveDirectory"),
@@ -24,6 +24,26 @@ const SHAPES: [(&str, u32, &str); 8] = [
     ("MessageSent", 25, "MicrosoftTeams"),
     ("AlertEntityGenerated", 64, "SecurityComplianceCenter"),
     ("DlpRuleMatch", 11, "Exchange"),
+];
+
+/// What values are made of.
+const WORDS: [&str; 16] = [
+    "https://contoso.sharepoint.example/sites/finance/",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) ",
+    "Success ",
+    "f3a1c9d2-",
+    "7be04d10-",
+    "Exchange ",
+    "Inbox ",
+    "True ",
+    "False ",
+    "[] ",
+    "user@contoso.example ",
+    "Grüße ",
+    "日本語 ",
+    "2026-03-14T09:26:53 ",
+    "Microsoft.Exchange.Admin ",
+    "203.0.113.7 ",
 ];
 
 impl Records {
@@ -72,26 +92,20 @@ impl Records {
                 } else {
                     room.min(40)
                 };
-                let name = self.random.below(40);
-                let old = if record_type == 8 {
-                    r#","OldValue":"[]""#
-                } else {
-                    ""
-                };
+                let name = self.random.below(40).to_string();
                 let value = if record_type == 8 {
-                    "NewValue"
+                    r#"","OldValue":"[]","NewValue":""#
                 } else {
-                    "Value"
+                    r#"","Value":""#
                 };
-                text.push_str(&format!(r#"{{"Name":"Property{name}"{old},"{value}":""#));
-                for n in 0..length {
-                    let letter = if n % 9 == 8 {
-                        b' '
-                    } else {
-                        b'a' + u8::try_from(self.random.below(26)).unwrap_or(0)
-                    };
-                    text.push(char::from(letter));
+                text += &[r#"{"Name":"Property"#, &name, value].concat();
+                let end = text.len() + length;
+                while text.len() < end {
+                    let word = self.random.below(WORDS.len() as u64);
+                    let word = usize::try_from(word).ok().and_then(|at| WORDS.get(at));
+                    text += word.copied().unwrap_or(" ");
                 }
+                text.truncate(text.floor_char_boundary(end));
                 text.push_str("\"},");
             }
             if text.ends_with(',') {

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use hyper::Response;
 
-use super::body::{Body, End};
+use super::apply::http_date;
+use super::body::{self, Body, End, Transfer};
 
 /// An answer, and what shall happen to it on its way.
 #[derive(Debug, Clone)]
@@ -74,5 +77,32 @@ impl Reply {
     pub(super) fn coded(mut self, code: &str) -> Self {
         self.code = Some(code.to_owned());
         self
+    }
+
+    /// The answer as it goes out, `gzip` if the client takes it.
+    pub(super) fn travel(self, now: DateTime<Utc>, gzip: bool) -> Response<Transfer> {
+        let date = http_date(now + TimeDelta::seconds(self.skew));
+        let mut response = Response::builder().status(self.status).header("date", date);
+        for (name, value) in &self.headers {
+            response = response.header(*name, value);
+        }
+        let mut body = self.body;
+        let mut packed = self.only_gzip;
+        if let Some(whole) = body
+            .whole()
+            .filter(|whole| gzip && !packed && !whole.is_empty())
+        {
+            body = self.gzip.unwrap_or_else(|| body::gzip(whole)).into();
+            packed = true;
+        }
+        if packed {
+            response = response.header("content-encoding", "gzip");
+        }
+        let transfer = Transfer::new(body, self.end, self.chunked, self.drip);
+        // Only a plan can name a status or header that HTTP does not know.
+        response.body(transfer).unwrap_or_else(|error| {
+            let text = format!("simulator: {error}");
+            Response::new(Transfer::new(Body::from(text), End::Whole, false, None))
+        })
     }
 }

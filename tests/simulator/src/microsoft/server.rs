@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -127,7 +127,7 @@ where
         async move {
             let (parts, body) = request.into_parts();
             let body = Limited::new(body, BODY_LIMIT).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = body.map_or_else(|_| Bytes::new(), Collected::to_bytes);
             if let Some(response) = handler(parts, body).await {
                 return Ok::<_, Infallible>(response);
             }

@@ -79,7 +79,7 @@ pub enum Subscription {
 
 /// A blob and what the listing says of it.
 #[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct Blob {
     pub(super) id: String,
     pub(super) content_type: &'static str,
     pub(super) created: DateTime<Utc>,
@@ -94,14 +94,14 @@ pub(super) struct Content {
 pub(super) struct Stream {
     pub(super) state: Option<Subscription>,
     pub(super) last_start: Option<DateTime<Utc>>,
-    pub(super) contents: BTreeMap<(DateTime<Utc>, u64), Arc<Content>>,
+    pub(super) contents: BTreeMap<(DateTime<Utc>, u64), Arc<Blob>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) spec: TenantSpec,
     pub(super) streams: BTreeMap<&'static str, Stream>,
-    pub(super) by_id: HashMap<String, Arc<Content>>,
+    pub(super) contents: HashMap<String, Arc<Blob>>,
     /// How often each content stood in a window that was listed.
     pub(super) listed: HashMap<String, u32>,
     /// Names of assertions that were used.
@@ -211,7 +211,7 @@ impl World {
         let streams = CONTENT_TYPES.map(|content_type| (content_type, Stream::default()));
         let tenant = Tenant {
             streams: streams.into(),
-            by_id: HashMap::new(),
+            contents: HashMap::new(),
             listed: HashMap::new(),
             assertions: HashSet::new(),
             spec,
@@ -236,10 +236,12 @@ impl World {
     ) -> Option<String> {
         let number = self.fresh();
         let content_type = known(content_type)?;
+        // As precise as a listing tells it: a window may end where a content begins.
+        let created = DateTime::from_timestamp_millis(created.timestamp_millis())?;
         let stamp = created.format("%Y%m%d%H%M%S%3f");
         let shard = content_type.to_ascii_lowercase().replace('.', "_");
         let salt = Random::new(self.seed ^ number).next();
-        let content = Arc::new(Content {
+        let content = Arc::new(Blob {
             id: format!("{stamp}{number:06}${stamp}{number:06}${salt:016x}{shard}$na0022"),
             content_type,
             created,
@@ -254,7 +256,7 @@ impl World {
         });
         let id = content.id.clone();
         let tenant = self.tenants.get_mut(tenant)?;
-        tenant.by_id.insert(id.clone(), Arc::clone(&content));
+        tenant.contents.insert(id.clone(), Arc::clone(&content));
         let stream = tenant.streams.get_mut(content_type)?;
         stream.contents.insert((created, number), content);
         Some(id)
@@ -267,7 +269,7 @@ impl World {
         content_type: &str,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-    ) -> Vec<Arc<Content>> {
+    ) -> Vec<Arc<Blob>> {
         let range = (
             Bound::Included((from, 0)),
             Bound::Excluded((to.max(from), 0)),
@@ -305,9 +307,10 @@ pub(super) fn is_guid(text: &str) -> bool {
 /// SHA-256 in hex.
 pub(super) fn sha256_hex(text: &str) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    digest
+    let hex: Vec<_> = digest
         .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .collect();
+    hex.concat()
 }

@@ -3,8 +3,13 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    clippy::assigning_clones,
     reason = "each test binary uses a part; a test fails by panicking"
 )]
+
+pub(crate) mod key;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,0 +1,70 @@
+//! Cuts what is too long for a datagram, the largest values first and evenly.
+
+use super::node::{Members, Node};
+use super::text;
+
+/// An element of an array is cut down to this many bytes before the last elements are left out …
+const LEAST_ELEMENT: usize = 1024;
+/// … and a member's value to this many before the last members are.
+const LEAST_MEMBER: usize = 64;
+/// Text is not cut below this: its mark must fit.
+const LEAST_TEXT: usize = 12;
+
+/// Cuts members so that they take at most `most` bytes, with the commas between them.
+pub(super) fn fit_members(members: &mut Members<'_>, most: usize) {
+    let keys = |key: &str| text::length(key) + 2;
+    let overhead: usize = members.iter().map(|(key, _)| keys(key)).sum();
+    let sizes = members.iter().map(|(_, value)| value.length()).collect();
+    let level = level(sizes, most.saturating_sub(overhead)).max(LEAST_MEMBER.min(most));
+    let mut room = most + 1;
+    members.retain_mut(|(key, value)| {
+        fit(value, level);
+        let length = keys(key) + value.length();
+        let kept = length <= room;
+        room -= if kept { length } else { 0 };
+        kept
+    });
+}
+
+/// Cuts a value so that it takes at most `most` bytes, as far as it can be cut.
+fn fit(value: &mut Node<'_>, most: usize) {
+    if value.length() <= most {
+        return;
+    }
+    match value {
+        Node::Text(text) => *text = text::cut(text, most.max(LEAST_TEXT)).into_owned().into(),
+        Node::Plain(_) => {}
+        Node::Array(items) => {
+            let sizes = items.iter().map(|item| item.length() + 1).collect();
+            let inside = most.saturating_sub(2);
+            let level = level(sizes, inside).max(LEAST_ELEMENT.min(inside));
+            let mut room = inside + 1;
+            let mut kept = 0;
+            for item in items.iter_mut() {
+                fit(item, level.saturating_sub(1));
+                let length = item.length() + 1;
+                if length > room {
+                    break;
+                }
+                room -= length;
+                kept += 1;
+            }
+            items.truncate(kept);
+        }
+        Node::Object(members) => fit_members(members, most.saturating_sub(2)),
+    }
+}
+
+/// The largest size to which all can be cut so that together they take at most `most`.
+fn level(mut sizes: Vec<usize>, most: usize) -> usize {
+    sizes.sort_unstable();
+    let mut room = most;
+    for (index, size) in sizes.iter().enumerate() {
+        let share = room / (sizes.len() - index);
+        if *size > share {
+            return share;
+        }
+        room -= size;
+    }
+    most
+}

@@ -1,0 +1,330 @@
+//! The changes that a record needs so that Wazuh and its indexer keep all of it.
+//!
+//! Each step leaves alone what is fine, so a reshaped record comes through a second time unchanged.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use super::mapping::{Shape, usual_shape};
+use super::node::{Members, Node};
+use super::scan::{DEEPEST, LONGEST_STRING, is_record_type};
+use super::{lex, text};
+
+/// What stands in front of a reshaped record, behind `Subscription`, and stays.
+const FRONT: [&str; 9] = [
+    "RecordType",
+    "Operation",
+    "Workload",
+    "UserId",
+    "Id",
+    "CreationTime",
+    "OrganizationId",
+    "ClientIP",
+    "ResultStatus",
+];
+/// The longest value in front, in bytes of UTF-8.
+const LONGEST_FRONT: usize = 1024;
+/// Where the members of a record go that has more of them than Wazuh takes.
+const OVERFLOW: &str = "Overflow";
+
+/// Gives keys that vary the shape that they usually have.
+pub(super) fn map(members: &mut Members<'_>) {
+    for (key, value) in members {
+        match usual_shape(key.as_bytes()) {
+            None => {}
+            Some(Shape::Text) => match value {
+                Node::Object(inner) if !inner.is_empty() => *value = to_text(value),
+                Node::Array(items) => {
+                    for item in items.iter_mut().filter(|item| !item.is_null()) {
+                        *item = to_text(item);
+                    }
+                }
+                _ => {}
+            },
+            Some(shape) => {
+                let name = match shape {
+                    Shape::Objects(name) => name,
+                    Shape::Properties | Shape::Text => "Name",
+                };
+                let wrap = |value: &Node<'_>| Node::Object(vec![(name.into(), to_text(value))]);
+                match value {
+                    Node::Array(items) => {
+                        for item in items.iter_mut() {
+                            if !matches!(item, Node::Object(_)) && !item.is_null() {
+                                *item = wrap(item);
+                            }
+                        }
+                    }
+                    Node::Text(text) if text.is_empty() => {}
+                    Node::Object(_) => {}
+                    Node::Text(_) | Node::Plain(_) => {
+                        let object = if shape == Shape::Properties {
+                            let name = Node::Text(key.to_string().into());
+                            Node::Object(vec![
+                                ("Name".into(), name),
+                                ("Value".into(), to_text(value)),
+                            ])
+                        } else {
+                            wrap(value)
+                        };
+                        *value = Node::Array(vec![object]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn to_text<'a>(value: &Node<'_>) -> Node<'a> {
+    Node::Text(value.to_text().into())
+}
+
+/// Moves the key fields to the front and gives a record without usable type the type 0, which Microsoft
+/// does not use: Wazuh's rules want a number. What stood there instead is kept under a name of its own.
+pub(super) fn front(members: &mut Members<'_>) {
+    let typed = members
+        .iter()
+        .find(|(key, _)| key == "RecordType")
+        .is_some_and(|(_, value)| match value {
+            Node::Text(text) => is_record_type(text.as_bytes()),
+            Node::Plain(token) => is_record_type(token.as_bytes()),
+            _ => false,
+        });
+    if !typed {
+        members.insert(0, ("RecordType".into(), Node::Plain("0")));
+    }
+    let mut place = 0;
+    for name in FRONT {
+        if let Some(found) = members.iter().position(|(key, _)| key == name) {
+            members
+                .get_mut(place..=found)
+                .unwrap_or_default()
+                .rotate_right(1);
+            place += 1;
+        }
+    }
+}
+
+/// Cuts the key fields, which stand in front; says whether any had to be.
+pub(super) fn cut_front(members: &mut Members<'_>) -> bool {
+    let mut cut = false;
+    for (_, value) in members
+        .iter_mut()
+        .take_while(|(key, _)| FRONT.contains(&key.as_ref()))
+    {
+        if !matches!(value, Node::Text(_)) && value.length() > LONGEST_FRONT {
+            *value = to_text(value);
+        }
+        if let Node::Text(text) = value {
+            cut |= cut_text(text, LONGEST_FRONT);
+        }
+    }
+    cut
+}
+
+fn cut_text(text: &mut Cow<'_, str>, most: usize) -> bool {
+    let too_long = text.len() > most;
+    if too_long {
+        *text = Cow::Owned(text::cut_utf8(text, most).into_owned());
+    }
+    too_long
+}
+
+/// Turns what wrapping has pushed too deep into JSON text; `depth` is the value's own. Says whether anything was.
+pub(super) fn limit_depth(value: &mut Node<'_>, depth: usize) -> bool {
+    let mut limited = false;
+    match value {
+        Node::Text(_) | Node::Plain(_) => {}
+        _ if depth > DEEPEST => {
+            *value = to_text(value);
+            limited = true;
+        }
+        Node::Array(items) => {
+            for item in items {
+                limited |= limit_depth(item, depth + 1);
+            }
+        }
+        Node::Object(members) => {
+            for (_, value) in members {
+                limited |= limit_depth(value, depth + 1);
+            }
+        }
+    }
+    limited
+}
+
+/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was.
+pub(super) fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
+    let mut cut = false;
+    match value {
+        Node::Text(text) => cut = cut_text(text, LONGEST_STRING),
+        Node::Plain(token) => {
+            let number = !matches!(*token, "true" | "false" | "null");
+            if number && !lex::number_survives(token.as_bytes(), in_array) {
+                let text = Cow::Borrowed(*token);
+                *value = Node::Text(text);
+                cut = tame(value, in_array);
+            }
+        }
+        Node::Array(items) => {
+            for item in items {
+                cut |= tame(item, true);
+            }
+        }
+        Node::Object(members) => {
+            for (_, value) in members {
+                cut |= tame(value, in_array);
+            }
+        }
+    }
+    cut
+}
+
+/// Renames members that Wazuh would take for one already seen; says whether there was any.
+pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
+    let mut renamed = number_alike(members, false, Some("subscription"));
+    let mut paths = Paths::default();
+    if has_dots(members) && paths.any_lost(members, "") {
+        undot(members);
+        number_alike(members, false, Some("subscription"));
+        renamed = true;
+    }
+    renamed
+}
+
+/// Gives the second and later of keys that are alike a suffix, here and below.
+fn number_alike(members: &mut Members<'_>, in_array: bool, taken: Option<&str>) -> bool {
+    let fold = |key: &str| {
+        if in_array {
+            key.to_owned()
+        } else {
+            key.to_ascii_lowercase()
+        }
+    };
+    // how often a key was seen; none of those that are still to come may be given as a new name
+    let mut seen: HashMap<String, usize> = members.iter().map(|(key, _)| (fold(key), 0)).collect();
+    seen.extend(taken.map(|key| (key.to_owned(), 1)));
+    let mut renamed = false;
+    for (key, value) in members {
+        let folded = fold(key);
+        let mut count = seen.get(&folded).copied().unwrap_or(0) + 1;
+        if count > 1 {
+            let mut name = format!("{key}_{count}");
+            while seen.contains_key(&fold(&name)) {
+                count += 1;
+                name = format!("{key}_{count}");
+            }
+            seen.insert(fold(&name), 1);
+            *key = name.into();
+            renamed = true;
+        }
+        seen.insert(folded, count);
+        renamed |= number_alike_below(value, in_array);
+    }
+    renamed
+}
+
+fn number_alike_below(value: &mut Node<'_>, in_array: bool) -> bool {
+    match value {
+        Node::Object(members) => number_alike(members, in_array, None),
+        Node::Array(items) => {
+            let mut renamed = false;
+            for item in items {
+                renamed |= number_alike_below(item, true);
+            }
+            renamed
+        }
+        _ => false,
+    }
+}
+
+fn has_dots(members: &Members<'_>) -> bool {
+    members.iter().any(|(key, value)| {
+        key.contains('.') || matches!(value, Node::Object(inner) if has_dots(inner))
+    })
+}
+
+fn undot(members: &mut Members<'_>) {
+    for (key, value) in members {
+        if key.contains('.') {
+            *key = key.replace('.', "_").into();
+        }
+        if let Node::Object(inner) = value {
+            undot(inner);
+        }
+    }
+}
+
+/// The paths that Wazuh has built so far out of keys and the dots in them.
+#[derive(Default)]
+struct Paths {
+    leaves: HashSet<String>,
+    objects: HashSet<String>,
+}
+
+impl Paths {
+    /// Whether Wazuh would lose a leaf because its path, or a part of it, is taken.
+    fn any_lost(&mut self, members: &Members<'_>, prefix: &str) -> bool {
+        members.iter().any(|(key, value)| {
+            let path = format!("{prefix}{}", key.to_ascii_lowercase());
+            if let Node::Object(inner) = value {
+                return self.any_lost(inner, &format!("{path}."));
+            }
+            let mut lost = self.objects.contains(&path);
+            for (at, _) in path.match_indices('.') {
+                let outer = path.get(..at).unwrap_or_default();
+                lost |= self.leaves.contains(outer);
+                self.objects.insert(outer.to_owned());
+            }
+            lost || !self.leaves.insert(path)
+        })
+    }
+}
+
+/// Packs objects into arrays of one element, the largest first, until at most `most` leaves are left;
+/// then the last members into one such array. Says whether that was needed.
+pub(super) fn limit_leaves(members: &mut Members<'_>, most: usize) -> bool {
+    let mut leaves: usize = members.iter().map(|(_, value)| value.leaves()).sum();
+    let needed = leaves > most;
+    while leaves > most {
+        let largest = members
+            .iter_mut()
+            .map(|(_, value)| (value.leaves(), value))
+            .rev()
+            .max_by_key(|(leaves, _)| *leaves);
+        let Some((count @ 2.., value)) = largest else {
+            break;
+        };
+        leaves -= count - 1;
+        pack(value);
+    }
+    let mut packed = Vec::new();
+    while leaves + 1 > most && (leaves > most || !packed.is_empty()) {
+        let Some((key, value)) = members.pop() else {
+            break;
+        };
+        leaves -= value.leaves();
+        packed.push((key, value));
+    }
+    if !packed.is_empty() {
+        packed.reverse();
+        let mut rest = Node::Object(packed);
+        pack(&mut rest);
+        members.push((OVERFLOW.into(), rest));
+    }
+    needed
+}
+
+/// Puts an object into an array, where Wazuh leaves numbers numbers: as text they are what they were outside.
+fn pack(value: &mut Node<'_>) {
+    fn spell(value: &mut Node<'_>) {
+        match value {
+            Node::Plain(token) if *token != "null" => *value = Node::Text((*token).into()),
+            Node::Object(members) => members.iter_mut().for_each(|(_, value)| spell(value)),
+            _ => {}
+        }
+    }
+    spell(value);
+    let inner = std::mem::replace(value, Node::Plain("null"));
+    *value = Node::Array(vec![inner]);
+}

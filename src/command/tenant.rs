@@ -1,0 +1,387 @@
+//! `tenant`: tenants come and go without a look at Wazuh.
+
+mod store;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+use zeroize::Zeroizing;
+
+use super::probe::{self, Finding, Verdict};
+use super::unsaid;
+use crate::cli;
+use crate::config::{
+    Authentication, Cloud, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name,
+    parse_hand_over, parse_new_secret,
+};
+use crate::microsoft::{Activity, Class, Clock, Credential, Http, Retry};
+use crate::{Error, Result};
+use store::{New, Place};
+
+/// A byte more than a hand-over text may have, so that a longer one is seen to be longer.
+const MAX_TEXT: u64 = 64 * 1024 + 1;
+
+/// Carries out one of the commands below `tenant`.
+///
+/// # Errors
+/// See the exit codes in the README; [`Error::Partial`] for a tenant that was stored although its
+/// test failed.
+pub(crate) fn tenant(config: &Path, command: &cli::Tenant, out: &mut impl Write) -> Result<()> {
+    match command {
+        cli::Tenant::Add(arguments) => add(config, arguments, out),
+        cli::Tenant::Import { folder } => import(config, folder, out),
+        cli::Tenant::List { json } => list(&Settings::load(config)?, *json, out).map_err(unsaid),
+        cli::Tenant::Remove { name } => remove(config, name, out),
+        cli::Tenant::Rotate { name, from } => rotate(config, name, from, out),
+    }
+}
+
+fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Result<()> {
+    let cli::TenantAdd {
+        name,
+        from,
+        cloud,
+        no_test,
+    } = arguments;
+    let hand_over = parse_hand_over(&text(from)?).map_err(|flaws| refused(from, &flaws))?;
+    let new = New {
+        name: name.clone(),
+        cloud: *cloud,
+        hand_over,
+    };
+    let settings = store::store(config, &[new])?;
+    say_stored(config, name, out).map_err(unsaid)?;
+    say_delete(from, out).map_err(unsaid)?;
+    if *no_test {
+        return Ok(());
+    }
+    test(&settings, &[name], out)
+}
+
+fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
+    let unread = |fault| {
+        Error::Usage(format!(
+            "{}: {fault}; name a readable folder",
+            folder.display()
+        ))
+    };
+    let mut files = fs::read_dir(folder)
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.path()))
+                .collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(unread)?;
+    let is_hidden = |file: &Path| {
+        file.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    files.retain(|file| file.is_file() && !is_hidden(file));
+    files.sort();
+    if files.is_empty() {
+        let folder = folder.display();
+        return Err(Error::Usage(format!(
+            "{folder} holds no file; name the folder with the texts"
+        )));
+    }
+    let (mut new, mut wrong) = (Vec::new(), Vec::new());
+    for file in &files {
+        match hand_over(file) {
+            Ok(one) => new.push(one),
+            Err(fault) => wrong.push(fault.to_string()),
+        }
+    }
+    if !wrong.is_empty() {
+        wrong.push("nothing was stored; correct these, or take them out of the folder".to_owned());
+        return Err(Error::Configuration(wrong.join("\n")));
+    }
+    let settings = store::store(config, &new)?;
+    let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
+    for name in &names {
+        say_stored(config, name, out).map_err(unsaid)?;
+    }
+    say_delete(folder, out).map_err(unsaid)?;
+    test(&settings, &names, out)
+}
+
+/// The tenant in a file that is named as the tenant is to be.
+fn hand_over(file: &Path) -> Result<New> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    if !is_tenant_name(&name) {
+        return Err(Error::Configuration(format!(
+            "{}: the file's name is to become the tenant's; use 1 to 64 of a-z, 0-9 and - before the dot",
+            file.display()
+        )));
+    }
+    Ok(New {
+        name: name.into_owned(),
+        cloud: Cloud::Commercial,
+        hand_over: parse_hand_over(&text(file)?).map_err(|flaws| refused(file, &flaws))?,
+    })
+}
+
+fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<()> {
+    let tenants = &settings.tenants;
+    if as_json {
+        let tenants: Vec<_> = tenants
+            .iter()
+            .map(|tenant| {
+                json!({
+                    "name": tenant.name,
+                    "tenant_id": tenant.tenant_id,
+                    "client_id": tenant.client_id,
+                    "cloud": tenant.cloud.as_str(),
+                    "signs_in_with": signs_in_with(tenant),
+                    "enabled": tenant.enabled,
+                    "labels": tenant.labels,
+                })
+            })
+            .collect();
+        return writeln!(out, "{:#}", json!({"schema": 1, "tenants": tenants}));
+    }
+    if tenants.is_empty() {
+        return writeln!(out, "No tenants yet.");
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header([
+            "tenant",
+            "tenant id",
+            "application",
+            "cloud",
+            "signs in with",
+            "enabled",
+        ]);
+    for tenant in tenants {
+        table.add_row([
+            tenant.name.as_str(),
+            &tenant.tenant_id,
+            &tenant.client_id,
+            tenant.cloud.as_str(),
+            signs_in_with(tenant),
+            if tenant.enabled { "yes" } else { "no" },
+        ]);
+    }
+    writeln!(out, "{table}")
+}
+
+/// The key that says it.
+fn signs_in_with(tenant: &Tenant) -> &'static str {
+    match &tenant.authentication {
+        Authentication::Secret(Secret::File(_)) => "client_secret_file",
+        Authentication::Secret(Secret::Command(_)) => "client_secret_command",
+        Authentication::Secret(Secret::Credential(_)) => "client_secret_credential",
+        Authentication::Certificate { .. } => "certificate_file",
+        Authentication::FederatedToken(_) => "federated_token_file",
+    }
+}
+
+fn remove(config: &Path, name: &str, out: &mut impl Write) -> Result<()> {
+    let left = store::remove(config, name)?;
+    let secret = match left {
+        Some(file) => format!("{} stays: it is not only this tenant's", file.display()),
+        None => "its secret too".to_owned(),
+    };
+    writeln!(
+        out,
+        "{name}: removed, {secret}. The ledger still knows what was collected: added again, the tenant \
+         goes on from there. In Azure, delete the application's secret if nothing else uses it."
+    )
+    .map_err(unsaid)
+}
+
+fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Result<()> {
+    let settings = Settings::load(config)?;
+    let tenant = find(&settings, name)?;
+    let Some(file) = store::secret_file(tenant) else {
+        return Err(Error::Configuration(format!(
+            "{name} signs in with {}; replace it there, only a client_secret_file is written here",
+            signs_in_with(tenant)
+        )));
+    };
+    let new = parse_new_secret(&text(from)?).map_err(|flaws| refused(from, &flaws))?;
+    same_application(tenant, &new)?;
+    let (http, runtime) = client(&settings)?;
+    let credential = Credential::secret(new.client_secret.clone());
+    let activity = Activity::new(&http, tenant, credential, Clock::default())?;
+    let facts = runtime.block_on(activity.sign_in()).map_err(|fault| {
+        let said =
+            format!("{name}: {fault}\nThe new secret was not taken; the one in use is untouched.");
+        match fault.class {
+            Class::RefuseTenant | Class::AuditLogOff => Error::Refused(said),
+            _ => Error::TryLater(said),
+        }
+    })?;
+    store::replace_secret(config, file, &new.client_secret)?;
+    let shown = file.display();
+    writeln!(
+        out,
+        "{name}: the new secret signs in and is in {shown}; the next run uses it"
+    )
+    .and_then(|()| say_delete(from, out))
+    .map_err(unsaid)?;
+    if tenant.client_secret_expires.is_some() {
+        writeln!(
+            out,
+            "{name}: client_secret_expires still has the day of the old secret; correct it"
+        )
+        .map_err(unsaid)?;
+    }
+    let findings = runtime.block_on(probe::signed_in(&activity, tenant, &facts));
+    conclude(&[(name, findings)], out)
+}
+
+fn same_application(tenant: &Tenant, new: &NewSecret) -> Result<()> {
+    for (what, told, ours) in [
+        ("tenant ID", &new.tenant_id, &tenant.tenant_id),
+        ("client ID", &new.client_id, &tenant.client_id),
+    ] {
+        if let Some(told) = told
+            && told != ours
+        {
+            return Err(Error::Configuration(format!(
+                "{}: the text is for {what} {told}, the tenant has {ours}; check the text, or remove \
+                 the tenant and add it anew (the ledger is kept)",
+                tenant.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Tenant> {
+    let found = settings.tenants.iter().find(|tenant| tenant.name == name);
+    found.ok_or_else(|| {
+        Error::Usage(format!(
+            "{name}: no tenant has that name; `o365-wodle tenant list` shows them"
+        ))
+    })
+}
+
+/// Asks Microsoft about tenants that were stored, some at a time, and says what is found.
+fn test(settings: &Settings, names: &[&str], out: &mut impl Write) -> Result<()> {
+    let untested = |fault: Error| Error::Partial(format!("stored, but not tested: {fault}"));
+    let (http, runtime) = client(settings).map_err(untested)?;
+    let is_new = |tenant: &&Tenant| names.contains(&tenant.name.as_str());
+    let tenants: Vec<_> = settings.tenants.iter().filter(is_new).cloned().collect();
+    let mut all = Vec::new();
+    for some in tenants.chunks(settings.collect.tenants_in_parallel.max(1)) {
+        let findings = LocalSet::new().block_on(&runtime, async {
+            let tasks: Vec<_> = some
+                .iter()
+                .map(|tenant| {
+                    let (http, tenant) = (http.clone(), tenant.clone());
+                    tokio::task::spawn_local(async move {
+                        let credential = Credential::read(&tenant.authentication)?;
+                        probe::probe(&http, &tenant, credential).await
+                    })
+                })
+                .collect();
+            let mut findings = Vec::new();
+            for task in tasks {
+                let found = task.await;
+                findings.push(
+                    found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
+                );
+            }
+            findings
+        });
+        for (tenant, findings) in some.iter().zip(findings) {
+            all.push((tenant.name.clone(), findings.map_err(untested)?));
+        }
+    }
+    let all: Vec<_> = all
+        .iter()
+        .map(|(name, found)| (name.as_str(), found.clone()))
+        .collect();
+    conclude(&all, out)
+}
+
+fn conclude(all: &[(&str, Vec<Finding>)], out: &mut impl Write) -> Result<()> {
+    let mut wrong = Vec::new();
+    for (name, findings) in all {
+        for finding in findings {
+            writeln!(out, "{name}: {finding}").map_err(unsaid)?;
+        }
+        if findings
+            .iter()
+            .any(|finding| finding.verdict == Verdict::Bad)
+        {
+            wrong.push(*name);
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Partial(format!(
+        "{} stored, but not well yet; see above",
+        wrong.join(", ")
+    )))
+}
+
+/// For somebody who waits: a fault that passes is tried once more, not five times.
+fn client(settings: &Settings) -> Result<(Http, Runtime)> {
+    let retry = Retry {
+        attempts: settings.http.retries.min(1),
+        ..Retry::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
+    Ok((Http::new(&settings.http)?.with_retry(retry), runtime))
+}
+
+/// The customer's text; `-` is standard input.
+fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(MAX_TEXT).unwrap_or_default() + 64,
+    ));
+    let read = if from == Path::new("-") {
+        io::stdin().lock().take(MAX_TEXT).read_to_end(&mut bytes)
+    } else {
+        File::open(from).and_then(|file| file.take(MAX_TEXT).read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(fault) => Err(Error::Usage(format!(
+            "{}: {fault}; name the customer's text file, or - for standard input",
+            from.display()
+        ))),
+    }
+}
+
+fn refused(from: &Path, flaws: &[Flaw]) -> Error {
+    let lines: Vec<_> = flaws
+        .iter()
+        .map(|flaw| format!("{}: {flaw}", from.display()))
+        .collect();
+    Error::Configuration(lines.join("\n"))
+}
+
+fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io::Result<()> {
+    let Place { tenant, secret } = Place::of(config, name);
+    let (tenant, secret) = (tenant.display(), secret.display());
+    writeln!(
+        out,
+        "{name}: stored in {tenant}, its secret in {secret} (mode 0600)"
+    )
+}
+
+fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
+    if from == Path::new("-") {
+        return Ok(());
+    }
+    let from = from.display();
+    writeln!(
+        out,
+        "{from} was not changed and still holds the secret: it can be deleted now"
+    )
+}

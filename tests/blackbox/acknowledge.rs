@@ -1,0 +1,143 @@
+//! Delivery to a Wazuh that tells what it has processed, and that is killed in the middle of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+use simulator::microsoft::Options;
+use simulator::wazuh::{Background, Manager, Settings};
+
+use crate::world::World;
+
+/// A world whose Wazuh is a manager.
+fn with_manager(settings: Settings) -> (World, Manager) {
+    let mut world = World::with_tenants(1, Options::default());
+    world.queue.unlink().unwrap();
+    let manager = Manager::start(&world.home(), settings).unwrap();
+    world.set("wazuh", "acknowledge", "\"auto\"");
+    world.set("wazuh", "events_per_second", "\"auto\"");
+    (world, manager)
+}
+
+fn issue(world: &mut World, blobs: usize, records: usize) {
+    for blob in 0..blobs {
+        let records: Vec<_> = (0..records).map(|_| world.records.sized(600)).collect();
+        let now = world.microsoft.now();
+        let ago = TimeDelta::seconds(60 + i64::try_from(blob).unwrap());
+        world.issue_these(0, "Audit.Exchange", records, now - ago);
+    }
+}
+
+/// Hands the lines of the alerts file to the oracle.
+fn judge(world: &mut World, manager: &Manager) -> simulator::oracle::Verdict {
+    for line in manager.alerts() {
+        world.oracle.received_event(line.as_bytes());
+    }
+    world.oracle.verdict()
+}
+
+fn status(world: &World) -> Value {
+    let output = world.run(&["status", "--json"]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_manager_confirms_what_it_has_written() {
+    let (mut world, manager) = with_manager(Settings::default());
+    issue(&mut world, 20, 250);
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.is_clean(), "{verdict} {}", world.log());
+    assert_eq!(manager.dropped(), 0);
+    let status = status(&world);
+    assert_eq!(status["unconfirmed"], 0);
+    assert_eq!(status["assurance"], "confirmed");
+}
+
+#[test]
+fn other_senders_and_queues_that_are_never_empty_do_not_prevent_confirmation() {
+    let (mut world, manager) = with_manager(Settings {
+        background: Background {
+            office365: 500.0,
+            other: 2_000.0,
+            fim: 500.0,
+            inventory: 500.0,
+        },
+        ..Settings::default()
+    });
+    issue(&mut world, 8, 250);
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.missing.is_empty(), "{verdict}");
+    assert_eq!(verdict.repeats, 0, "{verdict}");
+}
+
+#[test]
+fn what_a_killed_manager_lost_comes_again() {
+    let (mut world, manager) = with_manager(Settings {
+        rate: Some(3_000.0),
+        ..Settings::default()
+    });
+    issue(&mut world, 40, 250);
+    let is_over = AtomicBool::new(false);
+    let kills = thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            let mut kills = 0;
+            while kills < 3 && !is_over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(900));
+                if kills % 2 == 0 {
+                    manager.kill();
+                } else {
+                    manager.terminate().unwrap();
+                }
+                manager.revive(Duration::from_millis(300)).unwrap();
+                kills += 1;
+            }
+            kills
+        });
+        for _ in 0..6 {
+            let output = world.run(&["run"]);
+            assert!(
+                matches!(output.status.code(), Some(0 | 75)),
+                "{}",
+                world.log()
+            );
+            if output.status.code() == Some(0) && status(&world)["unconfirmed"] == 0 {
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        killer.join().unwrap()
+    });
+    assert!(kills > 0);
+    world.run(&["run"]);
+    world.run_expecting(0, &[]);
+    let verdict = judge(&mut world, &manager);
+    assert!(
+        verdict.missing.is_empty(),
+        "{kills} kills: {verdict} {}",
+        world.log()
+    );
+    assert!(verdict.repeats <= kills * 4_000, "{kills} kills: {verdict}");
+}
+
+#[test]
+fn without_acknowledgement_a_restart_sends_nothing_again() {
+    let (mut world, manager) = with_manager(Settings::default());
+    world.set("wazuh", "acknowledge", "\"off\"");
+    world.set("wazuh", "events_per_second", "0");
+    issue(&mut world, 5, 100);
+    world.run_expecting(0, &[]);
+    assert!(manager.wait_received(500, Duration::from_secs(10)));
+    manager.restart(Duration::ZERO).unwrap();
+    world.run_expecting(0, &[]);
+    let verdict = judge(&mut world, &manager);
+    assert_eq!(verdict.repeats, 0, "{verdict}");
+    assert_eq!(status(&world)["unconfirmed"], 0);
+    assert_eq!(status(&world)["assurance"], "accepted");
+}

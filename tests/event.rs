@@ -1,0 +1,503 @@
+//! Whatever Microsoft sends, Wazuh gets an event that it takes whole; what it takes whole already is not touched.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod hostile;
+
+use std::collections::BTreeMap;
+
+use hostile::{Maker, faults, members};
+use o365_wodle::collect::event::{
+    Damaged, Envelope, Health, Reasons, Redactor, Shaper, damaged, passes,
+};
+use o365_wodle::config::Filter;
+use proptest::prelude::*;
+
+const HEADER: &str = "1:office365:";
+const ORIGIN: &str = ",\"o365_wodle\":{\"tenant\":\"contoso\",\"labels\":{\"customer\":\"C-42\"}}";
+
+fn shaper(annotate: bool, flatten: bool, redactor: Option<&Redactor>) -> Shaper {
+    let labels = BTreeMap::from([("customer".into(), "C-42".into())]);
+    Shaper::new(&Envelope {
+        location: "office365",
+        content_type: "Audit.General",
+        tenant: "contoso",
+        labels: &labels,
+        annotate,
+        flatten,
+        redactor,
+    })
+}
+
+/// The JSON of a record's event, and why it was reshaped.
+fn event(shaper: &mut Shaper, record: &[u8]) -> Option<(String, Reasons)> {
+    let record = shaper.read(record)?;
+    let mut out = b"before".to_vec();
+    let reasons = shaper.write(&record, false, &mut out);
+    let datagram = String::from_utf8(out)
+        .expect("UTF-8")
+        .split_off("before".len());
+    Some((datagram.strip_prefix(HEADER).unwrap().to_owned(), reasons))
+}
+
+/// Valid JSON without the white space between its tokens.
+fn compact(json: &[u8]) -> Vec<u8> {
+    let (mut inside, mut escaped) = (false, false);
+    let kept = json.iter().copied().filter(|byte| {
+        let keep = inside || !byte.is_ascii_whitespace();
+        inside ^= *byte == b'"' && !escaped;
+        escaped = inside && *byte == b'\\' && !escaped;
+        keep
+    });
+    kept.collect()
+}
+
+/// The event that a record would be if nobody shaped it.
+fn untouched(record: &[u8], annotation: &str) -> Vec<u8> {
+    let record = compact(record);
+    let separator: &[u8] = if record == b"{}" { b"" } else { b"," };
+    [
+        b"{\"integration\":\"office365\",\"office365\":{\"Subscription\":\"Audit.General\"",
+        separator,
+        &record[1..],
+        annotation.as_bytes(),
+        b"}",
+    ]
+    .concat()
+}
+
+/// The record inside an event, without `Subscription`.
+fn record_of(event: &str) -> String {
+    let members = members(event).expect("an object");
+    let record = members
+        .iter()
+        .find(|(key, _)| key == "office365")
+        .expect("office365");
+    let inner = record
+        .1
+        .get()
+        .strip_prefix("{\"Subscription\":\"Audit.General\"")
+        .unwrap();
+    format!("{{{}", inner.strip_prefix(',').unwrap_or(inner))
+}
+
+/// Shapes a record and holds the event against everything that is promised of it.
+fn judge(record: &[u8], annotate: bool) {
+    let mut shaper = shaper(annotate, false, None);
+    let seen = String::from_utf8_lossy(&record[..record.len().min(3000)]).into_owned();
+    let Some((event, reasons)) = event(&mut shaper, record) else {
+        let text = std::str::from_utf8(record);
+        assert!(
+            text.is_err() || members(text.unwrap()).is_none(),
+            "refused: {seen}"
+        );
+        return;
+    };
+    assert_eq!(
+        faults(event.as_bytes()),
+        Vec::<String>::new(),
+        "{seen}\n{event}"
+    );
+    let raw = untouched(record, if annotate { ORIGIN } else { "" });
+    let raw_faults = faults(&raw);
+    assert_eq!(
+        reasons.is_empty(),
+        raw_faults.is_empty(),
+        "{:?} but {raw_faults:?}: {seen}\n{event}",
+        reasons.names().collect::<Vec<_>>()
+    );
+    if reasons.is_empty() {
+        assert_eq!(event.as_bytes(), raw);
+        return;
+    }
+    let names: Vec<String> = reasons.names().map(|name| format!("{name:?}")).collect();
+    let listed = format!(
+        "\"reshaped\":[{}],\"original_bytes\":{},",
+        names.join(","),
+        record.len()
+    );
+    assert!(event.contains(&listed), "{listed} {event}");
+    // once more, and nothing is left to do
+    let kept = record_of(&event);
+    let (again, reasons) = crate::event(&mut shaper, kept.as_bytes()).expect("an object");
+    assert!(
+        reasons.is_empty(),
+        "{:?}: {seen}\n{event}",
+        reasons.names().collect::<Vec<_>>()
+    );
+    assert_eq!(record_of(&again), kept);
+    // the first value of each key field is in front, whole or cut
+    let Ok(Some(before)) = std::str::from_utf8(record).map(members) else {
+        return;
+    };
+    let after = members(&kept).unwrap();
+    let front = [
+        "RecordType",
+        "Operation",
+        "Workload",
+        "UserId",
+        "Id",
+        "CreationTime",
+        "OrganizationId",
+        "ClientIP",
+        "ResultStatus",
+    ];
+    let mut place = 0;
+    for name in front {
+        let Some((_, value)) = before.iter().find(|(key, _)| key == name) else {
+            place += usize::from(name == "RecordType");
+            continue;
+        };
+        assert_eq!(after[place].0, name, "{kept}");
+        let now = after[place].1.get();
+        place += 1;
+        if name == "RecordType" && now == "0" {
+            continue;
+        }
+        let text =
+            |json: &str| serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
+        let (value, now) = (text(value.get()), text(now));
+        let harmless = value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        if value.len() <= 1024 && harmless && !value.starts_with(['{', '[']) {
+            assert_eq!(now, value, "{name}");
+        } else {
+            assert!(now.len() <= 1024 + 2, "{name}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_hostile_record_survives(seed: u64, annotate: bool) {
+        judge(&Maker::new(seed, true).record(), annotate);
+    }
+
+    #[test]
+    fn an_ordinary_record_is_not_touched(seed: u64) {
+        let record = Maker::new(seed, false).record();
+        judge(&record, true);
+    }
+
+    #[test]
+    fn any_bytes_make_a_valid_event(bytes in prop::collection::vec(any::<u8>(), 0..200), object: bool) {
+        let record = if object {
+            [b"{\"a\":\"", &bytes[..], b"\"}"].concat()
+        } else {
+            bytes
+        };
+        judge(&record, true);
+        let labels = BTreeMap::new();
+        let state = Health {
+            tenant_id: "g",
+            subscription: None,
+            response: "an element is no JSON object",
+            health: "content_damaged",
+            since: None,
+            count: None,
+            hint: None,
+            tenant: "contoso",
+            labels: &labels,
+        };
+        let element = Damaged { raw: &record, bytes: record.len() as u64, withhold: false };
+        let mut out = Vec::new();
+        damaged("office365", &state, &element, &mut out);
+        prop_assert_eq!(faults(&out[HEADER.len()..]), Vec::<String>::new());
+    }
+}
+
+/// The lines of all files of records.
+fn samples(keep: fn(&str) -> bool) -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/simulator/data");
+    let mut lines = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "ndjson") && keep(path.to_str().unwrap()) {
+            let text = std::fs::read(path).unwrap();
+            lines.extend(text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    assert!(lines.len() > 30);
+    lines
+}
+
+#[test]
+fn every_sample_record_survives() {
+    for record in samples(|_| true) {
+        judge(&record, true);
+        judge(&record, false);
+    }
+}
+
+#[test]
+fn real_records_are_hardly_ever_touched() {
+    let mut shaper = shaper(true, false, None);
+    let mut touched = Vec::new();
+    for record in samples(|path| !path.contains("hostile") && !path.contains("synthetic")) {
+        let (event, reasons) = event(&mut shaper, &record).unwrap();
+        if !reasons.is_empty() {
+            touched.push((reasons.names().collect::<Vec<_>>(), event));
+        }
+    }
+    assert!(touched.is_empty(), "{touched:?}");
+}
+
+#[test]
+fn each_reason_has_its_remedy() {
+    let long = "x".repeat(40_000);
+    let wide: Vec<String> = (0..300)
+        .map(|index| format!("\"k{index}\":{index}"))
+        .collect();
+    let wide = wide.join(",");
+    let deep = format!("{}1{}", "[".repeat(101), "]".repeat(101));
+    let remedies = [
+        (r#""s":"\ud800x""#, "\"s\":\"\u{fffd}x\"", "surrogate"),
+        (r#""s":"a\u0000b""#, "\"s\":\"a\u{fffd}b\"", "nul"),
+        (
+            r#""n":[1.5,9007199254740993],"m":1.10"#,
+            r#""n":[1.5,"9007199254740993"],"m":"1.10""#,
+            "big_number",
+        ),
+        (
+            r#""a":1,"A":2,"a":3"#,
+            r#""a":1,"A_2":2,"a_3":3"#,
+            "key_case",
+        ),
+        (r#""SUBSCRIPTION":1"#, r#""SUBSCRIPTION_2":1"#, "key_case"),
+        (
+            r#""a_2":0,"a":1,"A":2,"z":[{"a":1,"A":2,"a":3}]"#,
+            r#""a_2":0,"a":1,"A_3":2,"z":[{"a":1,"A":2,"a_2":3}]"#,
+            "key_case",
+        ),
+        (
+            r#""a.b.c":1,"a":{"b":2}"#,
+            r#""a_b_c":1,"a":{"b":2}"#,
+            "key_case",
+        ),
+        (
+            r#""ModifiedProperties":["a",{"Name":"b"},null]"#,
+            r#""ModifiedProperties":[{"Name":"a"},{"Name":"b"},null]"#,
+            "mapping",
+        ),
+        (
+            r#""Parameters":"p q""#,
+            r#""Parameters":[{"Name":"Parameters","Value":"p q"}]"#,
+            "mapping",
+        ),
+        (
+            r#""Message":{"a":[1]},"Data":[{"b":2},"c"]"#,
+            r#""Message":"{\"a\":[1]}","Data":["{\"b\":2}","c"]"#,
+            "mapping",
+        ),
+    ];
+    let mut cases: Vec<(String, String, &str)> = remedies
+        .iter()
+        .map(|(before, after, reason)| ((*before).to_owned(), (*after).to_owned(), *reason))
+        .collect();
+    cases.push((
+        format!("\"d\":{deep}"),
+        format!("\"d\":{}\"[1]\"{}", "[".repeat(100), "]".repeat(100)),
+        "depth",
+    ));
+    cases.push((
+        format!("\"s\":[\"{long}\"]"),
+        format!("\"s\":[\"{}…[cut]\"]", &long[..32_758]),
+        "long_string",
+    ));
+    cases.push((
+        format!("\"o\":{{{wide}}}"),
+        format!("\"o\":[{{{}}}]", quote_numbers(&wide)),
+        "leaf_limit",
+    ));
+    for (before, after, reason) in cases {
+        let record = format!("{{\"RecordType\":2,{before}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons.names().collect::<Vec<_>>(), [reason], "{before}");
+        assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
+    }
+    let (event, reasons) = event(&mut shaper(false, false, None), b"{\"a\":1}").unwrap();
+    assert_eq!(reasons, Reasons::NO_RECORD_TYPE);
+    assert_eq!(record_of(&event), "{\"RecordType\":0,\"a\":1}");
+}
+
+/// `"k":1` → `"k":"1"`.
+fn quote_numbers(members: &str) -> String {
+    let quoted = members.split(',').map(|member| {
+        let (key, number) = member.split_once(':').unwrap();
+        format!("{key}:\"{number}\"")
+    });
+    quoted.collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn what_does_not_fit_is_cut_largest_first_and_evenly() {
+    let text = |letter: &str, length| format!("\"{letter}\":\"{}\"", letter.repeat(length));
+    let record = format!(
+        "{{\"RecordType\":2,{},{},{},{},\"Id\":\"i\"}}",
+        text("s", 10_000),
+        text("a", 30_000),
+        text("b", 31_000),
+        text("c", 32_000),
+    );
+    let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+    assert_eq!(reasons, Reasons::OVERSIZE);
+    let size = event.len() + HEADER.len();
+    assert!((63_990..=64_000).contains(&size), "{size}");
+    let shaped = record_of(&event);
+    let lengths: Vec<usize> = members(&shaped).unwrap()[2..]
+        .iter()
+        .map(|(_, value)| value.get().len())
+        .collect();
+    assert_eq!(lengths[0], 10_002);
+    assert!(lengths[1] > 17_000 && lengths[1..].iter().all(|length| *length == lengths[1]));
+    judge(record.as_bytes(), true);
+    // where a dot asked for a closer look first
+    let dotted = format!(
+        "{{\"RecordType\":2,\"a.b\":[{}0]}}",
+        "\"xxxxxxx\",".repeat(7000)
+    );
+    judge(dotted.as_bytes(), true);
+    // to the last byte
+    for length in 50_000..50_010 {
+        let items = "\"xxxxxxx\",".repeat(length / 10);
+        let record = format!(
+            "{{\"RecordType\":2,{},\"i\":[{items}0]}}",
+            text("k", length % 10 + 20_000)
+        );
+        judge(record.as_bytes(), true);
+    }
+}
+
+#[test]
+fn more_members_than_wazuh_takes_go_into_an_overflow() {
+    let members: Vec<String> = (0..400).map(|index| format!("\"k{index}\":true")).collect();
+    let record = format!("{{{},\"RecordType\":2}}", members.join(","));
+    let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+    assert_eq!(reasons, Reasons::LEAF_LIMIT);
+    let shaped: serde_json::Value = serde_json::from_str(&record_of(&event)).unwrap();
+    let overflow = shaped["Overflow"][0].as_object().unwrap();
+    assert_eq!(overflow.len() + shaped.as_object().unwrap().len(), 402);
+    assert_eq!(overflow["k399"], "true");
+    judge(record.as_bytes(), true);
+}
+
+#[test]
+fn flattened_properties_stand_beside_the_record() {
+    let record = br#"{"RecordType":1,"Parameters":[{"Name":"ForwardTo","Value":"x@y"},{"Name":"A.b","Value":7},
+        {"Name":"forwardto","Value":"second"},{"Value":"nameless"}],"Plain":[1,"a"],
+        "ModifiedProperties":[{"Name":"Role","OldValue":"","NewValue":"[\"Admin\"]"}]}"#;
+    let (plain, _) = event(&mut shaper(true, false, None), record).unwrap();
+    let (flat, reasons) = event(&mut shaper(true, true, None), record).unwrap();
+    assert!(reasons.is_empty());
+    let fields = r#","fields":{"Parameters":{"ForwardTo":"x@y","A_b":"7"},"ModifiedProperties":{"Role":{"OldValue":"","NewValue":"[\"Admin\"]"}}}}}"#;
+    assert_eq!(
+        flat,
+        format!("{}{fields}", plain.strip_suffix("}}").unwrap())
+    );
+    assert_eq!(faults(flat.as_bytes()), Vec::<String>::new());
+    // as many as Wazuh takes
+    let value = "v".repeat(40);
+    for count in [100, 240, 600] {
+        let properties: Vec<String> = (0..count)
+            .map(|index| format!("{{\"Name\":\"n{index}\",\"Value\":\"{value}\"}}"))
+            .collect();
+        let record = format!(
+            "{{\"RecordType\":1,\"Parameters\":[{}]}}",
+            properties.join(",")
+        );
+        let (flat, _) = event(&mut shaper(true, true, None), record.as_bytes()).unwrap();
+        assert_eq!(faults(flat.as_bytes()), Vec::<String>::new(), "{count}");
+        let shown = flat.matches("\"n").count();
+        assert_eq!(shown, count + count.min(250), "{count}");
+    }
+}
+
+#[test]
+fn what_a_dlp_rule_matched_stays_inside() {
+    let redactor = Redactor::new(&[7; 32]);
+    let record = r#"{"RecordType":11,"Id":"keep","PolicyDetails":[{"Rules":[{"ConditionsMatched":{"SensitiveInformation":[
+        {"Count":1,"SensitiveInformationDetections":{"DetectedValues":[{"Name":"4111 1111","Value":"card 4111 1111 é"}],
+        "ResultsTruncated":false}}]}}]}],
+        "EndpointMetaData":{"SensitiveInfoTypeData":[{"SensitiveInformationDetectionsInfo":{"DetectedV\u0061lues":[{"Name":4111,"Value":"4111 1111"}]}}]},
+        "Data":"{\"x\":1,\"DetectedValues\":[\"4111 1111\"],\"y\":\"stays\"}",
+        "Note":"broken {\"DetectedValues\":[\"4111"}"#;
+    let dlp =
+        |redactor| event(&mut shaper(true, false, Some(redactor)), record.as_bytes()).unwrap();
+    let (event, reasons) = dlp(&redactor);
+    assert!(reasons.is_empty(), "redaction is no reshaping");
+    assert!(!event.contains("4111"), "{event}");
+    let shaped: serde_json::Value = serde_json::from_str(&record_of(&event)).unwrap();
+    let matched = &shaped["PolicyDetails"][0]["Rules"][0]["ConditionsMatched"];
+    let found = &matched["SensitiveInformation"][0];
+    let values = &found["SensitiveInformationDetections"]["DetectedValues"][0];
+    let name = values["Name"].as_str().unwrap();
+    assert!(
+        name.starts_with("hmac:") && name.ends_with(":9") && name.len() == 39,
+        "{name}"
+    );
+    assert!(values["Value"].as_str().unwrap().ends_with(":16"));
+    assert_eq!(found["Count"], 1);
+    assert_eq!(
+        found["SensitiveInformationDetections"]["ResultsTruncated"],
+        false
+    );
+    let endpoint = &shaped["EndpointMetaData"]["SensitiveInfoTypeData"][0];
+    let same = &endpoint["SensitiveInformationDetectionsInfo"]["DetectedValues"][0]["Value"];
+    assert_eq!(same, name, "equal values stay equal");
+    let data = shaped["Data"].as_str().unwrap();
+    assert_eq!(
+        data,
+        format!("{{\"x\":1,\"DetectedValues\":[\"{name}\"],\"y\":\"stays\"}}")
+    );
+    assert!(shaped["Note"].as_str().unwrap().starts_with("hmac:"));
+    let (elsewhere, _) = dlp(&Redactor::new(&[8; 32]));
+    assert!(!elsewhere.contains(name));
+    // a dot asks for a closer look, and that is all
+    let dotted = br#"{"RecordType":11,"a.b":1,"DetectedValues":["4111"]}"#;
+    let (event, reasons) =
+        crate::event(&mut shaper(false, false, Some(&redactor)), dotted).unwrap();
+    assert!(
+        reasons.is_empty() && !event.contains("4111") && !event.contains("reshaped"),
+        "{event}"
+    );
+    // a record without detections is not touched
+    let record = br#"{"RecordType":11,"XPIADetected":false,"s":"\u00e9"}"#;
+    let (event, _) = crate::event(&mut shaper(false, false, Some(&redactor)), record).unwrap();
+    assert_eq!(event.as_bytes(), untouched(record, ""));
+}
+
+#[test]
+fn filters_keep_what_the_operator_wants() {
+    let mut shaper = shaper(true, false, None);
+    let record = br#"{"Operation":"New-InboxRule","Workload":"Exch\u0061nge","UserId":"Eve@Contoso.com","RecordType":"1"}"#;
+    let record = shaper.read(record).unwrap();
+    let filter = |operation: &str, workload: &str, user_id: &str, types: &[i64]| Filter {
+        operation: (!operation.is_empty()).then(|| operation.to_owned()),
+        workload: (!workload.is_empty()).then(|| workload.to_owned()),
+        user_id: (!user_id.is_empty()).then(|| user_id.to_owned()),
+        record_type: (!types.is_empty()).then(|| types.to_vec()),
+    };
+    let hit = filter("new-*", "exchange", "*@contoso.com", &[1, 2]);
+    let miss = filter("new-*", "sharepoint", "", &[]);
+    let wrong_type = filter("", "", "", &[2]);
+    assert!(passes(&record, &[], &[]));
+    assert!(passes(
+        &record,
+        &[miss.clone(), hit.clone()],
+        std::slice::from_ref(&wrong_type)
+    ));
+    assert!(!passes(&record, std::slice::from_ref(&miss), &[]));
+    assert!(!passes(&record, &[], &[wrong_type, hit]));
+    let bare = shaper.read(b"{}").unwrap();
+    assert!(!passes(&bare, &[filter("*", "", "", &[])], &[]));
+}
