@@ -35,7 +35,8 @@ fn main() {
     let batches = records / BATCH;
     let begin = Instant::now();
     for number in 0..batches {
-        let day = DAYS - 1 - i64::try_from(number).unwrap() * DAYS / i64::try_from(batches).unwrap();
+        let day =
+            DAYS - 1 - i64::try_from(number).unwrap() * DAYS / i64::try_from(batches).unwrap();
         batch(&mut ledger, &content, now - TimeDelta::days(day), number);
     }
     println!(
@@ -58,7 +59,10 @@ fn main() {
         slowest.as_secs_f64() * 1_000.0
     );
     ledger.close().unwrap();
-    println!("file: {} MB", std::fs::metadata(&path).unwrap().len() / 1_000_000);
+    println!(
+        "file: {} MB",
+        std::fs::metadata(&path).unwrap().len() / 1_000_000
+    );
 
     let (mut ledger, _) = Ledger::open(&path, now).unwrap();
     let begin = Instant::now();
@@ -88,7 +92,9 @@ fn content(ledger: &mut Ledger, now: DateTime<Utc>) -> Pending {
         created: now,
         expires: now + TimeDelta::days(7),
     };
-    ledger.insert_contents(stream.id, floor, &[content]).unwrap();
+    ledger
+        .insert_contents(stream.id, floor, &[content])
+        .unwrap();
     let streams = [(stream.id, ContentType::Exchange)];
     ledger.pending(&streams, now, 1).unwrap().remove(0)
 }
@@ -99,7 +105,9 @@ fn batch(ledger: &mut Ledger, content: &Pending, created: DateTime<Utc>, number:
     for record in 0..BATCH {
         let key = key(number * BATCH + record);
         assert_eq!(ledger.knows(&key).unwrap(), None);
-        ledger.remember(&mut batch, content.id, created, key, true).unwrap();
+        ledger
+            .remember(&mut batch, content.id, created, key, true)
+            .unwrap();
     }
     let id = ledger.insert_batch(&batch, created, "{}").unwrap();
     ledger.commit().unwrap();
@@ -108,5 +116,10 @@ fn batch(ledger: &mut Ledger, content: &Pending, created: DateTime<Utc>, number:
 }
 
 fn key(record: usize) -> Key {
-    record_key(TENANT, ContentType::Exchange, record.to_string().as_bytes(), None)
+    record_key(
+        TENANT,
+        ContentType::Exchange,
+        record.to_string().as_bytes(),
+        None,
+    )
 }

@@ -20,6 +20,7 @@ pub mod error;
 pub mod ledger;
 mod logging;
 pub mod microsoft;
+mod teeth;
 pub mod wazuh;
 
 use std::ffi::OsString;

@@ -68,6 +68,18 @@ pub struct Summary {
 /// What stands in the way of all tenants alike: the ledger, the queue socket, the HTTP client.
 pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     let _lock = Lock::take(&settings.state.ledger)?;
+    let result = collect_alone(settings, request);
+    // Damage shows where it is met first, be it at the ledger's opening or in the midst.
+    if let Err(Error::Corrupt(why)) = &result
+        && !request.is_dry
+    {
+        ledger::set_aside(&settings.state.ledger, why, Utc::now())?;
+    }
+    result
+}
+
+/// The collection, by the one run that has the lock.
+fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     let begin = Instant::now();
     let ledger = if request.is_dry {
         Ledger::open_dry(&settings.state.ledger)?
@@ -155,19 +167,11 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     let tally = delivering
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    match tally {
-        Err(Error::Corrupt(why)) => {
-            if !request.is_dry {
-                ledger::set_aside(&settings.state.ledger, &why, Utc::now())?;
-            }
-            Err(Error::Corrupt(why))
-        }
-        tally => Ok(Summary {
-            outcomes,
-            tally: tally?,
-            is_stopped,
-        }),
-    }
+    Ok(Summary {
+        outcomes,
+        tally: tally?,
+        is_stopped,
+    })
 }
 
 /// What all tenants share in a run.

@@ -9,4 +9,5 @@
 
 mod acknowledge;
 mod main_job;
-mod world;
+
+use simulator::world;

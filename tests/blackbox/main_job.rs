@@ -320,7 +320,7 @@ fn a_wrong_secret_is_refused_once_an_hour_and_a_new_one_tried_at_once() {
     assert!(!output.stderr.is_empty());
     assert_eq!(world.microsoft.request_count(), 1);
     // The secret's file is left as it is: `configure` would renew it.
-    let again = std::process::Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+    let again = std::process::Command::new(&world.binary)
         .args(["--config", world.config().to_str().unwrap(), "run"])
         .output()
         .unwrap();

@@ -5,3 +5,4 @@
 pub mod microsoft;
 pub mod oracle;
 pub mod wazuh;
+pub mod world;

@@ -1,4 +1,12 @@
-//! A world for one test: a fake Microsoft, a fake Wazuh queue, an oracle, and our real binary.
+//! A world for one test: a fake Microsoft, a fake Wazuh, an oracle, and the real binary.
+
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,18 +16,29 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use simulator::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
-use simulator::oracle::{Oracle, Verdict};
-use simulator::wazuh::Queue;
 use tempfile::TempDir;
+
+use crate::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
+use crate::oracle::{Oracle, Verdict};
+use crate::wazuh::Queue;
 
 /// The world.
 pub struct World {
+    /// Where its files are.
     pub folder: TempDir,
+    /// The program under test: by default the one built beside the test.
+    pub binary: PathBuf,
+    /// Where the ledger is.
+    pub ledger: PathBuf,
+    /// Microsoft's side.
     pub microsoft: Microsoft,
+    /// The bare queue of Wazuh's side.
     pub queue: Queue,
+    /// The judge.
     pub oracle: Oracle,
+    /// Where new records come from.
     pub records: Records,
+    /// Each tenant's name in the configuration, and its registration.
     pub tenants: Vec<(String, TenantSpec)>,
     /// Lines of the configuration's sections.
     pub settings: BTreeMap<&'static str, Vec<String>>,
@@ -29,6 +48,7 @@ pub struct World {
 
 impl World {
     /// A world without tenants.
+    #[must_use]
     pub fn new(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let microsoft = Microsoft::start(options).unwrap();
@@ -43,6 +63,8 @@ impl World {
         );
         settings.insert("collect", vec!["requests_per_minute = 0".to_owned()]);
         Self {
+            binary: binary(),
+            ledger: folder.path().join("ledger.db"),
             folder,
             microsoft,
             queue,
@@ -55,6 +77,7 @@ impl World {
     }
 
     /// A world of so many tenants, with subscriptions still to be started.
+    #[must_use]
     pub fn with_tenants(count: usize, options: Options) -> Self {
         let mut world = Self::new(options);
         for number in 1..=count {
@@ -66,6 +89,7 @@ impl World {
         world
     }
 
+    /// Adds a tenant on all sides.
     pub fn add_tenant(&mut self, name: &str, spec: TenantSpec) {
         self.microsoft.add_tenant(spec.clone());
         self.oracle.tenant(name, &spec.tenant_id);
@@ -73,6 +97,7 @@ impl World {
     }
 
     /// The GUID of the nth tenant.
+    #[must_use]
     pub fn id(&self, tenant: usize) -> String {
         self.tenants[tenant].1.tenant_id.clone()
     }
@@ -116,18 +141,26 @@ impl World {
         }
     }
 
+    /// Wazuh's home.
+    #[must_use]
     pub fn home(&self) -> PathBuf {
         self.folder.path().join("ossec")
     }
 
+    /// Where the ledger is.
+    #[must_use]
     pub fn ledger(&self) -> PathBuf {
-        self.folder.path().join("ledger.db")
+        self.ledger.clone()
     }
 
+    /// The configuration file.
+    #[must_use]
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("config.toml")
     }
 
+    /// What the program logged so far.
+    #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -189,9 +222,23 @@ impl World {
     }
 
     /// The binary with these arguments, over the configuration as it is now.
+    #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_under(&[], arguments)
+    }
+
+    /// As [`Self::command`], run by another program: `["strace", "-f", …]`.
+    #[must_use]
+    pub fn command_under(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
         self.configure();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_o365-wodle"));
+        let mut command = match wrapper {
+            [] => Command::new(&self.binary),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(&self.binary);
+                command
+            }
+        };
         command
             .arg("--config")
             .arg(self.config())
@@ -208,10 +255,14 @@ impl World {
         command
     }
 
+    /// Runs the binary with these arguments to its end.
+    #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
+    /// Starts the binary with these arguments.
+    #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).spawn().unwrap()
     }
@@ -262,4 +313,16 @@ impl World {
 pub fn write(path: &Path, text: &str, mode: u32) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The program in the folder where Cargo built the test; a name alone where it is not there, which
+/// then cannot be started.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let mut folders = test.ancestors().skip(1).take(2);
+    let found = folders.find_map(|folder| {
+        let binary = folder.join("o365-wodle");
+        binary.is_file().then_some(binary)
+    });
+    found.unwrap_or_else(|| "o365-wodle".into())
 }

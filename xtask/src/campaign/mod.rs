@@ -1,0 +1,285 @@
+//! The campaign: many trials of the real binary in a fake world, each of which damages something.
+//!
+//! A row is a property. Its module makes the cases; here they are run, a few at once, and counted.
+//! A case passes if nothing is lost, no more is repeated than the promise allows, and nothing that
+//! the case asserts fails.
+
+mod api;
+mod bench;
+mod clocks;
+mod damage;
+mod disk;
+mod kill;
+mod power;
+mod queue;
+mod rivals;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::tools;
+
+/// What a campaign is asked to do.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these rows
+    #[arg(long = "row", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    rows: Vec<u8>,
+    /// Only cases whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Begin with this seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many seeds to use [default: 1; the release column has its own figures]
+    #[arg(long, value_name = "S")]
+    seeds: Option<u64>,
+    /// The long column: hours
+    #[arg(long)]
+    release_column: bool,
+    /// The program to try [default: the workspace's, built like this one]
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Trials at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    jobs: usize,
+    /// Switch safeties of the program off, to see the rows fail; needs a program that was built with
+    /// `--features teeth`
+    #[arg(long, value_name = "SAFETY,…")]
+    without: Option<String>,
+    /// Say how each case went
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// How much is tried.
+pub(crate) struct Column {
+    /// The first seed.
+    seed: u64,
+    /// How many seeds.
+    seeds: Option<u64>,
+    /// Whether hours may pass.
+    is_release: bool,
+    /// What a case needs to know of the program.
+    setup: Arc<Setup>,
+}
+
+impl Column {
+    /// A figure of proof.md: for CI, or for a release.
+    fn of(&self, ci: usize, release: usize) -> usize {
+        if self.is_release { release } else { ci }
+    }
+
+    /// The seeds, `release` of them in the release column.
+    fn seeds(&self, release: u64) -> std::ops::Range<u64> {
+        let count = self
+            .seeds
+            .unwrap_or(if self.is_release { release } else { 1 });
+        self.seed..self.seed + count
+    }
+}
+
+/// What every trial shares.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The program.
+    binary: PathBuf,
+    /// Safeties that are switched off.
+    without: Option<String>,
+}
+
+/// One trial.
+pub(crate) struct Case {
+    /// What it does; `--only` finds it.
+    name: String,
+    work: Box<dyn FnOnce() -> Trial + Send>,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, work: impl FnOnce() -> Trial + Send + 'static) -> Self {
+        Self {
+            name: name.into(),
+            work: Box::new(work),
+        }
+    }
+}
+
+/// What came of a trial.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Trial {
+    /// Records that never arrived.
+    lost: usize,
+    /// Arrivals beyond the first.
+    repeated: usize,
+    /// How many of them the promise allows here.
+    allowed: usize,
+}
+
+/// A row's figures.
+#[derive(Default)]
+struct Sum {
+    cases: usize,
+    total: Trial,
+    failures: Vec<String>,
+}
+
+type Row = (u8, &'static str, fn(&Column) -> Vec<Case>);
+
+const ROWS: [Row; 9] = [
+    (1, "kill -9 at every system call", kill::sweep),
+    (2, "random kills, 1 to 5 a run", kill::random),
+    (3, "power cut", power::cases),
+    (4, "full and failing disks", disk::cases),
+    (5, "damaged and foreign ledgers", damage::cases),
+    (6, "wrong clocks", clocks::cases),
+    (7, "several runs at once", rivals::cases),
+    (8, "Wazuh's queue and restarts", queue::cases),
+    (9, "faults of the API", api::cases),
+];
+
+/// Runs the campaign and prints its table; whether everything passed.
+///
+/// # Errors
+/// Something that it needs is missing.
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
+    tools::install()?;
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build()?,
+    };
+    let binary = binary
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
+    let column = Column {
+        seed: arguments.seed,
+        seeds: arguments.seeds,
+        is_release: arguments.release_column,
+        setup: Arc::new(Setup {
+            binary,
+            without: arguments.without.clone(),
+        }),
+    };
+    // What a trial asserts is told in the table's terms.
+    std::panic::set_hook(Box::new(|_| {}));
+    println!(
+        "{:<34}{:>6}{:>6}{:>10}{:>10}  {:<8}{:>7}",
+        "row", "cases", "lost", "repeated", "allowed", "verdict", "seconds"
+    );
+    let (mut passed, mut failed) = (0, 0);
+    for (number, what, cases) in ROWS {
+        if !arguments.rows.is_empty() && !arguments.rows.contains(&number) {
+            continue;
+        }
+        let since = Instant::now();
+        let sum = match catch_unwind(AssertUnwindSafe(|| cases(&column))) {
+            Ok(mut cases) => {
+                if let Some(only) = &arguments.only {
+                    cases.retain(|case| case.name.contains(only));
+                }
+                all(cases, arguments.jobs, arguments.verbose)
+            }
+            Err(panic) => Sum {
+                failures: vec![said(panic.as_ref())],
+                ..Sum::default()
+            },
+        };
+        let is_well = sum.failures.is_empty();
+        *(if is_well { &mut passed } else { &mut failed }) += 1;
+        println!(
+            "{:<34}{:>6}{:>6}{:>10}{:>10}  {:<8}{:>7}",
+            format!("{number} {what}"),
+            sum.cases,
+            sum.total.lost,
+            sum.total.repeated,
+            sum.total.allowed,
+            if is_well { "passed" } else { "FAILED" },
+            since.elapsed().as_secs()
+        );
+        for failure in sum.failures.iter().take(20) {
+            println!("    {}", failure.replace('\n', "\n      "));
+        }
+        if sum.failures.len() > 20 {
+            println!("    … and {} more", sum.failures.len() - 20);
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// Builds the program in the profile of this one.
+fn build() -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(&root)
+        .args(["build", "--quiet", "--locked"]);
+    cargo.args(["--package", "o365-wodle", "--bin", "o365-wodle"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    tools::run(&mut cargo)?;
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    Ok(own.with_file_name("o365-wodle"))
+}
+
+/// Runs the cases, a few at once.
+fn all(cases: Vec<Case>, jobs: usize, verbose: bool) -> Sum {
+    let waiting = Mutex::new(VecDeque::from(cases));
+    let sum = Mutex::new(Sum::default());
+    let lock = |queue: &Mutex<VecDeque<Case>>| {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(case) = lock(&waiting) {
+                    let since = Instant::now();
+                    let result = catch_unwind(AssertUnwindSafe(case.work));
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    sum.add(&case.name, result.map_err(|panic| said(panic.as_ref())));
+                    if verbose {
+                        eprintln!("{}: {:.1} s", case.name, since.elapsed().as_secs_f32());
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sum {
+    fn add(&mut self, name: &str, result: Result<Trial, String>) {
+        self.cases += 1;
+        match result {
+            Ok(trial) => {
+                self.total.lost += trial.lost;
+                self.total.repeated += trial.repeated;
+                self.total.allowed += trial.allowed;
+                if trial.lost > 0 || trial.repeated > trial.allowed {
+                    self.failures.push(format!(
+                        "{name}: {} lost, {} repeated, {} allowed",
+                        trial.lost, trial.repeated, trial.allowed
+                    ));
+                }
+            }
+            Err(why) => self.failures.push(format!("{name}: {why}")),
+        }
+    }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
