@@ -170,7 +170,8 @@ impl Collector {
         } else {
             Trouble::Unreachable
         });
-        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        // By this machine's clock, since the next run compares before Microsoft's is known.
+        let (id, now) = (self.tenant.tenant_id.clone(), Utc::now());
         let (stamp, error) = (stamp(&self.tenant), said.clone());
         let not_before = self
             .work
@@ -189,7 +190,7 @@ impl Collector {
             .desk
             .ledger(move |ledger| ledger.tenant(&id))
             .await?;
-        let now = self.clock.now();
+        let now = Utc::now();
         if is_ahead(Some(state.not_before), now, LONGEST_BACK_OFF)
             && state.credential == stamp(&self.tenant)
         {

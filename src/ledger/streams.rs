@@ -87,6 +87,16 @@ const FREE_FAILURES: u32 = 3;
 /// The longest back-off.
 pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 
+/// The time before which something is left alone; 0 = no such time. (Not the present: the clock of
+/// the next run, which is the server's to the second, may be a little behind.)
+fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
+    if wait.is_zero() {
+        0
+    } else {
+        (now + wait).timestamp_millis()
+    }
+}
+
 /// How long to leave something alone that failed `failures` times in a row.
 fn back_off(failures: u32) -> Duration {
     match failures.checked_sub(FREE_FAILURES) {
@@ -355,7 +365,7 @@ impl Ledger {
             .execute(params![
                 stream,
                 failures,
-                (now + wait).timestamp_millis(),
+                not_before(now, wait),
                 error,
                 now.timestamp_millis()
             ])?;
@@ -502,7 +512,7 @@ impl Ledger {
                 content.id,
                 attempts,
                 run,
-                (now + back_off(attempts)).timestamp_millis(),
+                not_before(now, back_off(attempts)),
                 error,
                 is_damage,
                 now.timestamp_millis()
