@@ -26,6 +26,8 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const START_AGAIN: Duration = Duration::from_mins(15);
 /// How long a content type that the app lacks a permission for is left alone.
 const UNAVAILABLE: Duration = Duration::from_hours(6);
+/// By how much two readings of Microsoft's time, which is told to the second, may differ.
+const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 /// What is read again after a ledger was lost.
@@ -288,7 +290,10 @@ impl Collector {
         mut streams: Vec<Stream>,
     ) -> Result<Vec<Stream>, End> {
         let now = self.clock.now();
-        let every = if streams.iter().all(|stream| stream.subscribed) {
+        let is_settled = |stream: &Stream| {
+            stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+        };
+        let every = if streams.iter().all(is_settled) {
             LIST_SUBSCRIPTIONS
         } else {
             START_AGAIN
@@ -324,7 +329,14 @@ impl Collector {
     /// Starts a subscription; whether the stream can be listed.
     async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
         let now = self.clock.now();
-        let id = stream.id;
+        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
+        let tenant_id = self.tenant.tenant_id.clone();
+        // This run may have requested a start already.
+        let stream = &self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
+            .await?;
         if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
             return Ok(false);
         }
@@ -361,7 +373,11 @@ impl Collector {
                     .await?;
                 Ok(true)
             }
-            Err(fault) => {
+            Err(mut fault) => {
+                // A start is not repeated, but what else is asked waits at the closed gate.
+                if fault.class == Class::Throttled {
+                    fault.class = Class::Failed;
+                }
                 self.stream_failed(stream, fault).await?;
                 Ok(false)
             }
@@ -639,7 +655,7 @@ fn stamp(tenant: &Tenant) -> String {
 /// Whether a time is still to come; one that is further ahead than it can ever be set was set by a
 /// clock that has been put back since.
 fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
-    time.is_some_and(|time| time > now && time <= now + at_most)
+    time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_JITTER)
 }
 
 /// "; not before …", where that is not now.
