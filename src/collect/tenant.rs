@@ -411,11 +411,16 @@ impl Collector {
             let sweep = window::plan(stream.floor, now, now).windows;
             windows.extend(sweep.into_iter().filter(|window| window.end <= live));
         }
-        let mut is_restarted = false;
+        let mut incomplete = None;
         for window in windows {
             loop {
-                match self.list_window(activity, stream, window).await {
-                    Ok(()) => break,
+                // The marker stays before what could not be read; what comes later is listed anyway.
+                let moves = incomplete.is_none();
+                match self.list_window(activity, stream, window, moves).await {
+                    Ok(fault) => {
+                        incomplete = incomplete.or(fault);
+                        break;
+                    }
                     Err(End::Fault(fault))
                         if !is_restarted && fault.class == Class::StartSubscription =>
                     {
@@ -428,6 +433,9 @@ impl Collector {
                     Err(closed) => return Err(closed),
                 }
             }
+        }
+        if let Some(fault) = incomplete {
+            return self.stream_failed(stream, fault).await;
         }
         let id = stream.id;
         self.work
@@ -464,12 +472,15 @@ impl Collector {
             .await
     }
 
+    /// Lists a window into the ledger, and moves the marker to its end if it `moves` at all; what is
+    /// incomplete about it.
     async fn list_window(
         &self,
         activity: &Activity,
         stream: &Stream,
         window: Window,
-    ) -> Result<(), End> {
+        moves: bool,
+    ) -> Result<Option<Fault>, End> {
         let (id, floor) = (stream.id, stream.floor);
         let mut listing = activity.list(stream.content_type, window.start, window.end);
         let mut new = 0;
@@ -489,10 +500,13 @@ impl Collector {
                 .ledger(move |ledger| ledger.insert_contents(id, floor, &contents))
                 .await?;
         }
-        self.work
-            .desk
-            .ledger(move |ledger| ledger.window_complete(id, window.end))
-            .await?;
+        let incomplete = listing.incomplete();
+        if moves && incomplete.is_none() {
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.window_complete(id, window.end))
+                .await?;
+        }
         log::debug!(
             "{} {}: {new} new contents from {} to {}",
             self.tenant.name,
@@ -500,7 +514,7 @@ impl Collector {
             window.start.format("%F %T"),
             window.end.format("%F %T")
         );
-        Ok(())
+        Ok(incomplete)
     }
 
     /// A stream failed; what concerns the whole tenant ends its turn.
