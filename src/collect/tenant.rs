@@ -599,6 +599,7 @@ impl Collector {
         content: Pending,
         fetched: Result<(), fetch::Failure>,
     ) -> Result<(), End> {
+        let mut is_foreign = false;
         let (said, is_damage, is_expired) = match fetched {
             Ok(()) => return Ok(()),
             Err(fetch::Failure::Closed(closed)) => return Err(End::Closed(closed)),
@@ -607,6 +608,7 @@ impl Collector {
                     return Err(End::Fault(fault));
                 }
                 _ => {
+                    is_foreign = fault.class == Class::ForeignAddress;
                     let is_expired = fault.code.as_deref() == Some("AF20051");
                     (fault.to_string(), false, is_expired)
                 }
@@ -624,6 +626,9 @@ impl Collector {
         self.work
             .desk
             .ledger(move |ledger| {
+                if is_foreign {
+                    ledger.sweep_again(content.stream)?;
+                }
                 if is_expired {
                     ledger.content_expired(&content)
                 } else {

@@ -373,6 +373,7 @@ impl Ledger {
     }
 
     /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
+    /// A pending content takes on the address that was listed last: the one before may be what failed.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -385,11 +386,24 @@ impl Ledger {
         // Looking first keeps an idle run from opening a transaction at all.
         let mut new = 0;
         for content in contents.iter().filter(|content| content.created >= floor) {
-            let is_known = self
+            let is_moved: Option<bool> = self
                 .connection
-                .prepare_cached("SELECT 1 FROM content WHERE stream = ?1 AND content_id = ?2")?
-                .exists(params![stream, content.content_id])?;
-            if !is_known {
+                .prepare_cached(
+                    "SELECT state = 0 AND uri <> ?3 FROM content
+                     WHERE stream = ?1 AND content_id = ?2",
+                )?
+                .query_row(params![stream, content.content_id, content.uri], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            if is_moved == Some(true) {
+                self.write()?
+                    .prepare_cached(
+                        "UPDATE content SET uri = ?3 WHERE stream = ?1 AND content_id = ?2",
+                    )?
+                    .execute(params![stream, content.content_id, content.uri])?;
+            }
+            if is_moved.is_none() {
                 self.write()?
                     .prepare_cached(
                         "INSERT INTO content (stream, content_id, uri, created, expires)
@@ -517,6 +531,17 @@ impl Ledger {
                 is_damage,
                 now.timestamp_millis()
             ])?;
+        Ok(())
+    }
+
+    /// Lets the next run list a stream down to its floor.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn sweep_again(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET swept = 0 WHERE id = ?1")?
+            .execute([stream])?;
         Ok(())
     }
 
