@@ -30,6 +30,10 @@ const UNAVAILABLE: Duration = Duration::from_hours(6);
 const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
+/// The time that the first listing may take before its start is out of Microsoft's reach.
+const REACH_MARGIN: Duration = Duration::from_mins(5);
+/// Blobs in a row that are refused before it is the tenant that is refused.
+const REFUSALS: u32 = 8;
 /// What is read again after a ledger was lost.
 const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
@@ -231,6 +235,10 @@ impl Collector {
             Some(recovered) if now < recovered + LIST_SUBSCRIPTIONS => ALL_THERE_IS,
             _ => self.tenant.initial_lookback,
         };
+        // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
+        // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
+        let earlier = Utc::now().clamp(now - LIST_SUBSCRIPTIONS, now);
+        let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
         let (state, streams) = self
             .work
@@ -238,7 +246,7 @@ impl Collector {
             .ledger(move |ledger| {
                 let streams = content_types
                     .iter()
-                    .map(|&content_type| ledger.stream(&id, content_type, now - lookback))
+                    .map(|&content_type| ledger.stream(&id, content_type, floor))
                     .collect::<Result<Vec<_>, _>>()?;
                 Ok((ledger.tenant(&id)?, streams))
             })
