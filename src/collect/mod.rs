@@ -136,11 +136,7 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
             })
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
-        let all = async {
-            all_tenants(&work, &collectors).await;
-            tidy(&work, &collectors).await;
-        };
-        let is_stopped = !finishes(all, end).await;
+        let is_stopped = !finishes(&work, &collectors, end).await;
         let outcomes = collectors
             .iter()
             .map(|collector| collector.outcome())
@@ -150,8 +146,10 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
     if is_stopped {
         stop.store(true, Ordering::Relaxed);
     }
-    // What still held an order's sender goes with them.
-    drop((local, runtime, work));
+    // What still held an order's sender goes with them. A name that is being looked up, or a command
+    // that is being asked for a secret, is not waited for.
+    drop((local, work));
+    runtime.shutdown_background();
     let tally = delivering
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -210,8 +208,12 @@ fn margin(deadline: Duration) -> Duration {
     (deadline / 10).min(Duration::from_secs(3))
 }
 
-/// Whether the work finishes before the deadline and before a signal asks to stop.
-async fn finishes(work: impl Future<Output = ()>, end: Instant) -> bool {
+/// Collects until all is done, the deadline comes or a signal asks to stop; whether all is done.
+async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -> bool {
+    let all = async {
+        all_tenants(work, collectors).await;
+        tidy(work, collectors).await;
+    };
     let asked = async {
         let (Ok(mut terminate), Ok(mut interrupt)) = (
             signal(SignalKind::terminate()),
@@ -225,13 +227,16 @@ async fn finishes(work: impl Future<Output = ()>, end: Instant) -> bool {
         }
     };
     tokio::select! {
-        () = work => true,
+        () = all => true,
         () = asked => {
             log::info!("asked to stop: what was handed over is remembered, the next run goes on");
             false
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
+            for collector in collectors {
+                collector.cut_off();
+            }
             false
         }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::window::{self, Window};
-use super::{Work, fetch};
+use super::{PATIENCE, Work, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Pending, Stream};
@@ -75,6 +76,12 @@ pub(super) struct Collector {
     streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     is_over: Cell<bool>,
+    /// When its first turn began.
+    begun: Cell<Option<Instant>>,
+    /// Whether everything was listed.
+    is_listed: Cell<bool>,
+    /// Blobs in a row that were refused.
+    refusals: Cell<u32>,
 }
 
 /// Why a tenant's turn ends early.
@@ -109,6 +116,9 @@ impl Collector {
             streams: RefCell::default(),
             trouble: Cell::default(),
             is_over: Cell::default(),
+            begun: Cell::default(),
+            is_listed: Cell::default(),
+            refusals: Cell::default(),
         }
     }
 
@@ -124,6 +134,7 @@ impl Collector {
         if self.is_over.get() {
             return Ok(Turn::Done);
         }
+        self.begun.set(self.begun.get().or(Some(Instant::now())));
         let signed_in = self.activity.borrow().clone();
         let is_first = signed_in.is_none();
         let turn = async {
@@ -135,6 +146,7 @@ impl Collector {
                     return Ok(Turn::Done);
                 };
                 self.list_all(&activity).await?;
+                self.is_listed.set(true);
                 activity
             };
             self.fetch_some(&activity, is_first).await
@@ -421,6 +433,7 @@ impl Collector {
         }
         let mut incomplete = None;
         for window in windows {
+            let mut is_restarted = false;
             loop {
                 // The marker stays before what could not be read; what comes later is listed anyway.
                 let moves = incomplete.is_none();
@@ -609,10 +622,14 @@ impl Collector {
     ) -> Result<(), End> {
         let mut is_foreign = false;
         let (said, is_damage, is_expired) = match fetched {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.refusals.set(0);
+                return Ok(());
+            }
             Err(fetch::Failure::Closed(closed)) => return Err(End::Closed(closed)),
             Err(fetch::Failure::Fault(fault)) => match fault.class {
-                Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
+                Class::Throttled => return Err(End::Fault(fault)),
+                Class::RefuseTenant | Class::AuditLogOff if self.is_refused(&fault) => {
                     return Err(End::Fault(fault));
                 }
                 _ => {
@@ -645,6 +662,42 @@ impl Collector {
             })
             .await?;
         Ok(())
+    }
+
+    /// Whether a refused blob means that the tenant is refused: one that was listed may be refused
+    /// alone, and must not keep the others.
+    fn is_refused(&self, fault: &Fault) -> bool {
+        self.refusals.set(self.refusals.get() + 1);
+        let is_sign_in = fault
+            .code
+            .as_deref()
+            .is_some_and(|code| code.starts_with("AADSTS"));
+        is_sign_in || self.refusals.get() >= REFUSALS
+    }
+
+    /// The deadline has come: who has not answered in all this time is said to fail.
+    pub(super) fn cut_off(&self) {
+        let is_silent = !self.is_over.get()
+            && !self.is_listed.get()
+            && self
+                .begun
+                .get()
+                .is_some_and(|begun| begun.elapsed() > PATIENCE);
+        let activity = self.activity.borrow();
+        let (trouble, what) = match activity.as_deref() {
+            _ if !is_silent => return,
+            None => (Trouble::Unreachable, "sign-in has"),
+            Some(activity) if activity.requests().unanswered > 0 => {
+                (Trouble::Partial, "some listings have")
+            }
+            Some(_) => return,
+        };
+        self.worse(trouble);
+        log::error!(
+            "{}: {what} not been answered by the deadline; the next run tries again; if it stays, look \
+             for a proxy or firewall in between, and lower [http] request_timeout to learn more",
+            self.tenant.name
+        );
     }
 
     /// What shapes the records of one of the tenant's content types.
