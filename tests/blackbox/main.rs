@@ -8,5 +8,7 @@
 )]
 
 mod acknowledge;
+mod faults;
 mod main_job;
+mod scale;
 mod world;

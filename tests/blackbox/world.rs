@@ -1,6 +1,7 @@
 //! A world for one test: a fake Microsoft, a fake Wazuh queue, an oracle, and our real binary.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,22 +15,22 @@ use simulator::wazuh::Queue;
 use tempfile::TempDir;
 
 /// The world.
-pub struct World {
-    pub folder: TempDir,
-    pub microsoft: Microsoft,
-    pub queue: Queue,
-    pub oracle: Oracle,
-    pub records: Records,
-    pub tenants: Vec<(String, TenantSpec)>,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) microsoft: Microsoft,
+    pub(crate) queue: Queue,
+    pub(crate) oracle: Oracle,
+    pub(crate) records: Records,
+    pub(crate) tenants: Vec<(String, TenantSpec)>,
     /// Lines of the configuration's sections.
-    pub settings: BTreeMap<&'static str, Vec<String>>,
+    pub(crate) settings: BTreeMap<&'static str, Vec<String>>,
     /// Further lines of each tenant's file.
-    pub tenant_settings: BTreeMap<String, Vec<String>>,
+    pub(crate) tenant_settings: BTreeMap<String, Vec<String>>,
 }
 
 impl World {
     /// A world without tenants.
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let microsoft = Microsoft::start(options).unwrap();
         let queue = Queue::bind(&folder.path().join("ossec")).unwrap();
@@ -55,7 +56,7 @@ impl World {
     }
 
     /// A world of so many tenants, with subscriptions still to be started.
-    pub fn with_tenants(count: usize, options: Options) -> Self {
+    pub(crate) fn with_tenants(count: usize, options: Options) -> Self {
         let mut world = Self::new(options);
         for number in 1..=count {
             world.add_tenant(
@@ -66,19 +67,19 @@ impl World {
         world
     }
 
-    pub fn add_tenant(&mut self, name: &str, spec: TenantSpec) {
+    pub(crate) fn add_tenant(&mut self, name: &str, spec: TenantSpec) {
         self.microsoft.add_tenant(spec.clone());
         self.oracle.tenant(name, &spec.tenant_id);
         self.tenants.push((name.to_owned(), spec));
     }
 
     /// The GUID of the nth tenant.
-    pub fn id(&self, tenant: usize) -> String {
+    pub(crate) fn id(&self, tenant: usize) -> String {
         self.tenants[tenant].1.tenant_id.clone()
     }
 
     /// Issues a blob of new records, created so long ago; its content id.
-    pub fn issue(
+    pub(crate) fn issue(
         &mut self,
         tenant: usize,
         content_type: &str,
@@ -90,7 +91,7 @@ impl World {
     }
 
     /// Issues a blob of these records; each of them has to arrive.
-    pub fn issue_these(
+    pub(crate) fn issue_these(
         &mut self,
         tenant: usize,
         content_type: &str,
@@ -104,8 +105,20 @@ impl World {
         self.microsoft.issue(&id, content_type, records, created)
     }
 
+    /// As [`World::issue`], with records of the commonest size.
+    pub(crate) fn issue_small(
+        &mut self,
+        tenant: usize,
+        content_type: &str,
+        records: usize,
+        ago: TimeDelta,
+    ) -> String {
+        let records = (0..records).map(|_| self.records.sized(700)).collect();
+        self.issue_these(tenant, content_type, records, self.microsoft.now() - ago)
+    }
+
     /// Issues some blobs of every content type of every tenant, over the last hours.
-    pub fn issue_everywhere(&mut self, blobs: usize, records: usize) {
+    pub(crate) fn issue_everywhere(&mut self, blobs: usize, records: usize) {
         for tenant in 0..self.tenants.len() {
             for content_type in CONTENT_TYPES {
                 for blob in 0..blobs {
@@ -116,48 +129,48 @@ impl World {
         }
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("ossec")
     }
 
-    pub fn ledger(&self) -> PathBuf {
+    pub(crate) fn ledger(&self) -> PathBuf {
         self.folder.path().join("ledger.db")
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("config.toml")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// Sets a key of a section, in place of what the world has for it.
-    pub fn set(&mut self, section: &'static str, key: &str, value: &str) {
+    pub(crate) fn set(&mut self, section: &'static str, key: &str, value: &str) {
         let lines = self.settings.entry(section).or_default();
         lines.retain(|line| !line.starts_with(&format!("{key} ")));
         lines.push(format!("{key} = {value}"));
     }
 
     /// Writes the configuration and the secrets.
-    pub fn configure(&self) {
+    pub(crate) fn configure(&self) {
         let folder = self.folder.path();
         let mut text = String::new();
         let mut settings = self.settings.clone();
         settings
             .entry("wazuh")
             .or_default()
-            .push(format!("home = {:?}", self.home()));
+            .push(format!("home = {}", quoted(&self.home())));
         settings
             .entry("state")
             .or_default()
-            .push(format!("ledger = {:?}", self.ledger()));
+            .push(format!("ledger = {}", quoted(&self.ledger())));
         settings.entry("log").or_default().extend([
-            format!("file = {:?}", folder.join("log")),
+            format!("file = {}", quoted(&folder.join("log"))),
             "level = \"debug\"".to_owned(),
         ]);
         for (section, lines) in &settings {
-            text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
+            writeln!(text, "[{section}]\n{}", lines.join("\n")).unwrap();
         }
         write(&self.config(), &text, 0o640);
         for sub in ["tenants.d", "secrets"] {
@@ -189,7 +202,7 @@ impl World {
     }
 
     /// The binary with these arguments, over the configuration as it is now.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.configure();
         let mut command = Command::new(env!("CARGO_BIN_EXE_o365-wodle"));
         command
@@ -208,16 +221,52 @@ impl World {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    pub fn start(&self, arguments: &[&str]) -> Child {
+    /// The binary over the configuration and secrets as they stand: writing them anew would be a
+    /// rotation, which ends every back-off.
+    pub(crate) fn run_as_it_stands(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What `status --json` says of each stream.
+    pub(crate) fn status(&self) -> Vec<serde_json::Value> {
+        let output = self.run_as_it_stands(&["status", "--json"]);
+        let mut status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_value(status["streams"].take()).unwrap()
+    }
+
+    /// The sum of one of its numbers over all streams.
+    pub(crate) fn sum(&self, number: &str) -> u64 {
+        let streams = self.status();
+        streams
+            .iter()
+            .filter_map(|stream| stream[number].as_u64())
+            .sum()
+    }
+
+    /// A signal, by its name, to a child.
+    pub(crate) fn signal(child: &Child, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).spawn().unwrap()
     }
 
     /// A `run` with this exit code; its log goes into the message if it has another.
-    pub fn run_expecting(&self, code: i32, arguments: &[&str]) -> Output {
+    pub(crate) fn run_expecting(&self, code: i32, arguments: &[&str]) -> Output {
         let mut all = vec!["run"];
         all.extend(arguments);
         let output = self.run(&all);
@@ -233,7 +282,7 @@ impl World {
     }
 
     /// Takes what the queue has received into the oracle and asks for its verdict.
-    pub fn verdict(&mut self) -> Verdict {
+    pub(crate) fn verdict(&mut self) -> Verdict {
         // A datagram that was sent is in the kernel's queue until the reader takes it.
         let mut before = usize::MAX;
         while before != self.queue.count() {
@@ -247,7 +296,7 @@ impl World {
     }
 
     /// Everything issued arrived once, unaltered.
-    pub fn assert_clean(&mut self) {
+    pub(crate) fn assert_clean(&mut self) {
         let verdict = self.verdict();
         assert!(
             verdict.is_clean(),
@@ -258,8 +307,13 @@ impl World {
     }
 }
 
+/// A path as TOML writes it.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}
+
 /// Writes a file with this mode.
-pub fn write(path: &Path, text: &str, mode: u32) {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
