@@ -55,10 +55,10 @@ pub(super) async fn fetch(
     let mut transfer = 1;
     loop {
         // The request itself was repeated as often as it makes sense.
-        let blob = activity
-            .fetch(content.content_type, &content.uri)
-            .await
-            .map_err(Failure::Fault)?;
+        collector.asks_for(content);
+        let blob = activity.fetch(content.content_type, &content.uri).await;
+        collector.has_answer(content);
+        let blob = blob.map_err(Failure::Fault)?;
         match hand_over(collector, content, blob).await {
             Err(Failure::Unreadable {
                 is_damage: false, ..

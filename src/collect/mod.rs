@@ -235,7 +235,8 @@ async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
             for collector in collectors {
-                collector.cut_off();
+                // A hand-over that has stopped remembers nothing more.
+                collector.cut_off().await.unwrap_or_default();
             }
             false
         }

@@ -1,6 +1,7 @@
 //! One tenant's turns: sign in, subscribe, list, then fetch a few blobs at a time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(super) struct Collector {
     is_listed: Cell<bool>,
     /// Blobs in a row that were refused.
     refusals: Cell<u32>,
+    /// The blobs that were asked for and not answered yet, and since when.
+    waiting: RefCell<HashMap<i64, (Pending, Instant)>>,
 }
 
 /// Why a tenant's turn ends early.
@@ -119,6 +122,7 @@ impl Collector {
             begun: Cell::default(),
             is_listed: Cell::default(),
             refusals: Cell::default(),
+            waiting: RefCell::default(),
         }
     }
 
@@ -675,22 +679,47 @@ impl Collector {
         is_sign_in || self.refusals.get() >= REFUSALS
     }
 
+    /// A blob is asked for, and waited for.
+    pub(super) fn asks_for(&self, content: &Pending) {
+        let waiting = (content.clone(), Instant::now());
+        self.waiting.borrow_mut().insert(content.id, waiting);
+    }
+
+    /// The answer has begun, or will not come.
+    pub(super) fn has_answer(&self, content: &Pending) {
+        self.waiting.borrow_mut().remove(&content.id);
+    }
+
     /// The deadline has come: who has not answered in all this time is said to fail.
-    pub(super) fn cut_off(&self) {
-        let is_silent = !self.is_over.get()
-            && !self.is_listed.get()
-            && self
-                .begun
-                .get()
-                .is_some_and(|begun| begun.elapsed() > PATIENCE);
-        let activity = self.activity.borrow();
-        let (trouble, what) = match activity.as_deref() {
-            _ if !is_silent => return,
-            None => (Trouble::Unreachable, "sign-in has"),
-            Some(activity) if activity.requests().unanswered > 0 => {
-                (Trouble::Partial, "some listings have")
+    pub(super) async fn cut_off(&self) -> Result<(), Closed> {
+        // A low requests_per_minute makes blobs wait for their turn.
+        let tenant = &self.tenant;
+        let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
+        let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
+        let is_long = |since: Instant| since.elapsed() > PATIENCE + turn;
+        if self.is_over.get() || !self.begun.get().is_some_and(is_long) {
+            return Ok(());
+        }
+        // What was waited for goes behind the others next time, or a few that stall would keep all
+        // from being fetched.
+        let waiting = self.waiting.take().into_values();
+        let late: Vec<Pending> = waiting
+            .filter(|(_, since)| is_long(*since))
+            .map(|(content, _)| content)
+            .collect();
+        let signed_in = self.activity.borrow().clone();
+        let is_silent = signed_in
+            .as_ref()
+            .is_some_and(|activity| activity.requests().unanswered > 0);
+        let (trouble, what) = match signed_in {
+            None => (Trouble::Unreachable, "sign-in has".to_owned()),
+            Some(_) if !self.is_listed.get() && is_silent => {
+                (Trouble::Partial, "some listings have".to_owned())
             }
-            Some(_) => return,
+            Some(_) if !late.is_empty() => {
+                (Trouble::Partial, format!("{} contents have", late.len()))
+            }
+            Some(_) => return Ok(()),
         };
         self.worse(trouble);
         log::error!(
@@ -698,6 +727,15 @@ impl Collector {
              for a proxy or firewall in between, and lower [http] request_timeout to learn more",
             self.tenant.name
         );
+        let now = self.clock.now();
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                late.iter().try_for_each(|content| {
+                    ledger.content_failed(content, now, false, "no answer by the deadline")
+                })
+            })
+            .await
     }
 
     /// What shapes the records of one of the tenant's content types.

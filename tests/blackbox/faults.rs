@@ -941,6 +941,29 @@ fn silence_until_the_deadline_is_a_failure() {
     assert_clean(&mut world);
 }
 
+/// Blobs that never answer take every place of a run, but not of the next.
+#[test]
+fn silent_blobs_let_others_come_first_next_time() {
+    let mut world = world(1);
+    world.set("http", "request_timeout", "\"1m\"");
+    world.set("collect", "concurrency", "2");
+    let ids = fill(&mut world);
+    // The oldest of each content type are fetched first.
+    let silent = [&ids[AGES.len() - 1], &ids[2 * AGES.len() - 1]];
+    let plan = silent.iter().fold(Plan::default(), |plan, id| {
+        plan.rule(Rule::on(Operation::Blob, Action::StallBeforeHeaders).content(id))
+    });
+    world.microsoft.faults(plan);
+    world.run_expecting(3, &["--deadline", "14s"]);
+    assert_eq!(world.verdict().received, 0);
+    assert_eq!(world.sum("failed"), 2, "{}", world.log());
+    world.run(&["run", "--deadline", "8s"]);
+    assert_eq!(world.verdict().missing.len(), silent.len() * RECORDS);
+    world.microsoft.faults(Plan::default());
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}
+
 #[test]
 fn an_expired_secret_costs_a_login_an_hour_and_a_rotated_one_is_tried_at_once() {
     for skew in [-600, 0, 600] {
