@@ -10,7 +10,7 @@ use super::event::{self, Shaper};
 use super::tenant::Collector;
 use crate::array::{Damage, Element, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
-use crate::microsoft::{Activity, Class, Fault};
+use crate::microsoft::{Activity, Blob, Class, Fault};
 
 /// A record longer than this is told about instead of being sent.
 const LONGEST_RECORD: usize = 16 << 20;
@@ -54,7 +54,12 @@ pub(super) async fn fetch(
 ) -> Result<(), Failure> {
     let mut transfer = 1;
     loop {
-        match fetch_once(collector, activity, content).await {
+        // The request itself was repeated as often as it makes sense.
+        collector.asks_for(content);
+        let blob = activity.fetch(content.content_type, &content.uri).await;
+        collector.has_answer(content);
+        let blob = blob.map_err(Failure::Fault)?;
+        match hand_over(collector, content, blob).await {
             Err(Failure::Unreadable {
                 is_damage: false, ..
             }) if transfer < TRANSFERS => {}
@@ -66,19 +71,16 @@ pub(super) async fn fetch(
     }
 }
 
-async fn fetch_once(
+/// Hands a blob over as it streams in.
+async fn hand_over(
     collector: &Collector,
-    activity: &Activity,
     content: &Pending,
+    mut blob: Blob,
 ) -> Result<(), Failure> {
     let desk = &collector.work.desk;
     let mut packer = Packer::new(collector, content);
     let mut splitter = Splitter::new(LONGEST_RECORD);
     let mut large = None;
-    let mut blob = activity
-        .fetch(content.content_type, &content.uri)
-        .await
-        .map_err(Failure::Fault)?;
     let damage = loop {
         let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
             break splitter.finish().err();
@@ -117,6 +119,15 @@ async fn fetch_once(
             what: format!("{} of its elements are no readable records", packer.broken),
             is_damage: true,
         });
+    }
+    if packer.broken > 0 {
+        log::error!(
+            "{} {}: content {} stays damaged: what could be read of it was sent, the rest goes out as \
+             an event about the collection; the portal's audit search may have it whole",
+            collector.tenant.name,
+            content.content_type,
+            content.content_id
+        );
     }
     desk.end(Ending {
         content: content.id,

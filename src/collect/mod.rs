@@ -148,11 +148,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
             })
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
-        let all = async {
-            all_tenants(&work, &collectors).await;
-            tidy(&work, &collectors).await;
-        };
-        let is_stopped = !finishes(all, end).await;
+        let is_stopped = !finishes(&work, &collectors, end).await;
         let outcomes = collectors
             .iter()
             .map(|collector| collector.outcome())
@@ -162,8 +158,10 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     if is_stopped {
         stop.store(true, Ordering::Relaxed);
     }
-    // What still held an order's sender goes with them.
-    drop((local, runtime, work));
+    // What still held an order's sender goes with them. A name that is being looked up, or a command
+    // that is being asked for a secret, is not waited for.
+    drop((local, work));
+    runtime.shutdown_background();
     let tally = delivering
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -214,8 +212,12 @@ fn margin(deadline: Duration) -> Duration {
     (deadline / 10).min(Duration::from_secs(3))
 }
 
-/// Whether the work finishes before the deadline and before a signal asks to stop.
-async fn finishes(work: impl Future<Output = ()>, end: Instant) -> bool {
+/// Collects until all is done, the deadline comes or a signal asks to stop; whether all is done.
+async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -> bool {
+    let all = async {
+        all_tenants(work, collectors).await;
+        tidy(work, collectors).await;
+    };
     let asked = async {
         let (Ok(mut terminate), Ok(mut interrupt)) = (
             signal(SignalKind::terminate()),
@@ -229,13 +231,17 @@ async fn finishes(work: impl Future<Output = ()>, end: Instant) -> bool {
         }
     };
     tokio::select! {
-        () = work => true,
+        () = all => true,
         () = asked => {
             log::info!("asked to stop: what was handed over is remembered, the next run goes on");
             false
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
+            for collector in collectors {
+                // A hand-over that has stopped remembers nothing more.
+                collector.cut_off().await.unwrap_or_default();
+            }
             false
         }
     }

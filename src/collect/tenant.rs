@@ -1,17 +1,19 @@
 //! One tenant's turns: sign in, subscribe, list, then fetch a few blobs at a time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::window::{self, Window};
-use super::{Work, fetch};
+use super::{PATIENCE, Work, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Pending, Stream};
@@ -27,8 +29,14 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const START_AGAIN: Duration = Duration::from_mins(15);
 /// How long a content type that the app lacks a permission for is left alone.
 const UNAVAILABLE: Duration = Duration::from_hours(6);
+/// By how much two readings of Microsoft's time, which is told to the second, may differ.
+const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
+/// The time that the first listing may take before its start is out of Microsoft's reach.
+const REACH_MARGIN: Duration = Duration::from_mins(5);
+/// Blobs in a row that are refused before it is the tenant that is refused.
+const REFUSALS: u32 = 8;
 /// What is read again after a ledger was lost.
 const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
@@ -70,6 +78,14 @@ pub(super) struct Collector {
     streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     is_over: Cell<bool>,
+    /// When its first turn began.
+    begun: Cell<Option<Instant>>,
+    /// Whether everything was listed.
+    is_listed: Cell<bool>,
+    /// Blobs in a row that were refused.
+    refusals: Cell<u32>,
+    /// The blobs that were asked for and not answered yet, and since when.
+    waiting: RefCell<HashMap<i64, (Pending, Instant)>>,
 }
 
 /// Why a tenant's turn ends early.
@@ -104,6 +120,10 @@ impl Collector {
             streams: RefCell::default(),
             trouble: Cell::default(),
             is_over: Cell::default(),
+            begun: Cell::default(),
+            is_listed: Cell::default(),
+            refusals: Cell::default(),
+            waiting: RefCell::default(),
         }
     }
 
@@ -119,6 +139,7 @@ impl Collector {
         if self.is_over.get() {
             return Ok(Turn::Done);
         }
+        self.begun.set(self.begun.get().or(Some(Instant::now())));
         let signed_in = self.activity.borrow().clone();
         let is_first = signed_in.is_none();
         let turn = async {
@@ -130,6 +151,7 @@ impl Collector {
                     return Ok(Turn::Done);
                 };
                 self.list_all(&activity).await?;
+                self.is_listed.set(true);
                 activity
             };
             self.fetch_some(&activity, is_first).await
@@ -171,7 +193,8 @@ impl Collector {
         } else {
             Trouble::Unreachable
         });
-        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        // By this machine's clock, since the next run compares before Microsoft's is known.
+        let (id, now) = (self.tenant.tenant_id.clone(), Utc::now());
         let (stamp, error) = (stamp(&self.tenant), said.clone());
         let not_before = self
             .work
@@ -190,7 +213,7 @@ impl Collector {
             .desk
             .ledger(move |ledger| ledger.tenant(&id))
             .await?;
-        let now = self.clock.now();
+        let now = Utc::now();
         if is_ahead(Some(state.not_before), now, LONGEST_BACK_OFF)
             && state.credential == stamp(&self.tenant)
         {
@@ -229,6 +252,10 @@ impl Collector {
             Some(recovered) if now < recovered + LIST_SUBSCRIPTIONS => ALL_THERE_IS,
             _ => self.tenant.initial_lookback,
         };
+        // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
+        // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
+        let earlier = Utc::now().clamp(now - LIST_SUBSCRIPTIONS, now);
+        let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
         let (state, streams) = self
             .work
@@ -236,7 +263,7 @@ impl Collector {
             .ledger(move |ledger| {
                 let streams = content_types
                     .iter()
-                    .map(|&content_type| ledger.stream(&id, content_type, now - lookback))
+                    .map(|&content_type| ledger.stream(&id, content_type, floor))
                     .collect::<Result<Vec<_>, _>>()?;
                 Ok((ledger.tenant(&id)?, streams))
             })
@@ -288,7 +315,10 @@ impl Collector {
         mut streams: Vec<Stream>,
     ) -> Result<Vec<Stream>, End> {
         let now = self.clock.now();
-        let every = if streams.iter().all(|stream| stream.subscribed) {
+        let is_settled = |stream: &Stream| {
+            stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+        };
+        let every = if streams.iter().all(is_settled) {
             LIST_SUBSCRIPTIONS
         } else {
             START_AGAIN
@@ -324,7 +354,14 @@ impl Collector {
     /// Starts a subscription; whether the stream can be listed.
     async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
         let now = self.clock.now();
-        let id = stream.id;
+        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
+        let tenant_id = self.tenant.tenant_id.clone();
+        // This run may have requested a start already.
+        let stream = &self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
+            .await?;
         if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
             return Ok(false);
         }
@@ -361,7 +398,11 @@ impl Collector {
                     .await?;
                 Ok(true)
             }
-            Err(fault) => {
+            Err(mut fault) => {
+                // A start is not repeated, but what else is asked waits at the closed gate.
+                if fault.class == Class::Throttled {
+                    fault.class = Class::Failed;
+                }
                 self.stream_failed(stream, fault).await?;
                 Ok(false)
             }
@@ -395,11 +436,17 @@ impl Collector {
             let sweep = window::plan(stream.floor, now, now).windows;
             windows.extend(sweep.into_iter().filter(|window| window.end <= live));
         }
-        let mut is_restarted = false;
+        let mut incomplete = None;
         for window in windows {
+            let mut is_restarted = false;
             loop {
-                match self.list_window(activity, stream, window).await {
-                    Ok(()) => break,
+                // The marker stays before what could not be read; what comes later is listed anyway.
+                let moves = incomplete.is_none();
+                match self.list_window(activity, stream, window, moves).await {
+                    Ok(fault) => {
+                        incomplete = incomplete.or(fault);
+                        break;
+                    }
                     Err(End::Fault(fault))
                         if !is_restarted && fault.class == Class::StartSubscription =>
                     {
@@ -413,6 +460,9 @@ impl Collector {
                     Err(closed) => return Err(closed),
                 }
             }
+        }
+        if let Some(fault) = incomplete {
+            return self.stream_failed(stream, fault).await;
         }
         let id = stream.id;
         self.work
@@ -449,12 +499,15 @@ impl Collector {
             .await
     }
 
+    /// Lists a window into the ledger, and moves the marker to its end if it `moves` at all; what is
+    /// incomplete about it.
     async fn list_window(
         &self,
         activity: &Activity,
         stream: &Stream,
         window: Window,
-    ) -> Result<(), End> {
+        moves: bool,
+    ) -> Result<Option<Fault>, End> {
         let (id, floor) = (stream.id, stream.floor);
         let mut listing = activity.list(stream.content_type, window.start, window.end);
         let mut new = 0;
@@ -474,10 +527,13 @@ impl Collector {
                 .ledger(move |ledger| ledger.insert_contents(id, floor, &contents))
                 .await?;
         }
-        self.work
-            .desk
-            .ledger(move |ledger| ledger.window_complete(id, window.end))
-            .await?;
+        let incomplete = listing.incomplete();
+        if moves && incomplete.is_none() {
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.window_complete(id, window.end))
+                .await?;
+        }
         log::debug!(
             "{} {}: {new} new contents from {} to {}",
             self.tenant.name,
@@ -485,7 +541,7 @@ impl Collector {
             window.start.format("%F %T"),
             window.end.format("%F %T")
         );
-        Ok(())
+        Ok(incomplete)
     }
 
     /// A stream failed; what concerns the whole tenant ends its turn.
@@ -570,14 +626,20 @@ impl Collector {
         content: Pending,
         fetched: Result<(), fetch::Failure>,
     ) -> Result<(), End> {
+        let mut is_foreign = false;
         let (said, is_damage, is_expired) = match fetched {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.refusals.set(0);
+                return Ok(());
+            }
             Err(fetch::Failure::Closed(closed)) => return Err(End::Closed(closed)),
             Err(fetch::Failure::Fault(fault)) => match fault.class {
-                Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
+                Class::Throttled => return Err(End::Fault(fault)),
+                Class::RefuseTenant | Class::AuditLogOff if self.is_refused(&fault) => {
                     return Err(End::Fault(fault));
                 }
                 _ => {
+                    is_foreign = fault.class == Class::ForeignAddress;
                     let is_expired = fault.code.as_deref() == Some("AF20051");
                     (fault.to_string(), false, is_expired)
                 }
@@ -595,6 +657,9 @@ impl Collector {
         self.work
             .desk
             .ledger(move |ledger| {
+                if is_foreign {
+                    ledger.sweep_again(content.stream)?;
+                }
                 if is_expired {
                     ledger.content_expired(&content)
                 } else {
@@ -603,6 +668,76 @@ impl Collector {
             })
             .await?;
         Ok(())
+    }
+
+    /// Whether a refused blob means that the tenant is refused: one that was listed may be refused
+    /// alone, and must not keep the others.
+    fn is_refused(&self, fault: &Fault) -> bool {
+        self.refusals.set(self.refusals.get() + 1);
+        let is_sign_in = fault
+            .code
+            .as_deref()
+            .is_some_and(|code| code.starts_with("AADSTS"));
+        is_sign_in || self.refusals.get() >= REFUSALS
+    }
+
+    /// A blob is asked for, and waited for.
+    pub(super) fn asks_for(&self, content: &Pending) {
+        let waiting = (content.clone(), Instant::now());
+        self.waiting.borrow_mut().insert(content.id, waiting);
+    }
+
+    /// The answer has begun, or will not come.
+    pub(super) fn has_answer(&self, content: &Pending) {
+        self.waiting.borrow_mut().remove(&content.id);
+    }
+
+    /// The deadline has come: who has not answered in all this time is said to fail.
+    pub(super) async fn cut_off(&self) -> Result<(), Closed> {
+        // A low requests_per_minute makes blobs wait for their turn.
+        let tenant = &self.tenant;
+        let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
+        let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
+        let is_long = |since: Instant| since.elapsed() > PATIENCE + turn;
+        if self.is_over.get() || !self.begun.get().is_some_and(is_long) {
+            return Ok(());
+        }
+        // What was waited for goes behind the others next time, or a few that stall would keep all
+        // from being fetched.
+        let waiting = self.waiting.take().into_values();
+        let late: Vec<Pending> = waiting
+            .filter(|(_, since)| is_long(*since))
+            .map(|(content, _)| content)
+            .collect();
+        let signed_in = self.activity.borrow().clone();
+        let is_silent = signed_in
+            .as_ref()
+            .is_some_and(|activity| activity.requests().unanswered > 0);
+        let (trouble, what) = match signed_in {
+            None => (Trouble::Unreachable, "sign-in has".to_owned()),
+            Some(_) if !self.is_listed.get() && is_silent => {
+                (Trouble::Partial, "some listings have".to_owned())
+            }
+            Some(_) if !late.is_empty() => {
+                (Trouble::Partial, format!("{} contents have", late.len()))
+            }
+            Some(_) => return Ok(()),
+        };
+        self.worse(trouble);
+        log::error!(
+            "{}: {what} not been answered by the deadline; the next run tries again; if it stays, look \
+             for a proxy or firewall in between, and lower [http] request_timeout to learn more",
+            self.tenant.name
+        );
+        let now = self.clock.now();
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                late.iter().try_for_each(|content| {
+                    ledger.content_failed(content, now, false, "no answer by the deadline")
+                })
+            })
+            .await
     }
 
     /// What shapes the records of one of the tenant's content types.
@@ -640,7 +775,7 @@ fn stamp(tenant: &Tenant) -> String {
 /// Whether a time is still to come; one that is further ahead than it can ever be set was set by a
 /// clock that has been put back since.
 fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
-    time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_TOLERANCE)
+    time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_JITTER)
 }
 
 /// "; not before …", where that is not now.

@@ -87,6 +87,16 @@ const FREE_FAILURES: u32 = 3;
 /// The longest back-off.
 pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 
+/// The time before which something is left alone; 0 = no such time. (Not the present: the clock of
+/// the next run, which is the server's to the second, may be a little behind.)
+fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
+    if wait.is_zero() {
+        0
+    } else {
+        (now + wait).timestamp_millis()
+    }
+}
+
 /// How long to leave something alone that failed `failures` times in a row.
 fn back_off(failures: u32) -> Duration {
     match failures.checked_sub(FREE_FAILURES) {
@@ -355,7 +365,7 @@ impl Ledger {
             .execute(params![
                 stream,
                 failures,
-                (now + wait).timestamp_millis(),
+                not_before(now, wait),
                 error,
                 now.timestamp_millis()
             ])?;
@@ -363,6 +373,7 @@ impl Ledger {
     }
 
     /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
+    /// A pending content takes on the address that was listed last: the one before may be what failed.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -375,11 +386,24 @@ impl Ledger {
         // Looking first keeps an idle run from opening a transaction at all.
         let mut new = 0;
         for content in contents.iter().filter(|content| content.created >= floor) {
-            let is_known = self
+            let is_moved: Option<bool> = self
                 .connection
-                .prepare_cached("SELECT 1 FROM content WHERE stream = ?1 AND content_id = ?2")?
-                .exists(params![stream, content.content_id])?;
-            if !is_known {
+                .prepare_cached(
+                    "SELECT state = 0 AND uri <> ?3 FROM content
+                     WHERE stream = ?1 AND content_id = ?2",
+                )?
+                .query_row(params![stream, content.content_id, content.uri], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            if is_moved == Some(true) {
+                self.write()?
+                    .prepare_cached(
+                        "UPDATE content SET uri = ?3 WHERE stream = ?1 AND content_id = ?2",
+                    )?
+                    .execute(params![stream, content.content_id, content.uri])?;
+            }
+            if is_moved.is_none() {
                 self.write()?
                     .prepare_cached(
                         "INSERT INTO content (stream, content_id, uri, created, expires)
@@ -502,11 +526,22 @@ impl Ledger {
                 content.id,
                 attempts,
                 run,
-                (now + back_off(attempts)).timestamp_millis(),
+                not_before(now, back_off(attempts)),
                 error,
                 is_damage,
                 now.timestamp_millis()
             ])?;
+        Ok(())
+    }
+
+    /// Lets the next run list a stream down to its floor.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn sweep_again(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET swept = 0 WHERE id = ?1")?
+            .execute([stream])?;
         Ok(())
     }
 

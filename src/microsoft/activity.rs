@@ -178,7 +178,7 @@ impl Activity {
     /// Fetches a blob by its content's URI.
     ///
     /// # Errors
-    /// [`Class::SkipBlob`] if it is gone, [`Class::Failed`] for an address that is not the tenant's
+    /// [`Class::SkipBlob`] if it is gone, [`Class::ForeignAddress`] for one that is not the tenant's
     /// own (no token goes there), and others.
     pub async fn fetch(&self, content_type: ContentType, uri: &str) -> Result<Blob, Fault> {
         let call = Call {
@@ -187,7 +187,7 @@ impl Activity {
         };
         let url = self.addresses.handed_out(uri).map_err(|why| {
             Fault::new(
-                Class::Failed,
+                Class::ForeignAddress,
                 format!("Microsoft's address of a content is not the tenant's own: {why}"),
                 "check the tenant's cloud; if it stays, report it with this message",
                 "",

@@ -30,16 +30,18 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The wait before repetition `n` (from 0): `None` if there is none. At least what the server
-    /// asked for; otherwise between half and all of the doubled wait, so that callers who failed
-    /// together do not come back together.
+    /// The wait before repetition `n` (from 0): `None` if there is none. Between half and all of the
+    /// doubled wait, or a little more than what the server asked for: callers who failed together
+    /// do not come back together, and none comes early by a clock that runs faster than the server's.
     fn wait(&self, n: u32, asked: Option<Duration>) -> Option<Duration> {
         if n >= self.attempts || asked.is_some_and(|asked| asked > self.max) {
             return None;
         }
         let full = self.first.saturating_mul(1 << n.min(16)).min(self.max);
-        let wait = full / 2 + full.mul_f64(random_fraction() / 2.0);
-        Some(asked.map_or(wait, |asked| asked.max(wait)))
+        let random = random_fraction();
+        let wait = full / 2 + full.mul_f64(random / 2.0);
+        let late = Duration::from_millis(50) + Duration::from_millis(200).mul_f64(random);
+        Some(asked.map_or(wait, |asked| wait.max(asked + late)))
     }
 }
 
@@ -316,7 +318,8 @@ mod tests {
             );
         }
         assert_eq!(retry.wait(8, None), None);
-        assert_eq!(retry.wait(0, Some(seconds(30))), Some(seconds(30)));
+        let asked = retry.wait(0, Some(seconds(30))).unwrap();
+        assert!(asked > seconds(30) && asked < seconds(31), "{asked:?}");
         assert_eq!(retry.wait(0, Some(seconds(61))), None);
     }
 }

@@ -36,6 +36,9 @@ pub enum Class {
     RefuseTenant,
     /// The tenant has no audit log, as far as the API can see: like [`Class::RefuseTenant`], but not for lack of permission.
     AuditLogOff,
+    /// A content's address is not the tenant's own, and was not asked: another listing may give the
+    /// right one.
+    ForeignAddress,
     /// Not understood, or not worth repeating now; the next run again.
     Failed,
     /// Microsoft says that we asked nonsense.

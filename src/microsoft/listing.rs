@@ -102,6 +102,24 @@ impl<'a> Listing<'a> {
         self.bad
     }
 
+    /// What to say of elements that are no contents and were left out, if there were any: the
+    /// window is not complete then, though all of it was read.
+    #[must_use]
+    pub fn incomplete(&self) -> Option<Fault> {
+        (self.bad > 0).then(|| {
+            Fault::new(
+                Class::Failed,
+                format!(
+                    "{} entries of the listing from {} cannot be read",
+                    self.bad,
+                    self.start.format("%F %T UTC")
+                ),
+                "nothing to do: they are listed again; if it stays, report it with this message",
+                "",
+            )
+        })
+    }
+
     /// The next contents, 1 to 500; `None` when the whole window was listed.
     ///
     /// # Errors
@@ -262,6 +280,7 @@ impl<'a> Listing<'a> {
         self.at = At::First;
         self.followed.clear();
         self.broken = 0;
+        self.bad = 0;
         Ok(())
     }
 }

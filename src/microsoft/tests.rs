@@ -516,7 +516,7 @@ async fn no_token_goes_astray() {
     let fake = api(move |_, _, _| reply(302, &[&elsewhere], "")).await;
     let activity = activity(&fake);
     let fault = fetched(&activity, &foreign.base).await.unwrap_err();
-    assert_eq!((fault.class, fault.status), (Class::Failed, None));
+    assert_eq!((fault.class, fault.status), (Class::ForeignAddress, None));
     assert!(
         fake.seen().is_empty(),
         "asked although the address is foreign"

@@ -8,6 +8,8 @@
 )]
 
 mod acknowledge;
+mod faults;
 mod main_job;
+mod scale;
 
 use simulator::world;

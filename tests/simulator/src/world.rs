@@ -114,6 +114,18 @@ impl World {
         self.issue_these(tenant, content_type, records, self.microsoft.now() - ago)
     }
 
+    /// As [`World::issue`], with records of the commonest size.
+    pub fn issue_small(
+        &mut self,
+        tenant: usize,
+        content_type: &str,
+        records: usize,
+        ago: TimeDelta,
+    ) -> String {
+        let records = (0..records).map(|_| self.records.sized(700)).collect();
+        self.issue_these(tenant, content_type, records, self.microsoft.now() - ago)
+    }
+
     /// Issues a blob of these records; each of them has to arrive.
     pub fn issue_these(
         &mut self,
@@ -256,9 +268,46 @@ impl World {
     }
 
     /// Runs the binary with these arguments to its end.
-    #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// The binary over the configuration and secrets as they stand: writing them anew would be a
+    /// rotation, which ends every back-off.
+    pub fn run_as_it_stands(&self, arguments: &[&str]) -> Output {
+        Command::new(&self.binary)
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What `status --json` says of each stream.
+    #[must_use]
+    pub fn status(&self) -> Vec<serde_json::Value> {
+        let output = self.run_as_it_stands(&["status", "--json"]);
+        let mut status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_value(status["streams"].take()).unwrap()
+    }
+
+    /// The sum of one of its numbers over all streams.
+    #[must_use]
+    pub fn sum(&self, number: &str) -> u64 {
+        let streams = self.status();
+        streams
+            .iter()
+            .filter_map(|stream| stream[number].as_u64())
+            .sum()
+    }
+
+    /// A signal, by its name, to a child.
+    pub fn signal(child: &Child, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// Starts the binary with these arguments.

@@ -178,6 +178,7 @@ pub struct Rule {
     operation: Option<Operation>,
     tenant: Option<String>,
     content_type: Option<String>,
+    content: Option<String>,
     share: Option<f64>,
     attempts: Option<u32>,
     from: u32,
@@ -202,6 +203,7 @@ impl Rule {
             operation: None,
             tenant: None,
             content_type: None,
+            content: None,
             share: None,
             attempts: None,
             from: 1,
@@ -221,6 +223,13 @@ impl Rule {
     #[must_use]
     pub fn content_type(mut self, content_type: &str) -> Self {
         self.content_type = Some(content_type.to_owned());
+        self
+    }
+
+    /// Only this content, by the id under which it was issued.
+    #[must_use]
+    pub fn content(mut self, content_id: &str) -> Self {
+        self.content = Some(content_id.to_owned());
         self
     }
 
@@ -260,8 +269,11 @@ impl Rule {
         self
     }
 
-    fn matches(&self, tenant: &str, content_type: Option<&str>) -> bool {
-        self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
+    fn matches(&self, tenant: &str, content_type: Option<&str>, content: &str) -> bool {
+        self.content
+            .as_deref()
+            .is_none_or(|wanted| wanted == content)
+            && self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
             && self.content_type.as_deref().is_none_or(|wanted| {
                 content_type.is_some_and(|got| got.eq_ignore_ascii_case(wanted))
             })
@@ -317,7 +329,7 @@ impl Plan {
                 || rule
                     .operation
                     .is_some_and(|wanted| wanted != call.operation)
-                || !rule.matches(&call.tenant, call.content_type.as_deref())
+                || !rule.matches(&call.tenant, call.content_type.as_deref(), &call.content_id)
                 || rule
                     .share
                     .is_some_and(|p| !chosen(seed ^ index as u64, &key, p))
@@ -354,7 +366,7 @@ impl Plan {
         let mut actions = Vec::new();
         for (index, (rule, tally)) in self.rules.iter_mut().enumerate() {
             if rule.action.strikes_contents()
-                && rule.matches(tenant, Some(content_type))
+                && rule.matches(tenant, Some(content_type), id)
                 && rule
                     .share
                     .is_none_or(|p| chosen(seed ^ index as u64, id, p))

@@ -1,0 +1,126 @@
+//! Many tenants in one run: one's trouble is its own, one's backlog delays nobody.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule, TenantSpec};
+
+use crate::world::World;
+
+#[test]
+fn twenty_failing_tenants_of_three_hundred_fail_alone() {
+    let mut world = World::with_tenants(300, Options::default());
+    world.set(
+        "collect",
+        "content_types",
+        r#"["Audit.Exchange", "Audit.General"]"#,
+    );
+    world.set("http", "connect_timeout", "\"2s\"");
+    world.set("http", "request_timeout", "\"3s\"");
+    world.set("http", "retries", "1");
+    for tenant in 0..300 {
+        for content_type in ["Audit.Exchange", "Audit.General"] {
+            world.issue_small(tenant, content_type, 2, TimeDelta::minutes(5));
+        }
+    }
+    let mut plan = Plan::new(1);
+    for tenant in (0..300).step_by(15) {
+        let id = world.id(tenant);
+        let change = |change: fn(&mut TenantSpec)| world.microsoft.change_tenant(&id, change);
+        let broken = |action| Some(Rule::any(action).tenant(&id));
+        let rule = match tenant / 15 % 10 {
+            0 => {
+                change(|tenant| tenant.secret = "another".into());
+                None
+            }
+            1 => {
+                change(|tenant| tenant.secret_expires = Some(Utc::now() - TimeDelta::days(1)));
+                None
+            }
+            2 => {
+                change(|tenant| tenant.audit_log = false);
+                None
+            }
+            3 => {
+                change(|tenant| tenant.roles.clear());
+                None
+            }
+            4 => {
+                change(|tenant| tenant.disabled = true);
+                None
+            }
+            5 => broken(Action::StallBeforeHeaders),
+            6 => broken(Action::Reset),
+            7 => broken(Action::af(500, "AF50000", "An internal error occurred.")),
+            8 => broken(Action::aadsts(90_002)),
+            _ => broken(Action::Throttle {
+                status: 429,
+                retry_after: RetryAfter::Seconds(600),
+                tenant_wide: None,
+            }),
+        };
+        if let Some(rule) = rule {
+            plan = plan.rule(rule);
+        }
+    }
+    world.microsoft.faults(plan);
+    world.run_expecting(3, &["--deadline", "3m"]);
+    let missing = world.verdict().missing;
+    assert_eq!(missing.len(), 20 * 4, "{missing:#?}");
+    let log = world.log();
+    let mut told: HashMap<&str, usize> = HashMap::new();
+    for line in log.lines().filter(|line| line.contains(" ERROR tenant-")) {
+        let name = line
+            .split_whitespace()
+            .nth(2)
+            .unwrap()
+            .trim_end_matches(':');
+        *told.entry(name).or_default() += 1;
+    }
+    for tenant in 0..300 {
+        let name = world.tenants[tenant].0.as_str();
+        let failed = tenant % 15 == 0;
+        assert_eq!(told.get(name), failed.then_some(&1), "{name}");
+        let id = world.id(tenant);
+        assert_eq!(missing.iter().any(|what| what.starts_with(&id)), failed);
+    }
+}
+
+#[test]
+fn a_backlog_of_one_tenant_delays_no_other() {
+    let mut world = World::with_tenants(100, Options::default());
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    world.set("collect", "initial_lookback", "\"6h\"");
+    // Noon: what the windows are does not depend on when the test runs.
+    let noon = Utc::now().date_naive().and_hms_opt(12, 0, 0).unwrap();
+    world.microsoft.set_clock(noon.and_utc());
+    for tenant in 0..100 {
+        let id = world.id(tenant);
+        world.microsoft.subscribe_all(&id);
+        let blobs = if tenant == 0 { 5_000 } else { 1 };
+        for blob in 0..blobs {
+            let ago = TimeDelta::minutes(2) + TimeDelta::seconds(blob * 4);
+            world.issue_small(tenant, "Audit.Exchange", 1, ago);
+        }
+    }
+    world.run_expecting(0, &["--deadline", "5m"]);
+    world.assert_clean();
+    let requests = world.microsoft.requests();
+    let served: Vec<usize> = (1..100)
+        .map(|tenant| {
+            let id = world.id(tenant);
+            requests
+                .iter()
+                .position(|request| request.operation == Operation::Blob && request.tenant == id)
+                .unwrap()
+        })
+        .collect();
+    let last = served.iter().max().unwrap();
+    assert!(last * 10 < requests.len(), "{last} of {}", requests.len());
+    assert!(
+        world
+            .microsoft
+            .wait_for(Duration::ZERO, |all| all.len() == requests.len())
+    );
+}
