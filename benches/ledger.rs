@@ -23,8 +23,7 @@ const DAYS: i64 = 8;
 
 fn main() {
     let records: usize = std::env::args()
-        .filter_map(|argument| argument.parse().ok())
-        .next()
+        .find_map(|argument| argument.parse().ok())
         .unwrap_or(10_000_000);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");

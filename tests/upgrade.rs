@@ -14,12 +14,12 @@ fn installed(fixture: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let config = format!(
-        "[wazuh]\nhome = {:?}\n[state]\nledger = {:?}\n[log]\nfile = \"\"\n\
+        "[wazuh]\nhome = \"{}\"\n[state]\nledger = \"{}\"\n[log]\nfile = \"\"\n\
          [[tenant]]\nname = \"contoso\"\ntenant_id = \"03b95707-24f4-4974-9081-3bf2179289f4\"\n\
-         client_id = \"2cccc67e-8cb6-46cf-b4f3-bc62454c9cbe\"\nclient_secret_file = {:?}\n",
-        path("ossec"),
-        path("ledger.db"),
-        path("secret"),
+         client_id = \"2cccc67e-8cb6-46cf-b4f3-bc62454c9cbe\"\nclient_secret_file = \"{}\"\n",
+        path("ossec").display(),
+        path("ledger.db").display(),
+        path("secret").display(),
     );
     fs::write(path("config.toml"), config).unwrap();
     fs::write(path("secret"), "secret").unwrap();

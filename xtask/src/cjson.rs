@@ -59,6 +59,9 @@ pub(crate) fn run(count: u64) {
         let mut datagram = Vec::new();
         reshaped += u64::from(!shaper.write(&record, false, &mut datagram).is_empty());
         all += 1;
+        if all % 10_000 == 0 {
+            eprintln!("{all}");
+        }
         let event = datagram.strip_prefix(b"1:office365:").expect("the header");
         assert_eq!(faults(event), Vec::<String>::new());
         to.write_all(event)

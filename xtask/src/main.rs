@@ -18,13 +18,17 @@ enum Task {
     /// binary; an oracle judges what was lost and what was repeated
     Campaign(campaign::Arguments),
     /// Shaped events against the real cJSON library
-    Cjson,
+    Cjson {
+        /// How many generated records, besides the samples
+        #[arg(default_value_t = 100_000)]
+        count: usize,
+    },
 }
 
 fn main() -> ExitCode {
     match Task::parse() {
-        Task::Cjson => {
-            cjson::run(100_000);
+        Task::Cjson { count } => {
+            cjson::run(count);
             ExitCode::SUCCESS
         }
         Task::Campaign(arguments) => match campaign::run(&arguments) {

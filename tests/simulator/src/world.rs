@@ -192,17 +192,17 @@ impl World {
         settings
             .entry("wazuh")
             .or_default()
-            .push(format!("home = {:?}", self.home()));
+            .push(format!("home = {}", quoted(&self.home())));
         settings
             .entry("state")
             .or_default()
-            .push(format!("ledger = {:?}", self.ledger()));
+            .push(format!("ledger = {}", quoted(&self.ledger())));
         settings.entry("log").or_default().extend([
-            format!("file = {:?}", folder.join("log")),
+            format!("file = {}", quoted(&folder.join("log"))),
             "level = \"debug\"".to_owned(),
         ]);
         for (section, lines) in &settings {
-            text.push_str(&format!("[{section}]\n{}\n", lines.join("\n")));
+            text.extend(["[", *section, "]\n", &lines.join("\n"), "\n"]);
         }
         write(&self.config(), &text, 0o640);
         for sub in ["tenants.d", "secrets"] {
@@ -356,6 +356,11 @@ impl World {
             self.log()
         );
     }
+}
+
+/// A path as TOML writes it.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
 }
 
 /// Writes a file with this mode.
