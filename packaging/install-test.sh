@@ -229,6 +229,7 @@ life() {
         fi
     done
     ok 'verify' "verify_$format"
+    ok 'there is a man page' test -s "$root/usr/share/man/man1/o365-wodle.1.gz"
     ok 'the fresh configuration passes check' exits 0 inside o365-wodle check
     ok 'a run without tenants says so' says 'no tenants yet' exits 0 inside o365-wodle -v run
     ok 'a quiet run prints nothing' is "$(inside o365-wodle run 2>&1)" ''
