@@ -68,6 +68,7 @@ prepare() {
 
 # The release before this one.
 previous() {
+    [[ -z ${old:-} ]] || return 0
     if [[ -n ${PREVIOUS:-} ]]; then
         old=$PREVIOUS
         return
@@ -92,7 +93,8 @@ lint() {
     dpkg-deb -x "$new"/*.deb "$tree"
     local units
     units=$(dirname "$(find "$tree" -name o365-wodle.service)")
-    ok 'systemd-analyze verify' systemd-analyze --root="$tree" --man=no verify "$units"/o365-wodle.service "$units"/o365-wodle.timer
+    sed -i "s|^ExecStart=|&$tree|" "$units/o365-wodle.service"
+    ok 'systemd-analyze verify' is "$(systemd-analyze --man=no verify "$units"/o365-wodle.service "$units"/o365-wodle.timer 2>&1)" ''
     ok 'exposure at most 2.5' systemd-analyze security --offline=true --threshold=25 "$units"/o365-wodle.service
     grep -oE 'Overall exposure.*[0-9.]+' "$work/output" || true
     local page
@@ -202,6 +204,7 @@ life() {
     format=$1
     local suite=$2 etc home group untouched
     echo "== $format on $suite"
+    previous
     fresh "$suite" r
     etc=$root/etc/o365-wodle
     home=$root/var/ossec
@@ -304,7 +307,6 @@ ledgers() {
 work=$(mktemp -d /tmp/o365.XXXX)
 trap cleanup EXIT
 prepare
-previous
 [[ $# -gt 0 ]] || set -- lint bullseye bookworm rpm
 for part; do
     case $part in
