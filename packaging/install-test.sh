@@ -155,8 +155,8 @@ stand() { echo "$*" >&"${stand[1]}"; local answer; read -r answer <&"${stand[0]}
 wazuh() { (cd "$root/var/ossec" && find . -type f -name '*.conf*' -exec sha256sum {} +); }
 
 modes() {
-    (cd "$root" && stat -c '%a %U:%G %n' etc/o365-wodle etc/o365-wodle/config.toml etc/o365-wodle/tenants.d \
-        etc/o365-wodle/secrets var/lib/o365-wodle var/log/o365-wodle)
+    inside stat -c '%a %U:%G %n' /etc/o365-wodle /etc/o365-wodle/config.toml /etc/o365-wodle/tenants.d \
+        /etc/o365-wodle/secrets /var/lib/o365-wodle /var/log/o365-wodle
 }
 
 # As the customer's text says; by hand where this version has no `tenant add`.
@@ -222,9 +222,9 @@ life() {
             'o365-wodle o365-wodle o365-wodle '
         local bits=750
         [[ $group == root ]] || bits=2750
-        ok 'owners and modes' is "$(modes)" "$(printf '%s\n' '750 root:root etc/o365-wodle' '640 root:root etc/o365-wodle/config.toml' \
-            '750 root:root etc/o365-wodle/tenants.d' '750 root:root etc/o365-wodle/secrets' '750 root:root var/lib/o365-wodle' \
-            "$bits root:$group var/log/o365-wodle")"
+        ok 'owners and modes' is "$(modes)" "$(printf '%s\n' '750 root:root /etc/o365-wodle' '640 root:root /etc/o365-wodle/config.toml' \
+            '750 root:root /etc/o365-wodle/tenants.d' '750 root:root /etc/o365-wodle/secrets' '750 root:root /var/lib/o365-wodle' \
+            "$bits root:$group /var/log/o365-wodle")"
         if [[ $group == root ]]; then
             ok 'remove' "remove_$format"
             [[ $format == rpm ]] || ok 'purge' inside dpkg -P o365-wodle
@@ -250,7 +250,7 @@ life() {
     ok 'the new version is there' is "$("installed_$format")" "$("version_$format" "$new")"
     ok 'the edited configuration stays' cmp "$etc/config.toml" "$work/edited.toml"
     ok 'the shipped one lies beside it' is "$(cat "$etc/config.toml".*)" "$(shipped "$new")"
-    ok 'owners and modes stay' is "$(modes | head -n 2)" "$(printf '750 root:root etc/o365-wodle\n640 root:root etc/o365-wodle/config.toml')"
+    ok 'owners and modes stay' is "$(modes | head -n 2)" "$(printf '750 root:root /etc/o365-wodle\n640 root:root /etc/o365-wodle/config.toml')"
     collects 200
     ledgers
 
