@@ -15,7 +15,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$top"
 ROOTS=${ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/o365-wodle-roots}
 new=$top/target/packages
-readonly SECOND_GLANCE='verdict: .* 0 missing, 0 repeated$'
+readonly CLEAN='verdict: .* 0 missing, 0 repeated(, [0-9]+ reshaped)?$'
 steps=0
 
 fail() {
@@ -68,6 +68,7 @@ prepare() {
 
 # The release before this one.
 previous() {
+    [[ -z ${old:-} ]] || return 0
     if [[ -n ${PREVIOUS:-} ]]; then
         old=$PREVIOUS
         return
@@ -92,7 +93,8 @@ lint() {
     dpkg-deb -x "$new"/*.deb "$tree"
     local units
     units=$(dirname "$(find "$tree" -name o365-wodle.service)")
-    ok 'systemd-analyze verify' systemd-analyze --root="$tree" --man=no verify "$units"/o365-wodle.service "$units"/o365-wodle.timer
+    sed -i "s|^ExecStart=|&$tree|" "$units/o365-wodle.service"
+    ok 'systemd-analyze verify' is "$(systemd-analyze --man=no verify "$units"/o365-wodle.service "$units"/o365-wodle.timer 2>&1)" ''
     ok 'exposure at most 2.5' systemd-analyze security --offline=true --threshold=25 "$units"/o365-wodle.service
     grep -oE 'Overall exposure.*[0-9.]+' "$work/output" || true
     local page
@@ -153,8 +155,8 @@ stand() { echo "$*" >&"${stand[1]}"; local answer; read -r answer <&"${stand[0]}
 wazuh() { (cd "$root/var/ossec" && find . -type f -name '*.conf*' -exec sha256sum {} +); }
 
 modes() {
-    (cd "$root" && stat -c '%a %U:%G %n' etc/o365-wodle etc/o365-wodle/config.toml etc/o365-wodle/tenants.d \
-        etc/o365-wodle/secrets var/lib/o365-wodle var/log/o365-wodle)
+    inside stat -c '%a %U:%G %n' /etc/o365-wodle /etc/o365-wodle/config.toml /etc/o365-wodle/tenants.d \
+        /etc/o365-wodle/secrets /var/lib/o365-wodle /var/log/o365-wodle
 }
 
 # As the customer's text says; by hand where this version has no `tenant add`.
@@ -195,13 +197,14 @@ in_progress() {
 collects() {
     stand issue "$1" > /dev/null
     ok 'run' exits 0 inside o365-wodle -v run
-    ok 'each record arrived once' says "$SECOND_GLANCE" stand verdict
+    ok 'each record arrived once' says "$CLEAN" stand verdict
 }
 
 life() {
     format=$1
     local suite=$2 etc home group untouched
     echo "== $format on $suite"
+    previous
     fresh "$suite" r
     etc=$root/etc/o365-wodle
     home=$root/var/ossec
@@ -219,9 +222,9 @@ life() {
             'o365-wodle o365-wodle o365-wodle '
         local bits=750
         [[ $group == root ]] || bits=2750
-        ok 'owners and modes' is "$(modes)" "$(printf '%s\n' '750 root:root etc/o365-wodle' '640 root:root etc/o365-wodle/config.toml' \
-            '750 root:root etc/o365-wodle/tenants.d' '750 root:root etc/o365-wodle/secrets' '750 root:root var/lib/o365-wodle' \
-            "$bits root:$group var/log/o365-wodle")"
+        ok 'owners and modes' is "$(modes)" "$(printf '%s\n' '750 root:root /etc/o365-wodle' '640 root:root /etc/o365-wodle/config.toml' \
+            '750 root:root /etc/o365-wodle/tenants.d' '750 root:root /etc/o365-wodle/secrets' '750 root:root /var/lib/o365-wodle' \
+            "$bits root:$group /var/log/o365-wodle")"
         if [[ $group == root ]]; then
             ok 'remove' "remove_$format"
             [[ $format == rpm ]] || ok 'purge' inside dpkg -P o365-wodle
@@ -229,6 +232,7 @@ life() {
         fi
     done
     ok 'verify' "verify_$format"
+    ok 'there is a man page' test -s "$root/usr/share/man/man1/o365-wodle.1.gz"
     ok 'the fresh configuration passes check' exits 0 inside o365-wodle check
     ok 'a run without tenants says so' says 'no tenants yet' exits 0 inside o365-wodle -v run
     ok 'a quiet run prints nothing' is "$(inside o365-wodle run 2>&1)" ''
@@ -246,7 +250,7 @@ life() {
     ok 'the new version is there' is "$("installed_$format")" "$("version_$format" "$new")"
     ok 'the edited configuration stays' cmp "$etc/config.toml" "$work/edited.toml"
     ok 'the shipped one lies beside it' is "$(cat "$etc/config.toml".*)" "$(shipped "$new")"
-    ok 'owners and modes stay' is "$(modes | head -n 2)" "$(printf '750 root:root etc/o365-wodle\n640 root:root etc/o365-wodle/config.toml')"
+    ok 'owners and modes stay' is "$(modes | head -n 2)" "$(printf '750 root:root /etc/o365-wodle\n640 root:root /etc/o365-wodle/config.toml')"
     collects 200
     ledgers
 
@@ -303,7 +307,6 @@ ledgers() {
 work=$(mktemp -d /tmp/o365.XXXX)
 trap cleanup EXIT
 prepare
-previous
 [[ $# -gt 0 ]] || set -- lint bullseye bookworm rpm
 for part; do
     case $part in
