@@ -59,11 +59,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             move || dated(&setup, skew),
         ));
     }
-    for day in [
-        "1970-01-20T00:00:10Z",
-        "2038-01-19T03:14:08Z",
-        "2100-03-01T00:00:01Z",
-    ] {
+    for day in ["2038-01-19T03:14:08Z", "2100-03-01T00:00:01Z"] {
         let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("Microsoft's clock at {day}"),

@@ -152,7 +152,7 @@ fn counts(bench: &Bench) -> BTreeMap<String, usize> {
 pub(super) fn random(column: &Column) -> Vec<Case> {
     // So slow that a run can be killed several times on its way.
     let latency = Duration::from_millis(5);
-    let mut bench = SCENES[0].bench(&column.setup, 1, latency);
+    let bench = SCENES[0].bench(&column.setup, 1, latency);
     let begin = Instant::now();
     bench.until_clean();
     let usual = begin.elapsed();

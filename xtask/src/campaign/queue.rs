@@ -77,7 +77,7 @@ fn bench(setup: &Arc<Setup>) -> Bench {
 
 /// Exit code 75 or 78 before Microsoft is asked anything; then all is well again.
 fn unusable(setup: &Arc<Setup>, way: &str) -> Trial {
-    let mut bench = bench(setup);
+    let bench = bench(setup);
     let path = bench.queue.path().to_owned();
     bench.queue.close();
     if way != "stale" {
@@ -110,7 +110,7 @@ fn unusable(setup: &Arc<Setup>, way: &str) -> Trial {
 /// Another user runs us, and the socket belongs to root.
 fn denied(setup: &Arc<Setup>) -> Trial {
     const NOBODY: u32 = 65_534;
-    let mut bench = bench(setup);
+    let bench = bench(setup);
     bench.configure();
     let queue = bench.queue.path().to_owned();
     hand_to(bench.folder.path(), NOBODY);
