@@ -4,6 +4,7 @@ mod deliver;
 mod desk;
 pub mod event;
 mod fetch;
+mod list;
 mod tenant;
 pub mod window;
 

@@ -1,0 +1,355 @@
+//! A tenant's subscriptions and listings: what is new, into the ledger.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::desk::Closed;
+use super::tenant::{Collector, End, Trouble, is_ahead};
+use super::window::{self, Window};
+use crate::config::ContentType;
+use crate::ledger::{LONGEST_BACK_OFF, NewContent, Stream};
+use crate::microsoft::{Activity, Class, Fault};
+
+/// How often subscriptions are listed though nothing is known to be missing.
+const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
+/// Microsoft wants that much between two starts of a subscription.
+const START_AGAIN: Duration = Duration::from_mins(15);
+/// How long a content type that the app lacks a permission for is left alone.
+const UNAVAILABLE: Duration = Duration::from_hours(6);
+/// How far ahead of Microsoft's time a marker may be without being implausible.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
+/// The time that the first listing may take before its start is out of Microsoft's reach.
+const REACH_MARGIN: Duration = Duration::from_mins(5);
+/// What is read again after a ledger was lost.
+const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
+
+impl Collector {
+    /// Lists what is new in every stream; one that fails never stops the others.
+    pub(super) async fn list_all(&self, activity: &Activity) -> Result<(), End> {
+        let now = self.clock.now();
+        let lookback = match self.work.recovered {
+            Some(recovered) if now < recovered + LIST_SUBSCRIPTIONS => ALL_THERE_IS,
+            _ => self.tenant.initial_lookback,
+        };
+        // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
+        // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
+        let earlier = Utc::now().clamp(now - LIST_SUBSCRIPTIONS, now);
+        let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
+        let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
+        let (state, streams) = self
+            .work
+            .desk
+            .ledger(move |ledger| {
+                let streams = content_types
+                    .iter()
+                    .map(|&content_type| ledger.stream(&id, content_type, floor))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Ok((ledger.tenant(&id)?, streams))
+            })
+            .await?;
+        let streams = self
+            .subscribe(activity, state.subscriptions_listed, streams)
+            .await?;
+        *self.streams.borrow_mut() = streams
+            .iter()
+            .map(|stream| (stream.id, stream.content_type))
+            .collect();
+        for stream in &streams {
+            if is_ahead(stream.not_before, now, LONGEST_BACK_OFF) {
+                self.worse(Trouble::Partial);
+            } else if !is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
+                self.list_stream(activity, stream).await?;
+            }
+        }
+        let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
+        // Nothing is given up by a clock of which only this machine is sure.
+        let is_sure = self.clock.skew().is_some();
+        let lost = self
+            .work
+            .desk
+            .ledger(move |ledger| {
+                ledger.tenant_well(&id)?;
+                if is_sure {
+                    ledger.expire(&streams, now)
+                } else {
+                    Ok(Vec::new())
+                }
+            })
+            .await?;
+        for (content_type, contents) in lost {
+            log::error!(
+                "{} {content_type}: {contents} contents expired at Microsoft before they could be \
+                 fetched; their records are lost",
+                self.tenant.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Starts the subscriptions that are missing; leaves out streams that cannot be listed yet.
+    async fn subscribe(
+        &self,
+        activity: &Activity,
+        listed: Option<DateTime<Utc>>,
+        mut streams: Vec<Stream>,
+    ) -> Result<Vec<Stream>, End> {
+        let now = self.clock.now();
+        let is_settled = |stream: &Stream| {
+            stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+        };
+        let every = if streams.iter().all(is_settled) {
+            LIST_SUBSCRIPTIONS
+        } else {
+            START_AGAIN
+        };
+        if is_ahead(listed.map(|listed| listed + every), now, every) {
+            return Ok(streams);
+        }
+        let enabled: Vec<ContentType> = activity
+            .subscriptions()
+            .await
+            .map_err(End::Fault)?
+            .iter()
+            .filter(|subscription| subscription.enabled)
+            .filter_map(|subscription| ContentType::parse(&subscription.content_type))
+            .collect();
+        for stream in &mut streams {
+            stream.subscribed = enabled.contains(&stream.content_type);
+        }
+        let id = self.tenant.tenant_id.clone();
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &enabled))
+            .await?;
+        let mut ready = Vec::new();
+        for stream in streams {
+            if stream.subscribed || self.start(activity, &stream).await? {
+                ready.push(stream);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Starts a subscription; whether the stream can be listed.
+    async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
+        let now = self.clock.now();
+        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
+        let tenant_id = self.tenant.tenant_id.clone();
+        // This run may have requested a start already.
+        let stream = &self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
+            .await?;
+        if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
+            return Ok(false);
+        }
+        if self.work.is_dry {
+            log::warn!(
+                "{} {}: the subscription has to be started first, which a dry run does not do",
+                self.tenant.name,
+                stream.content_type
+            );
+            return Ok(false);
+        }
+        let again = stream.started.map(|started| started + START_AGAIN);
+        if is_ahead(again, now, START_AGAIN) {
+            return Ok(true);
+        }
+        // Remembered before it is requested: a kill in between must not make it two requests.
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                ledger.subscription_starting(id, now)?;
+                ledger.commit()
+            })
+            .await?;
+        match activity.start(stream.content_type).await {
+            Ok(()) => {
+                log::info!(
+                    "{} {}: subscription started",
+                    self.tenant.name,
+                    stream.content_type
+                );
+                self.work
+                    .desk
+                    .ledger(move |ledger| ledger.subscription_enabled(id))
+                    .await?;
+                Ok(true)
+            }
+            Err(mut fault) => {
+                // A start is not repeated, but what else is asked waits at the closed gate.
+                if fault.class == Class::Throttled {
+                    fault.class = Class::Failed;
+                }
+                self.stream_failed(stream, fault).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Lists the windows of a stream into the ledger and moves its marker.
+    async fn list_stream(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
+        let now = self.clock.now();
+        let collect = &self.work.settings.collect;
+        let stream = &self.plausible(stream, now).await?;
+        let complete_to = stream.marker.unwrap_or(stream.floor);
+        let from = (complete_to - collect.overlap).max(stream.floor);
+        let plan = window::plan(from, complete_to, now);
+        if let Some(gap) = plan.gap {
+            log::error!(
+                "{} {}: what became available from {} to {} can no longer be listed (Microsoft keeps 7 \
+                 days); it is lost to this program. The portal's audit search may still have it.",
+                self.tenant.name,
+                stream.content_type,
+                gap.start.format("%F %T UTC"),
+                gap.end.format("%F %T UTC")
+            );
+        }
+        // The new comes first: a fault far back must not hold it up.
+        let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
+        let is_sweep_due = !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
+        let mut windows = plan.windows;
+        if is_sweep_due {
+            let live = windows.first().map_or(now, |window| window.start);
+            let sweep = window::plan(stream.floor, now, now).windows;
+            windows.extend(sweep.into_iter().filter(|window| window.end <= live));
+        }
+        let mut incomplete = None;
+        for window in windows {
+            let mut is_restarted = false;
+            loop {
+                // The marker stays before what could not be read; what comes later is listed anyway.
+                let moves = incomplete.is_none();
+                match self.list_window(activity, stream, window, moves).await {
+                    Ok(fault) => {
+                        incomplete = incomplete.or(fault);
+                        break;
+                    }
+                    Err(End::Fault(fault))
+                        if !is_restarted && fault.class == Class::StartSubscription =>
+                    {
+                        is_restarted = true;
+                        if !self.start(activity, stream).await? {
+                            return Ok(());
+                        }
+                    }
+                    Err(End::Fault(fault)) => return self.stream_failed(stream, fault).await,
+                    Err(closed) => return Err(closed),
+                }
+            }
+        }
+        if let Some(fault) = incomplete {
+            return self.stream_failed(stream, fault).await;
+        }
+        let id = stream.id;
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.listing_complete(id, now, is_sweep_due))
+            .await?;
+        Ok(())
+    }
+
+    /// A marker or floor that lies ahead was set by a clock that ran ahead: what lies before it may
+    /// never have been listed.
+    async fn plausible(&self, stream: &Stream, now: DateTime<Utc>) -> Result<Stream, Closed> {
+        let latest = now + CLOCK_TOLERANCE;
+        if stream.floor <= latest && stream.marker.is_none_or(|marker| marker <= latest) {
+            return Ok(stream.clone());
+        }
+        log::error!(
+            "{} {}: the ledger says that everything up to a time that is yet to come was listed, so a \
+             clock ran ahead when it was written; what Microsoft has is listed again",
+            self.tenant.name,
+            stream.content_type
+        );
+        let (id, content_type) = (self.tenant.tenant_id.clone(), stream.content_type);
+        let (number, floor) = (
+            stream.id,
+            stream.floor.min(now - self.tenant.initial_lookback),
+        );
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                ledger.begin_again(number, floor)?;
+                ledger.stream(&id, content_type, floor)
+            })
+            .await
+    }
+
+    /// Lists a window into the ledger, and moves the marker to its end if it `moves` at all; what is
+    /// incomplete about it.
+    async fn list_window(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        window: Window,
+        moves: bool,
+    ) -> Result<Option<Fault>, End> {
+        let (id, floor) = (stream.id, stream.floor);
+        let mut listing = activity.list(stream.content_type, window.start, window.end);
+        let mut new = 0;
+        while let Some(contents) = listing.next().await.map_err(End::Fault)? {
+            let contents: Vec<NewContent> = contents
+                .into_iter()
+                .map(|content| NewContent {
+                    content_id: content.id,
+                    uri: content.uri,
+                    created: content.created,
+                    expires: content.expires,
+                })
+                .collect();
+            new += self
+                .work
+                .desk
+                .ledger(move |ledger| ledger.insert_contents(id, floor, &contents))
+                .await?;
+        }
+        let incomplete = listing.incomplete();
+        if moves && incomplete.is_none() {
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.window_complete(id, window.end))
+                .await?;
+        }
+        log::debug!(
+            "{} {}: {new} new contents from {} to {}",
+            self.tenant.name,
+            stream.content_type,
+            window.start.format("%F %T"),
+            window.end.format("%F %T")
+        );
+        Ok(incomplete)
+    }
+
+    /// A stream failed; what concerns the whole tenant ends its turn.
+    async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
+        let (id, now) = (stream.id, self.clock.now());
+        let said = fault.to_string();
+        match fault.class {
+            Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
+                return Err(End::Fault(fault));
+            }
+            Class::TypeUnavailable => {
+                log::warn!("{} {}: {fault}", self.tenant.name, stream.content_type);
+                self.work
+                    .desk
+                    .ledger(move |ledger| {
+                        ledger.stream_unavailable(id, now, now + UNAVAILABLE, &said)
+                    })
+                    .await?;
+            }
+            _ => {
+                self.worse(Trouble::Partial);
+                log::error!("{} {}: {fault}", self.tenant.name, stream.content_type);
+                let wait = fault.retry_after;
+                self.work
+                    .desk
+                    .ledger(move |ledger| ledger.stream_failed(id, now, wait, &said))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
