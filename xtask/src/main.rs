@@ -21,7 +21,7 @@ enum Task {
     Cjson {
         /// How many generated records, besides the samples
         #[arg(default_value_t = 100_000)]
-        count: usize,
+        count: u64,
     },
 }
 
