@@ -25,6 +25,7 @@
 //! that came meanwhile become durable together.
 
 mod batches;
+mod contents;
 mod fault;
 mod file;
 mod report;
@@ -39,10 +40,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
+pub use contents::{NewContent, Pending};
 pub use fault::Fault;
 pub use file::{Lock, Opened, installation_key, set_aside};
 pub use report::StreamReport;
-pub use streams::{LONGEST_BACK_OFF, NewContent, Pending, Stream, TenantState};
+pub use streams::{LONGEST_BACK_OFF, Stream, TenantState};
 
 use batches::Recent;
 

@@ -1,9 +1,9 @@
-//! Tenants, streams and contents: what Microsoft listed and how far that is complete.
+//! Tenants and streams: how far listings are complete, and what is left alone until when.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::{Fault, Ledger, number, time, time_or_never};
 use crate::config::ContentType;
@@ -48,40 +48,6 @@ pub struct Stream {
     pub not_before: Option<DateTime<Utc>>,
 }
 
-/// A content of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewContent {
-    /// Microsoft's content id.
-    pub content_id: String,
-    /// Where its blob is.
-    pub uri: String,
-    /// contentCreated.
-    pub created: DateTime<Utc>,
-    /// contentExpiration.
-    pub expires: DateTime<Utc>,
-}
-
-/// A content that waits to be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// The ledger's number for it.
-    pub id: i64,
-    /// The stream's number.
-    pub stream: i64,
-    /// What it is a content of.
-    pub content_type: ContentType,
-    /// Microsoft's content id.
-    pub content_id: String,
-    /// Where its blob is.
-    pub uri: String,
-    /// contentCreated.
-    pub created: DateTime<Utc>,
-    /// Runs that tried it in vain.
-    pub attempts: u32,
-    /// Runs that found its syntax broken.
-    pub damage: u32,
-}
-
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
 const FREE_FAILURES: u32 = 3;
 /// The longest back-off.
@@ -89,7 +55,7 @@ pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 
 /// The time before which something is left alone; 0 = no such time. (Not the present: the clock of
 /// the next run, which is the server's to the second, may be a little behind.)
-fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
+pub(super) fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
     if wait.is_zero() {
         0
     } else {
@@ -98,7 +64,7 @@ fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
 }
 
 /// How long to leave something alone that failed `failures` times in a row.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     match failures.checked_sub(FREE_FAILURES) {
         None | Some(0) => Duration::ZERO,
         Some(more) => Duration::from_mins(1)
@@ -372,56 +338,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
-    /// A pending content takes on the address that was listed last: the one before may be what failed.
-    ///
-    /// # Errors
-    /// A full or failing disk.
-    pub fn insert_contents(
-        &mut self,
-        stream: i64,
-        floor: DateTime<Utc>,
-        contents: &[NewContent],
-    ) -> Result<usize, Fault> {
-        // Looking first keeps an idle run from opening a transaction at all.
-        let mut new = 0;
-        for content in contents.iter().filter(|content| content.created >= floor) {
-            let is_moved: Option<bool> = self
-                .connection
-                .prepare_cached(
-                    "SELECT state = 0 AND uri <> ?3 FROM content
-                     WHERE stream = ?1 AND content_id = ?2",
-                )?
-                .query_row(params![stream, content.content_id, content.uri], |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            if is_moved == Some(true) {
-                self.write()?
-                    .prepare_cached(
-                        "UPDATE content SET uri = ?3 WHERE stream = ?1 AND content_id = ?2",
-                    )?
-                    .execute(params![stream, content.content_id, content.uri])?;
-            }
-            if is_moved.is_none() {
-                self.write()?
-                    .prepare_cached(
-                        "INSERT INTO content (stream, content_id, uri, created, expires)
-                         VALUES (?1, ?2, ?3, ?4, ?5)",
-                    )?
-                    .execute(params![
-                        stream,
-                        content.content_id,
-                        content.uri,
-                        content.created.timestamp_millis(),
-                        content.expires.timestamp_millis()
-                    ])?;
-                new += 1;
-            }
-        }
-        Ok(new)
-    }
-
     /// Moves a stream's marker to `end`, after every content listed before it was inserted. A marker
     /// never moves back.
     ///
@@ -466,74 +382,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Up to `limit` contents of the streams that may be fetched now: never tried ones first, the
-    /// oldest first; none that this run tried already.
-    ///
-    /// # Errors
-    /// A failing disk or corrupt ledger.
-    pub fn pending(
-        &self,
-        streams: &[(i64, ContentType)],
-        now: DateTime<Utc>,
-        limit: usize,
-    ) -> Result<Vec<Pending>, Fault> {
-        let mut found = Vec::new();
-        for &(stream, content_type) in streams {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT id, content_id, uri, created, attempts, damage FROM content
-                 WHERE stream = ?1 AND state = 0 AND tried < ?3
-                   AND (not_before <= ?2 OR not_before > ?2 + ?5) -- a clock was put back
-                 ORDER BY attempts, created LIMIT ?4",
-            )?;
-            let rows = statement.query_map(
-                params![
-                    stream,
-                    now.timestamp_millis(),
-                    self.run,
-                    number(limit),
-                    i64::try_from(2 * LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
-                ],
-                |row| pending_content(row, stream, content_type),
-            )?;
-            for row in rows {
-                found.push(row?);
-            }
-        }
-        found.sort_by_key(|content| (content.attempts, content.created));
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    /// Remembers that a content was tried in vain.
-    ///
-    /// # Errors
-    /// A full or failing disk.
-    pub fn content_failed(
-        &mut self,
-        content: &Pending,
-        now: DateTime<Utc>,
-        is_damage: bool,
-        error: &str,
-    ) -> Result<(), Fault> {
-        let attempts = content.attempts.saturating_add(1);
-        let run = self.run;
-        self.write()?
-            .prepare_cached(
-                "UPDATE content SET attempts = ?2, tried = ?3, not_before = ?4, error = ?5,
-                     damage = damage + ?6, tried_at = ?7 WHERE id = ?1 AND state = 0",
-            )?
-            .execute(params![
-                content.id,
-                attempts,
-                run,
-                not_before(now, back_off(attempts)),
-                error,
-                is_damage,
-                now.timestamp_millis()
-            ])?;
-        Ok(())
-    }
-
     /// Lets the next run list a stream down to its floor.
     ///
     /// # Errors
@@ -543,54 +391,6 @@ impl Ledger {
             .prepare_cached("UPDATE stream SET swept = 0 WHERE id = ?1")?
             .execute([stream])?;
         Ok(())
-    }
-
-    /// Gives up a content that can no longer be fetched.
-    ///
-    /// # Errors
-    /// A full or failing disk.
-    pub fn content_expired(&mut self, content: &Pending) -> Result<(), Fault> {
-        let connection = self.write()?;
-        let changed = connection
-            .prepare_cached("UPDATE content SET state = 3 WHERE id = ?1 AND state = 0")?
-            .execute([content.id])?;
-        connection
-            .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
-            .execute(params![content.stream, number(changed)])?;
-        Ok(())
-    }
-
-    /// Gives up the pending contents whose expiration has passed; returns how many of each stream.
-    ///
-    /// # Errors
-    /// A full or failing disk.
-    pub fn expire(
-        &mut self,
-        streams: &[(i64, ContentType)],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<(ContentType, usize)>, Fault> {
-        let mut lost = Vec::new();
-        for &(stream, content_type) in streams {
-            let is_any = self
-                .connection
-                .prepare_cached(
-                    "SELECT 1 FROM content WHERE stream = ?1 AND state = 0 AND expires <= ?2",
-                )?
-                .exists(params![stream, now.timestamp_millis()])?;
-            if is_any {
-                let connection = self.write()?;
-                let changed = connection
-                    .prepare_cached(
-                        "UPDATE content SET state = 3 WHERE stream = ?1 AND state = 0 AND expires <= ?2",
-                    )?
-                    .execute(params![stream, now.timestamp_millis()])?;
-                connection
-                    .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
-                    .execute(params![stream, number(changed)])?;
-                lost.push((content_type, changed));
-            }
-        }
-        Ok(lost)
     }
 
     /// Adds to a stream's counters of records that were not handed over, and of reshaped ones.
@@ -617,21 +417,4 @@ impl Ledger {
             ])?;
         Ok(())
     }
-}
-
-fn pending_content(
-    row: &Row<'_>,
-    stream: i64,
-    content_type: ContentType,
-) -> rusqlite::Result<Pending> {
-    Ok(Pending {
-        id: row.get(0)?,
-        stream,
-        content_type,
-        content_id: row.get(1)?,
-        uri: row.get(2)?,
-        created: time(row.get(3)?),
-        attempts: row.get(4)?,
-        damage: row.get(5)?,
-    })
 }
