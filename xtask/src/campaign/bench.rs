@@ -282,6 +282,7 @@ impl Bench {
             lost: verdict.missing.len(),
             repeated: verdict.repeats,
             allowed: self.allowed,
+            missed: false,
         }
     }
 
@@ -329,9 +330,11 @@ pub(super) fn look(path: &Path) -> Option<Connection> {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("ledger.db");
     std::fs::copy(path, &copy).unwrap();
-    let log = format!("{}-wal", path.display());
-    if Path::new(&log).exists() {
-        std::fs::copy(&log, folder.path().join("ledger.db-wal")).unwrap();
+    for end in ["-wal", "-journal"] {
+        let log = format!("{}{end}", path.display());
+        if Path::new(&log).exists() {
+            std::fs::copy(&log, format!("{}{end}", copy.display())).unwrap();
+        }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let ledger = Connection::open_with_flags(&copy, flags).unwrap();
@@ -354,6 +357,14 @@ pub(super) fn confirmed(path: &Path) -> usize {
             ledger.query_row(sql, [], |row| row.get(0))
         })
         .unwrap_or(0)
+}
+
+/// How many batches the ledger has.
+pub(super) fn batches(path: &Path) -> usize {
+    look(path).map_or(0, |ledger| {
+        let count = ledger.query_row("SELECT count(*) FROM batch", [], |row| row.get(0));
+        count.unwrap()
+    })
 }
 
 /// How many records the ledger remembers as handed over.
