@@ -184,7 +184,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
                 if let Some(only) = &arguments.only {
                     cases.retain(|case| case.name.contains(only));
                 }
-                all(cases, arguments.jobs, arguments.verbose)
+                // The trials of the last rows wait more than they work.
+                let jobs = arguments.jobs * if number >= 8 { 4 } else { 1 };
+                all(cases, jobs, arguments.verbose)
             }
             Err(panic) => Sum {
                 failures: vec![said(panic.as_ref())],
