@@ -363,8 +363,11 @@ fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
 }
 
-/// Writes a file with this mode.
+/// Writes a file with this mode, unless it is there like that: a new secret ends a back-off.
 pub fn write(path: &Path, text: &str, mode: u32) {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return;
+    }
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -15,12 +15,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use simulator::microsoft::Options;
 use tempfile::TempDir;
 
-use super::bench::{Bench, kill_after};
+use super::bench::{Bench, batches, kill_after};
 use super::kill::Random;
 use super::{Case, Column, Setup, Trial};
 use crate::tools::run;
@@ -57,20 +57,26 @@ fn cut(setup: &Arc<Setup>, template: &Image, mut random: Random, is_first: bool)
     let image = template.copy();
     let disk = Disk::mount(&image.file()).unwrap();
     bench.ledger = disk.ledger();
-    bench.issue_some();
-    let mut usual = Duration::from_millis(1_500);
+    bench.issue_blobs(4, 50);
     if !is_first {
-        let begin = Instant::now();
         bench.until_clean();
-        usual = begin.elapsed();
-        bench.issue_some();
+        bench.issue_blobs(4, 50);
     }
-    let moment = random.moment(usual);
-    kill_after(&mut bench.spawn(&[]), moment);
+    // So slow that a run commits about ten batches.
+    bench.queue.slow(Some(500.0));
+    kill_after(
+        &mut bench.spawn(&[]),
+        random.moment(Duration::from_millis(2_800)),
+    );
     let after = image.copy();
+    let before = batches(&bench.ledger());
     drop(disk);
+    bench.queue.slow(None);
     let disk = Disk::mount(&after.file()).unwrap();
     bench.ledger = disk.ledger();
+    // The last one may not have been on the disk yet.
+    let behind = before.saturating_sub(batches(&bench.ledger()));
+    assert!(behind <= 1, "{behind} batches that were committed are gone");
     bench.cut_off();
     bench.until_clean();
     let trial = bench.judge();

@@ -165,6 +165,7 @@ fn send_fails(setup: &Arc<Setup>, error: &str, when: usize) -> Trial {
     );
     bench.cut_off();
     bench.microsoft.advance(Duration::from_hours(2));
+    bench.rotate();
     bench.until_clean();
     bench.judge()
 }
