@@ -18,8 +18,11 @@ use super::bench::Bench;
 use super::kill::Random;
 use super::{Case, Column, Setup, Trial};
 
-/// SQLite's own, and ours.
+/// `SQLite`'s own, and ours.
 const PAGE: usize = 4_096;
+
+/// Puts something else in the ledger's place.
+type Spoil = fn(&Path);
 
 /// What is done to the file.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +49,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     }
     let setup = Arc::clone(&column.setup);
     cases.push(Case::new("an empty file", move || empty(&setup)));
-    let foreign: [(&str, fn(&Path)); 6] = [
+    let foreign: [(&str, Spoil); 6] = [
         ("a newer schema", |ledger| {
             let connection = rusqlite::Connection::open(ledger).unwrap();
             connection.pragma_update(None, "user_version", 999).unwrap();
@@ -69,7 +72,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             symlink(elsewhere, ledger).unwrap();
         }),
         ("a foreign owner", |ledger| {
-            chown(ledger, Some(1_234), None).unwrap()
+            chown(ledger, Some(1_234), None).unwrap();
         }),
         ("a mode that is too wide", |ledger| {
             fs::set_permissions(ledger, fs::Permissions::from_mode(0o644)).unwrap();
@@ -190,7 +193,7 @@ fn recovers(mut bench: Bench, before: usize) -> Trial {
     bench.judge()
 }
 
-/// Whether SQLite itself can make nothing of the file.
+/// Whether `SQLite` itself can make nothing of the file.
 fn is_hopeless(path: &Path) -> bool {
     let copy = path.with_file_name("copy");
     fs::copy(path, &copy).unwrap();

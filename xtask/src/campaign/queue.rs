@@ -21,6 +21,9 @@ use super::bench::Bench;
 use super::kill::{Random, strace};
 use super::{Case, Column, Setup, Trial};
 
+/// What a case does.
+type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
+
 /// How Wazuh ends while events are in its memory.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -31,7 +34,7 @@ enum End {
 /// Row 8.
 pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name: String, work: Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>| {
+    let mut add = |name: String, work: Work| {
         let setup = Arc::clone(&column.setup);
         cases.push(Case::new(name, move || work(&setup)));
     };
