@@ -16,6 +16,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use simulator::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
@@ -53,13 +54,15 @@ fn main() -> ExitCode {
     }
     configure(folder.path(), &microsoft, &tenants);
 
-    let mut shown = 0;
+    let (mut shown, mut total) = (0, 0);
     for (run, blobs) in [(1, 12), (2, 3)] {
         let mut waiting = 0;
         for (_, tenant) in &tenants {
             for content_type in CONTENT_TYPES {
                 for blob in 0..blobs {
-                    let records: Vec<_> = records.by_ref().take(20).collect();
+                    // Records that Wazuh takes whole: the rest is for the tests.
+                    let whole = records.by_ref().filter(|record| record.len() < 30_000);
+                    let records: Vec<_> = whole.take(20).collect();
                     for record in &records {
                         oracle.issued(&tenant.tenant_id, content_type, record);
                     }
@@ -71,6 +74,11 @@ fn main() -> ExitCode {
         }
         println!("Run {run}: {waiting} blobs of 20 records wait at Microsoft.");
         collect(folder.path(), &["run"]);
+        total += waiting * 20;
+        // What was sent may still be on its way through the socket.
+        if !queue.wait_for(total, Duration::from_secs(10)) {
+            println!("       Not everything arrived.");
+        }
         let events = queue.drain();
         println!("       {} events arrived in Wazuh's queue.", events.len());
         for event in &events {

@@ -185,6 +185,16 @@ impl<'a> Packer<'a> {
                         let reasons =
                             self.shaper
                                 .write(&record, self.is_backlog, &mut self.datagrams);
+                        if self.collector.work.is_dry && !reasons.is_empty() {
+                            let names: Vec<_> = reasons.names().collect();
+                            log::info!(
+                                "{} {}: record {} was reshaped: {}",
+                                self.collector.tenant.name,
+                                self.content.content_type,
+                                record.id().as_deref().unwrap_or("without Id"),
+                                names.join(", ")
+                            );
+                        }
                         self.item(key, false, !reasons.is_empty());
                     } else {
                         self.item(key, true, false);

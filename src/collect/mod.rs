@@ -231,7 +231,7 @@ async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -
             _ = interrupt.recv() => {}
         }
     };
-    tokio::select! {
+    let is_done = tokio::select! {
         () = all => true,
         () = asked => {
             log::info!("asked to stop: what was handed over is remembered, the next run goes on");
@@ -245,7 +245,13 @@ async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -
             }
             false
         }
+    };
+    if !is_done {
+        for collector in collectors {
+            collector.keep_distance().await.unwrap_or_default();
+        }
     }
+    is_done
 }
 
 /// Gives each tenant turn after turn until none has work left and Wazuh has confirmed what it has.

@@ -350,6 +350,20 @@ impl Collector {
         self.waiting.borrow_mut().remove(&content.id);
     }
 
+    /// The run ends while Microsoft wants to be left alone: the next one has to know.
+    pub(super) async fn keep_distance(&self) -> Result<(), Closed> {
+        let activity = self.activity.borrow().clone();
+        let throttled = activity.and_then(|activity| activity.throttled_for());
+        match throttled {
+            // What ended the turn for good was remembered then.
+            Some(wait) if !self.is_over.get() => {
+                let said = "Microsoft asked to be left alone for a while".to_owned();
+                self.failed(said, false, Some(wait)).await.map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The deadline has come: who has not answered in all this time is said to fail.
     pub(super) async fn cut_off(&self) -> Result<(), Closed> {
         // A low requests_per_minute makes blobs wait for their turn.

@@ -87,6 +87,12 @@ impl Activity {
         })
     }
 
+    /// How much longer Microsoft wants to be left alone, if it does.
+    #[must_use]
+    pub fn throttled_for(&self) -> Option<Duration> {
+        self.budget.closed_for()
+    }
+
     /// The tenant's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {

@@ -132,6 +132,15 @@ impl Budget {
         }
     }
 
+    /// How much longer the gate stays closed, if it is.
+    pub(super) fn closed_for(&self) -> Option<Duration> {
+        let left = self
+            .lock()
+            .closed_until
+            .saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
     fn close_for(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.lock();

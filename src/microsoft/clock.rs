@@ -31,6 +31,17 @@ impl Clock {
             .unwrap_or_else(Utc::now)
     }
 
+    /// The later of Microsoft's time and this machine's, where they differ by minutes only: what
+    /// Microsoft's own clock says is out of reach must not be asked for, whichever of the two is late.
+    pub(super) fn later(&self) -> DateTime<Utc> {
+        let (server, local) = (self.now(), Utc::now());
+        if local - server <= TimeDelta::minutes(15) {
+            server.max(local)
+        } else {
+            server
+        }
+    }
+
     /// How far the machine's clock is ahead of the server's (negative: behind), if a server has
     /// told its time; exact to a second or two.
     #[must_use]

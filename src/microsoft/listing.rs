@@ -201,7 +201,7 @@ impl<'a> Listing<'a> {
 
     /// The window as it can be asked for right now; `None` if it is empty or wholly out of reach.
     fn first_url(&self) -> Option<Url> {
-        let reach = self.activity.clock.now() - REACH;
+        let reach = self.activity.clock.later() - REACH;
         // Cut to whole seconds upwards, so that the start is within reach.
         let start = if self.start < reach {
             reach + TimeDelta::seconds(1)
