@@ -131,7 +131,7 @@ pack() {
         gzip -9n > "$out/o365-wodle-$version-${TARGET%%-*}-linux.tar.gz"
 
     if [[ -n ${SIGN_KEY:-} ]]; then
-        rpmsign --define "_gpg_name $SIGN_KEY" --addsign "$out"/*.rpm
+        rpmsign --define "__gpg $(command -v gpg)" --define "_gpg_name $SIGN_KEY" --addsign "$out"/*.rpm
     fi
     (cd "$out" && sha256sum ./*.deb ./*.rpm ./*.tar.gz | sed 's|\./||' > SHA256SUMS)
     if [[ -n ${SIGN_KEY:-} ]]; then
