@@ -30,6 +30,8 @@ pub struct World {
     pub binary: PathBuf,
     /// Where the ledger is.
     pub ledger: PathBuf,
+    /// Whether secrets stay as they are from run to run: written anew they end a back-off.
+    pub keeps_secrets: bool,
     /// Microsoft's side.
     pub microsoft: Microsoft,
     /// The bare queue of Wazuh's side.
@@ -66,6 +68,7 @@ impl World {
             binary: binary(),
             ledger: folder.path().join("ledger.db"),
             folder,
+            keeps_secrets: false,
             microsoft,
             queue,
             oracle: Oracle::new(),
@@ -210,7 +213,11 @@ impl World {
             fs::set_permissions(folder.join(sub), fs::Permissions::from_mode(0o750)).unwrap();
         }
         for (name, spec) in &self.tenants {
-            write(&folder.join("secrets").join(name), &spec.secret, 0o600);
+            let secret = folder.join("secrets").join(name);
+            let is_there = || fs::read_to_string(&secret).is_ok_and(|there| there == spec.secret);
+            if !(self.keeps_secrets && is_there()) {
+                write(&secret, &spec.secret, 0o600);
+            }
             let mut lines = vec![
                 format!("tenant_id = {:?}", spec.tenant_id),
                 format!("client_id = {:?}", spec.client_id),
@@ -363,11 +370,8 @@ fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
 }
 
-/// Writes a file with this mode, unless it is there like that: a new secret ends a back-off.
+/// Writes a file with this mode.
 pub fn write(path: &Path, text: &str, mode: u32) {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
-        return;
-    }
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -73,6 +73,7 @@ impl Bench {
     /// A world of three tenants and two content types, with the bare queue.
     pub(super) fn new(setup: &Arc<Setup>, options: Options) -> Self {
         let mut world = World::with_tenants(3, options);
+        world.keeps_secrets = true;
         world.binary.clone_from(&setup.binary);
         world.set("collect", "content_types", &format!("{TYPES:?}"));
         // Only a marker that is right keeps everything; not the second look behind it.
