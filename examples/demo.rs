@@ -10,12 +10,11 @@
     reason = "a demonstration talks to a person and fails by panicking"
 )]
 
-use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -26,6 +25,10 @@ use simulator::wazuh::Queue;
 const TENANTS: [&str; 3] = ["contoso", "fabrikam", "woodgrove"];
 
 fn main() -> ExitCode {
+    // Started with arguments it is the program: a collection wants a process of its own.
+    if std::env::args_os().len() > 1 {
+        return o365_wodle::main(std::env::args_os());
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let microsoft = Microsoft::start(Options {
         page_size: 10,
@@ -101,13 +104,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the program itself, in this process.
+/// Runs the program itself.
 fn collect(folder: &Path, arguments: &[&str]) {
-    let mut all: Vec<OsString> = vec!["o365-wodle".into(), "--config".into()];
-    all.push(folder.join("config.toml").into());
-    all.extend(arguments.iter().map(OsString::from));
-    let code = o365_wodle::main(all);
-    assert!(code == ExitCode::SUCCESS, "the program ended with {code:?}");
+    let program = std::env::current_exe().expect("a path of its own");
+    let status = Command::new(program)
+        .arg("--config")
+        .arg(folder.join("config.toml"))
+        .args(arguments)
+        .status()
+        .expect("a process");
+    assert!(status.success(), "the program ended with {status}");
 }
 
 /// What an operator would write into `/etc/o365-wodle`.

@@ -126,6 +126,7 @@ pack() {
     install -D -m 0644 -t "$tree/man" "$stage"/man/*
     install -D -m 0644 -t "$tree/completions" "$stage/o365-wodle.bash" "$stage/_o365-wodle" "$stage/o365-wodle.fish"
     install -D -m 0644 -t "$tree/integration" integration/*
+    install -D -m 0644 -t "$tree/docs" docs/*.md
     install -D -m 0644 -t "$tree" README.md CHANGELOG.md SECURITY.md LICENSE "$stage/o365-wodle.cdx.json" packaging/logrotate
     tar -C "$stage" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "o365-wodle-$version" |
         gzip -9n > "$out/o365-wodle-$version-${TARGET%%-*}-linux.tar.gz"

@@ -1,15 +1,18 @@
 //! Splits a JSON array, as it streams in, into the bytes of its elements.
 //!
 //! A blob can be hundreds of megabytes, so nothing here holds more than one element. Only brackets
-//! and quotes are looked at: whether an element is sound is for [`crate::collect::event`] to say,
+//! and quotes are looked at: whether an element is sound is for whoever takes it to say,
 //! and a broken one costs its neighbours nothing where its end can be found.
 
 use std::mem;
 
 use memchr::memchr2;
 
-/// How much of a body that is no array, or of an element that is too long, is kept for a look at it.
+/// How much is kept for a look at it: of a body that is no array, of what stands behind a fault, of an element that is
+/// too long.
 const HEAD: usize = 4096;
+/// The room for an element in parts that a splitter keeps from one to the next.
+const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// What a [`Splitter`] hands to its sink.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +42,10 @@ pub enum Damage {
     Syntax {
         /// Bytes before the first fault.
         offset: u64,
+        /// The first bytes from there on (at most 4,096); elements that were handed out may be among them.
+        rest: Vec<u8>,
+        /// How many there are from there on to the body's end.
+        bytes: u64,
     },
     /// The data ended before the array did.
     #[error("the array ends too early, after {offset} bytes")]
@@ -91,6 +98,8 @@ pub struct Splitter {
     offset: u64,
     /// Where the first fault between elements was.
     fault: Option<u64>,
+    /// The head of what stands from there on.
+    rest: Vec<u8>,
 }
 
 impl Splitter {
@@ -105,6 +114,7 @@ impl Splitter {
             earlier: 0,
             offset: 0,
             fault: None,
+            rest: Vec::new(),
         }
     }
 
@@ -210,6 +220,7 @@ impl Splitter {
         ) {
             self.keep(chunk.get(start..).unwrap_or_default());
         }
+        self.keep_rest(chunk);
         self.offset += chunk.len() as u64;
         Ok(())
     }
@@ -224,9 +235,13 @@ impl Splitter {
             State::Start | State::NotAnArray => Err(Damage::NotAnArray {
                 head: mem::take(&mut self.buffer),
             }),
-            State::End => self
-                .fault
-                .map_or(Ok(()), |offset| Err(Damage::Syntax { offset })),
+            State::End => self.fault.map_or(Ok(()), |offset| {
+                Err(Damage::Syntax {
+                    offset,
+                    rest: mem::take(&mut self.rest),
+                    bytes: self.offset - offset,
+                })
+            }),
             _ => Err(Damage::Truncated {
                 offset: self.offset,
             }),
@@ -270,6 +285,8 @@ impl Splitter {
             sink(Element::Value(whole));
         }
         self.buffer.clear();
+        // Many splitters live side by side: what one large element took goes back at once.
+        self.buffer.shrink_to(KEPT_CAPACITY);
         self.earlier = 0;
     }
 
@@ -281,7 +298,10 @@ impl Splitter {
         } else {
             self.max_element
         };
-        self.buffer.truncate(limit);
+        if self.buffer.len() > limit {
+            self.buffer.truncate(limit);
+            self.buffer.shrink_to(KEPT_CAPACITY);
+        }
         let room = limit - self.buffer.len();
         self.buffer
             .extend_from_slice(part.get(..room).unwrap_or(part));
@@ -289,6 +309,16 @@ impl Splitter {
 
     fn note_fault(&mut self, at: usize) {
         self.fault.get_or_insert(self.offset + at as u64);
+    }
+
+    /// Keeps what stands behind the first fault, as far as there is room for it.
+    fn keep_rest(&mut self, chunk: &[u8]) {
+        let Some(fault) = self.fault else { return };
+        let from = usize::try_from(fault.saturating_sub(self.offset)).unwrap_or(chunk.len());
+        let behind = chunk.get(from..).unwrap_or_default();
+        let room = HEAD - self.rest.len();
+        self.rest
+            .extend_from_slice(behind.get(..room).unwrap_or(behind));
     }
 }
 

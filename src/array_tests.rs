@@ -123,9 +123,32 @@ fn a_broken_element_costs_its_neighbours_nothing() {
         ("[1] x", &["1"], Some(4)),
     ];
     for (body, elements, fault) in cases {
-        let expected = fault.map_or(Ok(()), |offset| Err(Damage::Syntax { offset }));
+        let expected = fault.map_or(Ok(()), |offset| {
+            let rest = body.as_bytes()[usize::try_from(offset).unwrap()..].to_vec();
+            let bytes = rest.len() as u64;
+            Err(Damage::Syntax {
+                offset,
+                rest,
+                bytes,
+            })
+        });
         let elements: Vec<String> = elements.iter().map(ToString::to_string).collect();
         assert_eq!(every_way(body), (elements, expected), "{body}");
+    }
+}
+
+#[test]
+fn what_stands_behind_a_fault_is_kept_up_to_a_limit() {
+    let body = format!("[1]{}", "x".repeat(10_000));
+    for size in [1, 1000, 20_000] {
+        let (elements, verdict) = split(body.as_bytes(), &[size], 1000);
+        assert_eq!(elements, ["1"]);
+        let expected = Damage::Syntax {
+            offset: 3,
+            rest: vec![b'x'; 4096],
+            bytes: 10_000,
+        };
+        assert_eq!(verdict, Err(expected));
     }
 }
 
@@ -216,4 +239,14 @@ proptest! {
         let body = format!("[{body}");
         prop_assert_eq!(split(body.as_bytes(), &sizes, 20), split(body.as_bytes(), &[99], 20));
     }
+}
+
+#[test]
+fn what_a_large_element_took_goes_back_with_its_end() {
+    let mut splitter = Splitter::new(1 << 20);
+    let large = format!("[\"{}", "x".repeat(900_000));
+    splitter.push(large.as_bytes(), &mut |_| {}).unwrap();
+    assert!(splitter.buffer.capacity() >= 900_000);
+    splitter.push(b"\",", &mut |_| {}).unwrap();
+    assert!(splitter.buffer.capacity() <= KEPT_CAPACITY);
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Cloud, ContentType, is_tenant_name, parse_duration};
@@ -47,18 +48,37 @@ pub(crate) enum Command {
         after_help = "Example: o365-wodle -v run --tenant contoso --content-type Audit.Exchange"
     )]
     Run(Run),
+    /// Fetch a span again, at most 7 days back
+    #[command(after_help = "Example: o365-wodle backfill --since 36h --tenant contoso")]
+    Backfill(Backfill),
     /// Check every configuration file, offline
     #[command(after_help = "Example: o365-wodle --config ./config.toml check")]
     Check,
+    /// Look at every link from the configuration to Wazuh, and say what to do
+    #[command(after_help = "Example: o365-wodle doctor --tenant contoso")]
+    Doctor(Doctor),
     /// Show what the ledger knows, per tenant and content type
     #[command(after_help = "Example: o365-wodle status --all")]
     Status(Status),
+    /// List or start subscriptions by hand; a run does it by itself
+    #[command(
+        subcommand,
+        after_help = "Example: o365-wodle subscriptions list --tenant contoso"
+    )]
+    Subscriptions(Subscriptions),
     /// Take a tenant in, list, remove, or give one a new secret
     #[command(
         subcommand,
         after_help = "Example: o365-wodle tenant add contoso --from contoso.txt"
     )]
     Tenant(Tenant),
+    /// Take over the tenants of Wazuh's built-in office365 module where it stopped
+    #[command(after_help = "Example: o365-wodle import-native")]
+    ImportNative {
+        /// The file with its blocks (default: etc/ossec.conf in Wazuh's home)
+        #[arg(long, value_name = "PATH")]
+        ossec_conf: Option<PathBuf>,
+    },
     /// Print the block for Wazuh's ossec.conf that starts collections
     #[command(after_help = "Example: o365-wodle setup --write")]
     Setup {
@@ -119,6 +139,27 @@ pub(crate) enum Tenant {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subscriptions {
+    /// Ask Microsoft which content types are subscribed
+    #[command(after_help = "Example: o365-wodle subscriptions list")]
+    List {
+        /// Only this tenant (repeatable)
+        #[arg(long = "tenant", value_name = "NAME")]
+        tenants: Vec<String>,
+    },
+    /// Start the subscriptions that are missing
+    #[command(after_help = "Example: o365-wodle subscriptions start --content-type DLP.All")]
+    Start {
+        /// Only this tenant (repeatable)
+        #[arg(long = "tenant", value_name = "NAME")]
+        tenants: Vec<String>,
+        /// Only this content type (repeatable)
+        #[arg(long = "content-type", value_name = "TYPE", value_parser = content_type)]
+        content_types: Vec<ContentType>,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TenantAdd {
     /// Your name for it: 1 to 64 of a-z, 0-9 and -
@@ -151,12 +192,57 @@ pub(crate) struct Run {
     pub(crate) is_dry: bool,
 }
 
+#[derive(Debug, Default, Args)]
+pub(crate) struct Backfill {
+    /// From when on: a time such as 2026-03-14T00:00:00Z, or how long ago, such as 36h or 6d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Moment,
+    /// Until when (default: now)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<Moment>,
+    /// Only this tenant (repeatable)
+    #[arg(long = "tenant", value_name = "NAME")]
+    pub(crate) tenants: Vec<String>,
+    /// Only this content type (repeatable)
+    #[arg(long = "content-type", value_name = "TYPE", value_parser = content_type)]
+    pub(crate) content_types: Vec<ContentType>,
+    /// Send records that were delivered once more
+    #[arg(long)]
+    pub(crate) resend: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Only this tenant (repeatable)
+    #[arg(long = "tenant", value_name = "NAME")]
+    pub(crate) tenants: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Send one marked event to Wazuh
+    #[arg(long)]
+    pub(crate) send_test: bool,
+}
+
+/// A time as the operator writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Moment {
+    At(DateTime<Utc>),
+    Ago(Duration),
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self::Ago(Duration::ZERO)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Disabled tenants and content types without trouble too
+    /// Disabled tenants too
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -182,9 +268,22 @@ fn cloud(name: &str) -> Result<Cloud, String> {
     })
 }
 
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Moment::At(time.to_utc()));
+    }
+    parse_duration(text).map(Moment::Ago).ok_or_else(|| {
+        "write a time such as 2026-03-14T00:00:00Z, or how long ago, such as 36h or 6d".to_owned()
+    })
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Some(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("write a number and a unit, for instance 90s, 5m, 6h or 2d".to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -20,6 +20,9 @@ pub mod error;
 pub mod ledger;
 mod logging;
 pub mod microsoft;
+mod shield;
+mod stopping;
+mod surroundings;
 mod teeth;
 pub mod wazuh;
 
@@ -33,7 +36,8 @@ use cli::{Cli, Command};
 use config::Settings;
 pub use error::{Error, Result};
 
-/// Runs the program with its raw arguments, the program's name first.
+/// Runs the program with its raw arguments, the program's name first, in a process of its own: a collection closes every
+/// descriptor that the process was started with.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -68,18 +72,37 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let default = Command::Run(cli::Run::default());
     let command = cli.command.as_ref().unwrap_or(&default);
+    // A scheduler starts these. The others may be handed files as descriptors: `--from <(…)`.
+    if matches!(command, Command::Run(_) | Command::Backfill(_)) {
+        surroundings::settle();
+    }
+    // After that: a process that nobody may look into cannot list its own descriptors, unless it is root's.
+    shield::raise();
     match command {
         Command::Check => return command::check::check(&cli.config, &mut out),
+        Command::Doctor(arguments) => {
+            return command::doctor::doctor(&cli.config, arguments, chrono::Utc::now(), &mut out);
+        }
         Command::Setup { write: false } => return command::setup::print(&mut out),
         Command::Setup { write: true } => {
             return command::setup::write(&cli.config, chrono::Utc::now(), &mut out);
         }
         Command::Tenant(command) => return command::tenant::tenant(&cli.config, command, &mut out),
+        Command::ImportNative { ossec_conf } => {
+            let now = chrono::Utc::now();
+            return command::import_native::import(
+                &cli.config,
+                ossec_conf.as_deref(),
+                now,
+                &mut out,
+            );
+        }
         Command::Completions { shell } => {
             return command::completions::completions(*shell, &mut out);
         }
         Command::Man { folder } => return command::man::man(folder),
-        Command::Run(_) | Command::Status(_) => {}
+        Command::Run(_) | Command::Backfill(_) | Command::Status(_) | Command::Subscriptions(_) => {
+        }
     }
     let settings = Settings::load(&cli.config)?;
     logging::start(&settings.log, verbosity);
@@ -88,12 +111,21 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
             drop(out);
             command::run::run(&settings, arguments)
         }
+        Command::Backfill(arguments) => {
+            drop(out);
+            command::backfill::backfill(&settings, arguments, chrono::Utc::now())
+        }
         Command::Status(arguments) => {
             command::status::status(&settings, arguments, chrono::Utc::now(), &mut out)
         }
+        Command::Subscriptions(command) => {
+            command::subscriptions::subscriptions(&settings, command, &mut out)
+        }
         Command::Check
+        | Command::Doctor(_)
         | Command::Setup { .. }
         | Command::Tenant(_)
+        | Command::ImportNative { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(()),
     }

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
 
 use env_logger::{Builder, Logger, Target};
 use log::{LevelFilter, Metadata, Record};
@@ -23,17 +24,12 @@ pub(crate) fn start(settings: &Log, verbosity: i8) {
     };
     let mut loggers = vec![
         builder(on_stderr)
-            .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
+            .format(|out, record| writeln!(out, "{:5} {}", record.level(), line(record)))
             .build(),
     ];
     let mut trouble = None;
     if let Some(path) = &settings.file {
-        match OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(path)
-        {
+        match open(path) {
             Ok(file) => loggers.push(in_file(file, settings)),
             Err(error) => {
                 trouble = Some(format!(
@@ -53,6 +49,24 @@ pub(crate) fn start(settings: &Log, verbosity: i8) {
     }
 }
 
+/// Whoever may enter the folder as a member of its group may read the log. A link in its place is not
+/// followed: whoever can make one would choose which file of root's gets our lines and that group.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    if let Some(folder) = path.parent().and_then(|folder| folder.metadata().ok())
+        && file.metadata()?.gid() != folder.gid()
+    {
+        // Another user than root can only give it to a group of its own: then it stays as it is.
+        fchown(&file, None, Some(folder.gid())).ok();
+    }
+    Ok(file)
+}
+
 /// Libraries are left out: they may log what we never would, such as URLs with their query.
 fn builder(level: LevelFilter) -> Builder {
     let mut builder = Builder::new();
@@ -69,11 +83,7 @@ fn in_file(file: File, settings: &Log) -> Logger {
         .format(move |out, record| {
             let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
             match format {
-                LogFormat::Text => {
-                    // A line is one line, whatever a server wrote into its message.
-                    let text = record.args().to_string().replace(['\n', '\r'], " ");
-                    writeln!(out, "{now} {:5} {text}", record.level())
-                }
+                LogFormat::Text => writeln!(out, "{now} {:5} {}", record.level(), line(record)),
                 LogFormat::Json => {
                     let line = json!({
                         "time": now.to_string(),
@@ -85,6 +95,11 @@ fn in_file(file: File, settings: &Log) -> Logger {
             }
         })
         .build()
+}
+
+/// A line is one line, and commands no terminal, whatever a server wrote into its message.
+fn line(record: &Record<'_>) -> String {
+    record.args().to_string().replace(char::is_control, " ")
 }
 
 /// Several loggers, each with its own level and format.
@@ -105,5 +120,17 @@ impl log::Log for All {
         for logger in &self.0 {
             logger.flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_end_its_line_nor_command_a_terminal() {
+        let message = format_args!("content a\r\nb\u{1b}[2J\u{9b}2J\u{7f}é: gone");
+        let record = Record::builder().args(message).build();
+        assert_eq!(line(&record), "content a  b [2J 2J é: gone");
     }
 }

@@ -15,8 +15,12 @@
 /// | `lock` | several runs work at once |
 /// | `clock` | this machine's time counts, not Microsoft's |
 /// | `known` | nothing is known as handed over already |
+/// | `disk` | a full or failing disk counts as a damaged ledger |
 /// | `aside` | a damaged ledger is replaced without a word |
 /// | `marker` | a listing that failed counts as complete |
+/// | `host` | the token goes wherever a server sends it |
+/// | `limit` | bodies and records may be of any length |
+/// | `shield` | memory may be dumped |
 pub(crate) fn is_off(safety: &str) -> bool {
     cfg!(feature = "teeth")
         && std::env::var("O365_WODLE_TEETH")

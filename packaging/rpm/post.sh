@@ -8,7 +8,6 @@ if [ "$1" = 1 ]; then
     chmod 0750 /etc/o365-wodle
     if getent group wazuh > /dev/null; then
         chgrp wazuh /var/log/o365-wodle
-        chmod 2750 /var/log/o365-wodle
     fi
     cat << 'NEXT'
 o365-wodle tenant add NAME --from FILE   # FILE: the customer's text with the three values

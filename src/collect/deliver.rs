@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use chrono::Utc;
 
-use crate::ledger::{self, Batch, Key, Ledger};
+use super::Tally;
+use super::order::{Ending, Item, Order, Parcel, Telling};
+use crate::ledger::{self, Batch, Key, Keys, Ledger};
 use crate::teeth;
 use crate::wazuh::{
-    Acknowledgement, Assurance, Home, Mark, Queue, QueueFault, Sending, Verdict, Window,
+    AT_ONCE, Acknowledgement, Assurance, Cap, Home, Mark, Queue, QueueFault, Verdict,
 };
 use crate::{Error, Result};
 
@@ -32,78 +33,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long a single wait may be, so that a stop is noticed.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Something to do with the ledger; it sends its own answer.
-pub(super) type LedgerWork = Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::Fault> + Send>;
-
-/// What the hand-over is asked to do.
-pub(super) enum Order {
-    /// Something with the ledger, at once even while Wazuh makes records wait.
-    Ledger(LedgerWork),
-    /// Something with the ledger that has to see what the orders before it did.
-    InTurn(LedgerWork),
-    /// Records of a blob.
-    Parcel(Parcel),
-    /// All records of a content were sent as parcels.
-    End(Ending),
-    /// Wait a little for confirmations; answers how many contents have to come again.
-    Settle(oneshot::Sender<usize>),
-}
-
-/// Records of a blob, shaped into datagrams.
-pub(super) struct Parcel {
-    /// The ledger's number of the content.
-    pub content: i64,
-    /// The ledger's number of the stream.
-    pub stream: i64,
-    /// contentCreated.
-    pub created: DateTime<Utc>,
-    /// The datagrams, one after the other.
-    pub datagrams: Vec<u8>,
-    /// What they are.
-    pub items: Vec<Item>,
-    /// Its share of the memory for records in flight.
-    pub _permit: OwnedSemaphorePermit,
-}
-
-/// One record of a parcel.
-pub(super) struct Item {
-    /// Where its datagram ends in the parcel's bytes.
-    pub end: usize,
-    /// What it is known by.
-    pub key: Key,
-    /// Whether a filter holds it back.
-    pub is_filtered: bool,
-    /// Whether it had to be reshaped.
-    pub is_reshaped: bool,
-}
-
-/// The end of a content.
-pub(super) struct Ending {
-    /// The ledger's number of the content.
-    pub content: i64,
-    /// The ledger's number of the stream.
-    pub stream: i64,
-    /// Whether it was unreadable in part.
-    pub is_damaged: bool,
-}
-
-/// What was handed over in a run.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// Events that Wazuh took.
-    pub sent: usize,
-    /// Records that had been handed over before.
-    pub duplicate: usize,
-    /// Records that a filter held back.
-    pub filtered: usize,
-    /// Events that Wazuh confirmed in this run, of earlier ones too.
-    pub confirmed: usize,
-    /// Events that Wazuh lost and that have to come again.
-    pub lost: usize,
-    /// Events that Wazuh has not confirmed yet.
-    pub unconfirmed: usize,
-}
-
 /// Where events go.
 pub(super) enum Outlet {
     /// To Wazuh.
@@ -117,7 +46,7 @@ pub(super) struct Wazuh {
     pub home: Home,
     pub queue: Option<Queue>,
     pub acknowledgement: Acknowledgement,
-    pub window: Window,
+    pub cap: Cap,
     pub send_timeout: Duration,
 }
 
@@ -152,6 +81,14 @@ struct Open {
     is_spoiled: bool,
     /// Records of it stand in batches that may be unconfirmed.
     depends: bool,
+}
+
+/// A record that was not handed over before.
+struct Fresh<'a> {
+    item: &'a Item,
+    datagram: &'a [u8],
+    /// What it is known by afterwards; in a resend not its own key.
+    known_by: Key,
 }
 
 /// The hand-over.
@@ -224,6 +161,7 @@ impl Delivery {
 
     fn serve(&mut self) -> Result<(), Halt> {
         self.assess()?;
+        self.tell_again()?;
         loop {
             if self.is_stopped() {
                 return Err(Halt::Asked);
@@ -243,6 +181,7 @@ impl Delivery {
                 Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
                 Order::Parcel(parcel) => self.parcel(&parcel)?,
                 Order::End(ending) => self.end(&ending)?,
+                Order::Tell(telling) => self.tell(&telling)?,
                 Order::Settle(answer) => {
                     self.settle()?;
                     // Nobody waits for the answer of a run that was stopped.
@@ -276,7 +215,7 @@ impl Delivery {
     /// Batches are smaller while few events may be unconfirmed.
     fn full_batch(&self) -> usize {
         match &self.outlet {
-            Outlet::Wazuh(wazuh) => BATCH.min(wazuh.window.limit() / 5),
+            Outlet::Wazuh(wazuh) => BATCH.min(wazuh.cap.limit() / 5),
             Outlet::Print => BATCH,
         }
     }
@@ -284,35 +223,31 @@ impl Delivery {
     fn parcel(&mut self, parcel: &Parcel) -> Result<(), Halt> {
         // Open from the first record on: a batch that holds it may be lost while the next waits.
         self.open.entry(parcel.content).or_default();
-        let mut start = 0;
-        let (mut duplicate, mut filtered, mut reshaped) = (0, 0, 0);
-        for item in &parcel.items {
-            let datagram = parcel.datagrams.get(start..item.end).unwrap_or_default();
-            start = item.end;
-            if let Some(is_recent) = self.ledger.knows(&item.key)? {
-                duplicate += 1;
-                self.open.entry(parcel.content).or_default().depends |= is_recent;
-                continue;
-            }
-            if item.is_filtered {
-                filtered += 1;
-            } else {
+        let fresh = self.fresh(parcel)?;
+        let mut rest = fresh.as_slice();
+        while let Some(first) = rest.first() {
+            let mut done = 1;
+            if !first.item.is_filtered {
+                let events = rest.iter().take_while(|fresh| !fresh.item.is_filtered);
+                // No batch grows beyond its size: that is what a kill may repeat.
+                let room = self.full_batch().saturating_sub(self.batch.events());
+                let events = events.take(room.clamp(1, AT_ONCE));
+                let events: Vec<&[u8]> = events.map(|fresh| fresh.datagram).collect();
                 if teeth::is_off("order") {
-                    self.too_early(parcel, item)?;
+                    self.remember(parcel, rest.get(..events.len()).unwrap_or_default())?;
+                    self.commit()?;
                 }
-                self.hand_over(datagram)?;
-                self.tally.sent += 1;
-                reshaped += usize::from(item.is_reshaped);
+                done = self.hand_over(&events)?;
+                self.tally.sent += done;
             }
-            self.ledger.remember(
-                &mut self.batch,
-                parcel.content,
-                parcel.created,
-                item.key,
-                !item.is_filtered,
-            )?;
+            let (taken, left) = rest.split_at_checked(done).unwrap_or((rest, &[]));
+            self.remember(parcel, taken)?;
+            rest = left;
             self.look_around()?;
         }
+        let duplicate = parcel.items.len() - fresh.len();
+        let filtered = fresh.iter().filter(|fresh| fresh.item.is_filtered).count();
+        let reshaped = fresh.iter().filter(|fresh| fresh.item.is_reshaped).count();
         self.tally.duplicate += duplicate;
         self.tally.filtered += filtered;
         if duplicate + filtered + reshaped > 0 {
@@ -322,16 +257,51 @@ impl Delivery {
         Ok(())
     }
 
-    /// Commits a record before it is handed over, which a kill in between would lose.
-    fn too_early(&mut self, parcel: &Parcel, item: &Item) -> Result<(), Halt> {
-        self.ledger.remember(
-            &mut self.batch,
-            parcel.content,
-            parcel.created,
-            item.key,
-            true,
-        )?;
-        self.commit()
+    /// The records of a parcel that were not handed over before.
+    fn fresh<'a>(&mut self, parcel: &'a Parcel) -> Result<Vec<Fresh<'a>>, Halt> {
+        let known_by = |item: &Item| match parcel.resend {
+            Some(span) => ledger::resend_key(&item.key, span),
+            None => item.key,
+        };
+        let keys: Vec<Key> = parcel.items.iter().map(known_by).collect();
+        let known = self.ledger.known(&keys)?;
+        let mut met = Keys::default();
+        met.reserve(keys.len());
+        let mut fresh = Vec::with_capacity(keys.len());
+        let mut depends = false;
+        let mut start = 0;
+        for ((item, known_by), known) in parcel.items.iter().zip(keys).zip(known) {
+            let datagram = parcel.datagrams.get(start..item.end).unwrap_or_default();
+            start = item.end;
+            // One that comes twice in a parcel is as good as sent.
+            let is_recent = known.or_else(|| (!met.insert(known_by)).then_some(true));
+            match is_recent {
+                Some(is_recent) => depends |= is_recent,
+                None => fresh.push(Fresh {
+                    item,
+                    datagram,
+                    known_by,
+                }),
+            }
+        }
+        self.open.entry(parcel.content).or_default().depends |= depends;
+        Ok(fresh)
+    }
+
+    /// Adds records that were handed over, or that a filter holds back, to the batch.
+    fn remember(&mut self, parcel: &Parcel, records: &[Fresh<'_>]) -> Result<(), Halt> {
+        let (content, created) = (parcel.content, parcel.created);
+        for record in records {
+            let (own, known_by) = (record.item.key, record.known_by);
+            let is_event = !record.item.is_filtered;
+            self.ledger
+                .remember(&mut self.batch, content, created, known_by, is_event)?;
+            if known_by != own && self.ledger.knows(&own)?.is_none() {
+                self.ledger
+                    .remember(&mut self.batch, content, created, own, false)?;
+            }
+        }
+        Ok(())
     }
 
     fn end(&mut self, ending: &Ending) -> Result<(), Halt> {
@@ -349,24 +319,41 @@ impl Delivery {
         Ok(())
     }
 
-    /// Gives one datagram to Wazuh, waiting as long as `send_timeout` allows.
-    fn hand_over(&mut self, datagram: &[u8]) -> Result<(), Halt> {
+    /// Events about the collection go the way of records, and are sent again if they get lost.
+    fn tell(&mut self, telling: &Telling) -> Result<(), Halt> {
+        for datagram in &telling.datagrams {
+            self.hand_over(&[datagram])?;
+            self.batch.tell(datagram);
+        }
+        for (scope, states) in &telling.states {
+            self.ledger.set_health(&telling.tenant_id, *scope, states)?;
+        }
+        self.look_around()
+    }
+
+    /// Sends again what Wazuh lost of the events about the collection.
+    fn tell_again(&mut self) -> Result<(), Halt> {
+        for (number, datagram) in self.ledger.lost_telling()? {
+            self.hand_over(&[&datagram])?;
+            self.batch.tell(&datagram);
+            self.ledger.told_again(number)?;
+        }
+        Ok(())
+    }
+
+    /// Gives datagrams to Wazuh, waiting as long as `send_timeout` allows until it takes the first of them;
+    /// how many it took.
+    fn hand_over(&mut self, datagrams: &[&[u8]]) -> Result<usize, Halt> {
         let mut waiting_since = None;
         loop {
             let sending = match &mut self.outlet {
-                Outlet::Print => {
-                    let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
-                    let mut out = std::io::stdout().lock();
-                    return out
-                        .write_all(json.unwrap_or_default())
-                        .and_then(|()| out.write_all(b"\n"))
-                        .map_err(|_| Halt::Asked);
-                }
+                Outlet::Print => return print(datagrams),
                 Outlet::Wazuh(wazuh) => {
                     if self.room == 0 || Instant::now() > self.room_until {
                         None
                     } else if let Some(queue) = &wazuh.queue {
-                        Some(queue.try_send(datagram))
+                        let some = datagrams.get(..self.room).unwrap_or(datagrams);
+                        Some(queue.try_send(some))
                     } else {
                         match Queue::connect(wazuh.home.queue()) {
                             Ok(queue) => {
@@ -380,6 +367,7 @@ impl Delivery {
                     }
                 }
             };
+            let is_full = matches!(sending, Some(Ok(0)));
             let why = match sending {
                 None => {
                     if self.ask_for_room()? {
@@ -387,14 +375,14 @@ impl Delivery {
                     }
                     None
                 }
-                Some(Ok(Sending::Sent)) => {
-                    self.room -= 1;
+                Some(Ok(0)) => None,
+                Some(Ok(sent)) => {
+                    self.room = self.room.saturating_sub(sent);
                     if let Outlet::Wazuh(wazuh) = &mut self.outlet {
-                        wazuh.acknowledgement.sent(1);
+                        wazuh.acknowledgement.sent(sent);
                     }
-                    return Ok(());
+                    return Ok(sent);
                 }
-                Some(Ok(Sending::Full)) => None,
                 Some(Err(fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)))) => {
                     self.reader_is_gone()?;
                     Some(fault)
@@ -415,7 +403,11 @@ impl Delivery {
                     Error::from,
                 )));
             }
-            self.wait()?;
+            if is_full {
+                self.wait_for_place()?;
+            } else {
+                self.wait()?;
+            }
         }
     }
 
@@ -440,12 +432,12 @@ impl Delivery {
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(true);
         };
-        let window = wazuh.window.limit().saturating_sub(in_flight);
+        let left = wazuh.cap.limit().saturating_sub(in_flight);
         let now = Instant::now();
         let allowance = wazuh.acknowledgement.allowance(now);
-        self.room = allowance.events.min(window).min(BATCH);
+        self.room = allowance.events.min(left).min(BATCH);
         self.room_until = now + allowance.look_again.max(SLICE);
-        if window == 0 {
+        if left == 0 {
             // Only a committed batch can be confirmed.
             self.commit()?;
             self.assess()?;
@@ -468,13 +460,39 @@ impl Delivery {
             return Err(Halt::Asked);
         }
         match self.orders.recv_timeout(SLICE) {
-            Ok(Order::Ledger(work)) => work(&mut self.ledger)?,
-            Ok(order) => self.postponed.push_back(order),
+            Ok(order) => self.meanwhile(order)?,
             Err(RecvTimeoutError::Timeout) => {}
             // The orders that were postponed are still to be served.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(SLICE),
         }
         self.look_around()
+    }
+
+    /// As [`Self::wait`], but no longer than the queue is full: a reader that keeps up empties its ten or so places within
+    /// microseconds.
+    fn wait_for_place(&mut self) -> Result<(), Halt> {
+        if self.is_stopped() {
+            return Err(Halt::Asked);
+        }
+        while let Ok(order) = self.orders.try_recv() {
+            self.meanwhile(order)?;
+        }
+        if let Outlet::Wazuh(wazuh) = &self.outlet
+            && let Some(queue) = &wazuh.queue
+        {
+            // Whether it has a place now is seen by trying.
+            let _is_free = queue.wait_writable(SLICE);
+        }
+        self.look_around()
+    }
+
+    /// Serves an order while Wazuh makes records wait, if it has nothing to do with Wazuh.
+    fn meanwhile(&mut self, order: Order) -> Result<(), Halt> {
+        match order {
+            Order::Ledger(work) => work(&mut self.ledger)?,
+            order => self.postponed.push_back(order),
+        }
+        Ok(())
     }
 
     /// Makes everything handed over so far durable, as a batch of its own.
@@ -526,7 +544,7 @@ impl Delivery {
                 Verdict::Confirmed(assurance) => {
                     self.ledger.confirm(sent.id)?;
                     self.ledger.set_value("assurance", assurance.as_str())?;
-                    wazuh.window.confirmed(sent.events);
+                    wazuh.cap.confirmed(sent.events);
                     self.tally.confirmed += sent.events;
                 }
                 Verdict::Lost => {
@@ -546,7 +564,7 @@ impl Delivery {
                 "Wazuh restarted, or dropped events, before it had processed {lost} events of ours: \
                  they are fetched and sent again."
             );
-            wazuh.window.lost();
+            wazuh.cap.lost();
             self.tally.lost += lost;
         }
         self.ledger.fold()?;
@@ -555,6 +573,7 @@ impl Delivery {
 
     /// Commits, and waits a little for confirmations.
     fn settle(&mut self) -> Result<(), Halt> {
+        self.tell_again()?;
         self.commit()?;
         let since = Instant::now();
         self.assess()?;
@@ -573,7 +592,7 @@ impl Delivery {
                 this.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
             }
             if let Outlet::Wazuh(wazuh) = &this.outlet {
-                this.ledger.set_value("window", &wazuh.window.save())?;
+                this.ledger.set_value("window", &wazuh.cap.save())?;
             }
             this.commit()
         };
@@ -585,6 +604,18 @@ impl Delivery {
         self.ledger.close()?;
         Ok(self.tally)
     }
+}
+
+/// Writes the JSON of datagrams to standard output, a line each; how many.
+fn print(datagrams: &[&[u8]]) -> Result<usize, Halt> {
+    let mut out = std::io::stdout().lock();
+    for datagram in datagrams {
+        let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
+        out.write_all(json.unwrap_or_default())
+            .and_then(|()| out.write_all(b"\n"))
+            .map_err(|_| Halt::Asked)?;
+    }
+    Ok(datagrams.len())
 }
 
 /// A mark as the ledger keeps it.

@@ -5,11 +5,11 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::deliver::{Ending, LedgerWork, Order, Parcel};
+use super::order::{Ending, LedgerWork, Order, Parcel, Telling};
 use crate::ledger::{self, Ledger};
 
 /// Bytes of shaped records that may wait for Wazuh: bounds the memory of a run.
-const IN_FLIGHT: usize = 4 << 20;
+const IN_FLIGHT: usize = 1 << 20;
 
 /// The hand-over has stopped and takes no more orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct Desk {
     in_flight: Arc<Semaphore>,
     /// Held by the one fetch that is allowed a record larger than its share.
     pub(super) large: Semaphore,
+    /// Held while elements become events: these may be larger than there is room for.
+    pub(super) packing: Semaphore,
 }
 
 impl Desk {
@@ -29,6 +31,7 @@ impl Desk {
             orders,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             large: Semaphore::new(1),
+            packing: Semaphore::new(1),
         }
     }
 
@@ -79,6 +82,10 @@ impl Desk {
 
     pub(super) fn end(&self, ending: Ending) -> Result<(), Closed> {
         self.give(Order::End(ending))
+    }
+
+    pub(super) fn tell(&self, telling: Telling) -> Result<(), Closed> {
+        self.give(Order::Tell(telling))
     }
 
     /// Waits a little for confirmations; how many contents have to come again.

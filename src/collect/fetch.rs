@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::deliver::{Ending, Item, Parcel};
 use super::desk::{Closed, Desk};
 use super::event::{self, Shaper};
+use super::order::{Ending, Item, Parcel};
 use super::tenant::Collector;
 use crate::array::{Damage, Element, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
 use crate::microsoft::{Activity, Blob, Class, Fault};
+use crate::teeth;
 
 /// A record longer than this is told about instead of being sent.
 const LONGEST_RECORD: usize = 16 << 20;
 /// Bytes of datagrams in one parcel, more or less.
-const PARCEL: usize = 128 << 10;
+const PARCEL: usize = 32 << 10;
+/// Bytes of a body that are read before a look at the parcel.
+const PIECE: usize = 16 << 10;
 /// What a blob may hold back of a record that is not complete yet, without asking.
 const SHARE: usize = 256 << 10;
 /// How often a transfer that breaks off is begun again in one run.
@@ -24,6 +27,9 @@ const TRANSFERS: u32 = 3;
 const DAMAGED_RUNS: u32 = 3;
 /// Content created longer ago is marked as backlog.
 const BACKLOG: TimeDelta = TimeDelta::hours(1);
+
+/// What an event says whose raw text is one element of a content.
+const NO_RECORD: &str = "an element of a content is no record that Wazuh could take";
 
 /// Why a blob was not delivered to its end.
 pub(super) enum Failure {
@@ -79,18 +85,39 @@ async fn hand_over(
 ) -> Result<(), Failure> {
     let desk = &collector.work.desk;
     let mut packer = Packer::new(collector, content);
-    let mut splitter = Splitter::new(LONGEST_RECORD);
+    let longest = if teeth::is_off("limit") {
+        usize::MAX
+    } else {
+        LONGEST_RECORD
+    };
+    let mut splitter = Splitter::new(longest);
     let mut large = None;
     let damage = loop {
         let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
             break splitter.finish().err();
         };
-        let pushed = splitter.push(&chunk, &mut |element| packer.element(&element));
-        if packer.datagrams.len() >= PARCEL {
+        // One at a time waits for Wazuh with more than a parcel.
+        let packing = desk.packing.acquire().await.map_err(|_| Closed)?;
+        let mut damage = None;
+        // Events may take a hundred times the bytes of their records.
+        for piece in chunk.chunks(PIECE) {
+            damage = splitter
+                .push(piece, &mut |element| packer.element(&element))
+                .err();
+            if packer.datagrams.len() >= PARCEL {
+                packer.hand_over(desk).await?;
+            }
+            if damage.is_some() {
+                break;
+            }
+        }
+        // While the next bytes are waited for, little is held back.
+        if packer.datagrams.len() >= PARCEL / 4 {
             packer.hand_over(desk).await?;
         }
-        if let Err(damage) = pushed {
-            break Some(damage);
+        drop(packing);
+        if damage.is_some() {
+            break damage;
         }
         // Only one record at a time may grow beyond its share of memory.
         if splitter.buffered() <= SHARE {
@@ -102,16 +129,19 @@ async fn hand_over(
     drop(large);
     let is_last_try = content.damage + 1 >= DAMAGED_RUNS;
     if let Some(damage) = damage {
-        let is_damage = matches!(damage, Damage::Syntax { .. });
-        if !(is_damage && is_last_try) {
-            // What could be read of it counts; the rest comes with another transfer.
-            packer.hand_over(desk).await?;
-            return Err(Failure::Unreadable {
-                what: damage.to_string(),
-                is_damage,
-            });
+        match &damage {
+            Damage::Syntax { rest, bytes, .. } if is_last_try => {
+                packer.raw(&damage.to_string(), rest, *bytes);
+            }
+            _ => {
+                // What could be read of it counts; the rest comes with another transfer.
+                packer.hand_over(desk).await?;
+                return Err(Failure::Unreadable {
+                    what: damage.to_string(),
+                    is_damage: matches!(damage, Damage::Syntax { .. }),
+                });
+            }
         }
-        packer.raw(damage.to_string().as_bytes(), 0);
     }
     packer.hand_over(desk).await?;
     if packer.broken > 0 && !is_last_try {
@@ -200,7 +230,7 @@ impl<'a> Packer<'a> {
                         self.item(key, true, false);
                     }
                 }
-                None => self.raw(bytes, bytes.len() as u64),
+                None => self.raw(NO_RECORD, bytes, bytes.len() as u64),
             },
             Element::TooLong { head, bytes } => {
                 log::error!(
@@ -210,27 +240,27 @@ impl<'a> Packer<'a> {
                     self.content.content_type,
                     self.content.content_id
                 );
-                self.told(head, bytes);
+                self.told(NO_RECORD, head, bytes);
             }
         }
         self.place += 1;
     }
 
     /// What is no record goes out as raw text, once it is clear that it stays so.
-    fn raw(&mut self, text: &[u8], bytes: u64) {
+    fn raw(&mut self, what: &str, text: &[u8], bytes: u64) {
         self.broken += 1;
         if self.is_last_try {
-            self.told(text, bytes);
+            self.told(what, text, bytes);
         }
     }
 
     /// An event about what cannot be sent as a record.
-    fn told(&mut self, text: &[u8], bytes: u64) {
+    fn told(&mut self, what: &str, text: &[u8], bytes: u64) {
         let tenant = &self.collector.tenant;
         let about = event::Health {
             tenant_id: &tenant.tenant_id,
             subscription: Some(self.content.content_type.as_str()),
-            response: "an element of a content is no record that Wazuh could take",
+            response: what,
             health: "content_damaged",
             since: None,
             count: None,
@@ -278,7 +308,8 @@ impl<'a> Packer<'a> {
             content: self.content.id,
             stream: self.content.stream,
             created: self.content.created,
-            datagrams: std::mem::replace(&mut self.datagrams, Vec::with_capacity(PARCEL)),
+            resend: self.content.resend,
+            datagrams: std::mem::take(&mut self.datagrams),
             items: std::mem::take(&mut self.items),
             _permit: permit,
         })

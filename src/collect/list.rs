@@ -1,21 +1,23 @@
 //! What is new of a tenant: its subscriptions, and the listings of its streams into the ledger.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
+use super::at;
 use super::desk::Closed;
+use super::health::Finding;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
 use crate::config::ContentType;
-use crate::ledger::{LONGEST_BACK_OFF, NewContent, Stream};
-use crate::microsoft::{Activity, Class, Fault};
+use crate::ledger::{LONGEST_BACK_OFF, NewContent, Span, Stream};
+use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
 use crate::teeth;
 
 /// How often subscriptions are listed though nothing is known to be missing.
 const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
-/// Microsoft wants that much between two starts of a subscription.
-const START_AGAIN: Duration = Duration::from_mins(15);
 /// How long a content type that the app lacks a permission for is left alone.
 const UNAVAILABLE: Duration = Duration::from_hours(6);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
@@ -25,13 +27,24 @@ const REACH_MARGIN: Duration = Duration::from_mins(5);
 /// What is read again after a ledger was lost.
 const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
+/// What a window is listed for.
+#[derive(Clone, Copy)]
+enum Aim {
+    /// What is new; the marker moves to its end.
+    Marker,
+    /// What is new, while the marker stays before what could not be read.
+    Contents,
+    /// What a backfill asked for.
+    Span(Span),
+}
+
 impl Collector {
-    /// Lists what is new in every stream; one that fails never stops the others.
-    pub(super) async fn list_all(&self, activity: &Activity) -> Result<(), End> {
+    /// Lists what is new in every stream, some at once; one that fails never stops the others.
+    pub(super) async fn list_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         let now = self.clock.now();
         let lookback = match self.work.recovered {
-            Some(recovered) if now < recovered + LIST_SUBSCRIPTIONS => ALL_THERE_IS,
-            _ => self.tenant.initial_lookback,
+            Some(_) => ALL_THERE_IS,
+            None => self.tenant.initial_lookback,
         };
         // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
         // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
@@ -49,20 +62,26 @@ impl Collector {
                 Ok((ledger.tenant(&id)?, streams))
             })
             .await?;
-        let streams = self
-            .subscribe(activity, state.subscriptions_listed, streams)
-            .await?;
+        let place = self.work.place().await?;
+        let subscribing = self.subscribe(activity, state.subscriptions_listed, streams);
+        let streams = at(place, Box::pin(subscribing)).await?;
         *self.streams.borrow_mut() = streams
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
-        for stream in &streams {
-            if is_ahead(stream.not_before, now, LONGEST_BACK_OFF) {
+        let due = streams.into_iter().filter(|stream| {
+            let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
+            if is_failing {
                 self.worse(Trouble::Partial);
-            } else if !is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
-                self.list_stream(activity, stream).await?;
             }
-        }
+            !is_failing && !is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+        });
+        self.some_at_once(due, |stream| {
+            let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+            async move { this.list_stream(&activity, &stream).await }
+        })
+        .await?;
+        self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // Nothing is given up by a clock of which only this machine is sure.
         let is_sure = self.clock.skew().is_some();
@@ -78,12 +97,28 @@ impl Collector {
                 }
             })
             .await?;
+        self.looked_at(None);
         for (content_type, contents) in lost {
             log::error!(
                 "{} {content_type}: {contents} contents expired at Microsoft before they could be \
                  fetched; their records are lost",
                 self.tenant.name
             );
+        }
+        Ok(())
+    }
+
+    /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says
+    /// nothing of its own.
+    async fn leave_unavailable(&self, now: DateTime<Utc>) -> Result<(), End> {
+        for ((id, content_type), fault) in self.unavailable.take() {
+            self.finds(Some(content_type), Finding::of_fault(&fault, false));
+            log::warn!("{} {content_type}: {fault}", self.tenant.name);
+            let said = fault.to_string();
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.stream_unavailable(id, now, now + UNAVAILABLE, &said))
+                .await?;
         }
         Ok(())
     }
@@ -155,9 +190,12 @@ impl Collector {
             return Ok(false);
         }
         let again = stream.started.map(|started| started + START_AGAIN);
-        if is_ahead(again, now, START_AGAIN) {
+        // Microsoft's clock may leap in a run; how long ago this run asked is known without it.
+        let asked = self.started.borrow().get(&id).map(Instant::elapsed);
+        if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
             return Ok(true);
         }
+        self.started.borrow_mut().insert(id, Instant::now());
         // Remembered before it is requested: a kill in between must not make it two requests.
         self.work
             .desk
@@ -180,10 +218,12 @@ impl Collector {
                 Ok(true)
             }
             Err(mut fault) => {
+                let finding = Finding::of_fault(&fault, true);
                 // A start is not repeated, but what else is asked waits at the closed gate.
                 if fault.class == Class::Throttled {
                     fault.class = Class::Failed;
                 }
+                self.finds(Some(stream.content_type), finding);
                 self.stream_failed(stream, fault).await?;
                 Ok(false)
             }
@@ -196,8 +236,7 @@ impl Collector {
         let collect = &self.work.settings.collect;
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
-        let from = (complete_to - collect.overlap).max(stream.floor);
-        let plan = window::plan(from, complete_to, now);
+        let plan = window::plan(complete_to, collect.overlap, stream.floor, now);
         if let Some(gap) = plan.gap {
             log::error!(
                 "{} {}: what became available from {} to {} can no longer be listed (Microsoft keeps 7 \
@@ -207,14 +246,17 @@ impl Collector {
                 gap.start.format("%F %T UTC"),
                 gap.end.format("%F %T UTC")
             );
+            let finding = Finding::of_gap(gap.start, gap.end);
+            self.finds(Some(stream.content_type), finding);
         }
         // The new comes first: a fault far back must not hold it up.
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
-        let is_sweep_due = !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
+        let is_sweep_due = stream.is_sweep_asked
+            || !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
         let mut windows = plan.windows;
         if is_sweep_due {
             let live = windows.first().map_or(now, |window| window.start);
-            let sweep = window::plan(stream.floor, now, now).windows;
+            let sweep = window::tile(stream.floor, now, now);
             windows.extend(sweep.into_iter().filter(|window| window.end <= live));
         }
         let mut incomplete = None;
@@ -222,8 +264,12 @@ impl Collector {
             let mut is_restarted = false;
             loop {
                 // The marker stays before what could not be read; what comes later is listed anyway.
-                let moves = incomplete.is_none();
-                match self.list_window(activity, stream, window, moves).await {
+                let aim = if incomplete.is_none() {
+                    Aim::Marker
+                } else {
+                    Aim::Contents
+                };
+                match self.list_window(activity, stream, window, aim).await {
                     Ok(fault) => {
                         incomplete = incomplete.or(fault);
                         break;
@@ -236,7 +282,10 @@ impl Collector {
                             return Ok(());
                         }
                     }
-                    Err(End::Fault(_)) if teeth::is_off("marker") => break,
+                    Err(End::Fault(_)) if teeth::is_off("marker") => {
+                        self.complete(stream, window).await?;
+                        break;
+                    }
                     Err(End::Fault(fault)) => return self.stream_failed(stream, fault).await,
                     Err(closed) => return Err(closed),
                 }
@@ -245,11 +294,38 @@ impl Collector {
         if let Some(fault) = incomplete {
             return self.stream_failed(stream, fault).await;
         }
+        self.looked_at(Some(stream.content_type));
         let id = stream.id;
         self.work
             .desk
             .ledger(move |ledger| ledger.listing_complete(id, now, is_sweep_due))
             .await?;
+        self.list_spans(activity, stream).await
+    }
+
+    /// Lists the spans that a backfill asked for.
+    async fn list_spans(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
+        let (id, desk) = (stream.id, &self.work.desk);
+        if self.work.is_dry {
+            return Ok(());
+        }
+        for span in desk.ledger(move |ledger| ledger.spans(id)).await? {
+            for window in window::tile(span.since, span.until, self.clock.now()) {
+                let fault = match self
+                    .list_window(activity, stream, window, Aim::Span(span))
+                    .await
+                {
+                    Ok(incomplete) => incomplete,
+                    Err(End::Fault(fault)) => Some(fault),
+                    Err(end) => return Err(end),
+                };
+                if let Some(fault) = fault {
+                    return self.stream_failed(stream, fault).await;
+                }
+            }
+            desk.ledger(move |ledger| ledger.span_listed(span.id))
+                .await?;
+        }
         Ok(())
     }
 
@@ -280,14 +356,22 @@ impl Collector {
             .await
     }
 
-    /// Lists a window into the ledger, and moves the marker to its end if it `moves` at all; what is
-    /// incomplete about it.
+    /// Moves a stream's marker to the end of a window.
+    async fn complete(&self, stream: &Stream, window: Window) -> Result<(), Closed> {
+        let id = stream.id;
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.window_complete(id, window.end))
+            .await
+    }
+
+    /// Lists a window into the ledger; what is incomplete about it.
     async fn list_window(
         &self,
         activity: &Activity,
         stream: &Stream,
         window: Window,
-        moves: bool,
+        aim: Aim,
     ) -> Result<Option<Fault>, End> {
         let (id, floor) = (stream.id, stream.floor);
         let mut listing = activity.list(stream.content_type, window.start, window.end);
@@ -305,15 +389,15 @@ impl Collector {
             new += self
                 .work
                 .desk
-                .ledger(move |ledger| ledger.insert_contents(id, floor, &contents))
+                .ledger(move |ledger| match aim {
+                    Aim::Marker | Aim::Contents => ledger.insert_contents(id, floor, &contents),
+                    Aim::Span(span) => ledger.insert_span_contents(id, &span, &contents),
+                })
                 .await?;
         }
         let incomplete = listing.incomplete();
-        if moves && incomplete.is_none() {
-            self.work
-                .desk
-                .ledger(move |ledger| ledger.window_complete(id, window.end))
-                .await?;
+        if matches!(aim, Aim::Marker) && incomplete.is_none() {
+            self.complete(stream, window).await?;
         }
         log::debug!(
             "{} {}: {new} new contents from {} to {}",
@@ -334,16 +418,12 @@ impl Collector {
                 return Err(End::Fault(fault));
             }
             Class::TypeUnavailable => {
-                log::warn!("{} {}: {fault}", self.tenant.name, stream.content_type);
-                self.work
-                    .desk
-                    .ledger(move |ledger| {
-                        ledger.stream_unavailable(id, now, now + UNAVAILABLE, &said)
-                    })
-                    .await?;
+                let stream = (id, stream.content_type);
+                self.unavailable.borrow_mut().push((stream, fault));
             }
             _ => {
                 self.worse(Trouble::Partial);
+                self.finds(Some(stream.content_type), Finding::of_fault(&fault, false));
                 log::error!("{} {}: {fault}", self.tenant.name, stream.content_type);
                 let wait = fault.retry_after;
                 self.work

@@ -4,29 +4,33 @@ mod deliver;
 mod desk;
 pub mod event;
 mod fetch;
+mod health;
 mod list;
+mod order;
+mod tell;
 mod tenant;
 pub mod window;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 use crate::config::{ContentType, Settings, Tenant};
-use crate::ledger::{self, Ledger, Lock};
+use crate::ledger::{self, Ledger, Lock, Purpose};
 use crate::microsoft::{Clock, Http};
-use crate::wazuh::{Acknowledgement, Home, Queue, Window};
+use crate::stopping::Stopping;
+use crate::wazuh::{Acknowledgement, Cap, Home, Queue, native};
 use crate::{Error, Result};
 
-pub use deliver::Tally;
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
@@ -36,8 +40,14 @@ pub use tenant::{Outcome, Trouble};
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
 const KEEP: Duration = Duration::from_hours(8 * 24);
 
-/// A tenant that is slower than this gives its place to another and goes on beside it.
+/// How long a new stream is read back as far as Microsoft goes after a ledger was lost.
+const RECOVERY: TimeDelta = TimeDelta::hours(24);
+
+/// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Commands that are asked for a secret, and names that are looked up, at a time.
+const BLOCKING: usize = 16;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -50,6 +60,10 @@ pub struct Request {
     pub deadline: Duration,
     /// Print events instead of sending them, and change nothing.
     pub is_dry: bool,
+    /// Whether it is a run of its own or a round of a backfill.
+    pub purpose: Purpose,
+    /// Who asks it to stop.
+    pub stopping: Stopping,
 }
 
 /// What a run did.
@@ -59,8 +73,34 @@ pub struct Summary {
     pub outcomes: Vec<Outcome>,
     /// What was handed over.
     pub tally: Tally,
-    /// Whether the run was stopped with work left: by its deadline or a signal.
-    pub is_stopped: bool,
+    /// What stopped the run with work left, if anything did.
+    pub stopped_by: Option<Stop>,
+}
+
+/// What was handed over in a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that Wazuh took.
+    pub sent: usize,
+    /// Records that had been handed over before.
+    pub duplicate: usize,
+    /// Records that a filter held back.
+    pub filtered: usize,
+    /// Events that Wazuh confirmed in this run, of earlier ones too.
+    pub confirmed: usize,
+    /// Events that Wazuh lost and that have to come again.
+    pub lost: usize,
+    /// Events that Wazuh has not confirmed yet.
+    pub unconfirmed: usize,
+}
+
+/// What stops a run with work left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its time was up.
+    Deadline,
+    /// SIGTERM or SIGINT.
+    Signal,
 }
 
 /// One collection: every tenant, every content type.
@@ -68,7 +108,7 @@ pub struct Summary {
 /// # Errors
 /// What stands in the way of all tenants alike: the ledger, the queue socket, the HTTP client.
 pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
-    let _lock = Lock::take(&settings.state.ledger)?;
+    let _lock = Lock::take(&settings.state.ledger, request.purpose, &request.stopping)?;
     let result = collect_alone(settings, request);
     // Damage shows where it is met first, be it at the ledger's opening or in the midst.
     if let Err(Error::Corrupt(why)) = &result
@@ -82,12 +122,15 @@ pub fn collect(settings: &Settings, request: &Request) -> Result<Summary> {
 /// The collection, by the one run that has the lock.
 fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     let begin = Instant::now();
-    let ledger = if request.is_dry {
+    let mut ledger = if request.is_dry {
         Ledger::open_dry(&settings.state.ledger)?
     } else {
         Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
-    let recovered = ledger.recovered()?;
+    // By this machine's clock, which wrote it.
+    let recovered = ledger
+        .recovered()?
+        .filter(|at| (Utc::now() - *at).abs() < RECOVERY);
     let redactor = settings
         .collect
         .redact_dlp
@@ -95,6 +138,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         .transpose()?
         .map(|key| Redactor::new(key.as_slice()));
     let home = Home::find(&settings.wazuh)?;
+    warn_of_native(&mut ledger, &home, &settings.tenants)?;
     let annotate = settings
         .wazuh
         .annotate
@@ -106,7 +150,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         Outlet::Wazuh(Box::new(Wazuh {
             queue: Some(Queue::connect(home.queue())?),
             acknowledgement: Acknowledgement::new(&home, &settings.wazuh),
-            window: Window::from_saved(ledger.value("window")?.as_deref()),
+            cap: Cap::from_saved(ledger.value("window")?.as_deref()),
             send_timeout: settings.wazuh.send_timeout,
             home,
         }))
@@ -130,13 +174,18 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         stop: Arc::clone(&stop),
+        places: Arc::new(Semaphore::new(places(
+            &request.tenants,
+            settings.collect.tenants_in_parallel,
+        ))),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING)
         .build()
         .map_err(|error| Error::TryLater(format!("no event loop can be started: {error}")))?;
     let local = LocalSet::new();
-    let (outcomes, is_stopped) = local.block_on(&runtime, async {
+    let (outcomes, stopped_by) = local.block_on(&runtime, async {
         let collectors: Vec<_> = request
             .tenants
             .iter()
@@ -149,14 +198,14 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
             })
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
-        let is_stopped = !finishes(&work, &collectors, end).await;
+        let stopped_by = finish(&work, &collectors, &request.stopping, end).await;
         let outcomes = collectors
             .iter()
             .map(|collector| collector.outcome())
             .collect();
-        (outcomes, is_stopped)
+        (outcomes, stopped_by)
     });
-    if is_stopped {
+    if stopped_by.is_some() {
         stop.store(true, Ordering::Relaxed);
     }
     // What still held an order's sender goes with them. A name that is being looked up, or a command
@@ -169,8 +218,31 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     Ok(Summary {
         outcomes,
         tally: tally?,
-        is_stopped,
+        stopped_by,
     })
+}
+
+/// Says, once a day, which tenants Wazuh's built-in module collects too.
+fn warn_of_native(ledger: &mut Ledger, home: &Home, tenants: &[Tenant]) -> Result<()> {
+    let collected = native::collected(home);
+    let twice: Vec<&str> = tenants
+        .iter()
+        .filter(|tenant| tenant.enabled && collected.contains(&tenant.tenant_id))
+        .map(|tenant| tenant.name.as_str())
+        .collect();
+    let today = Utc::now().date_naive().to_string();
+    if twice.is_empty() || ledger.value("native_said")?.as_ref() == Some(&today) {
+        return Ok(());
+    }
+    log::warn!(
+        "Wazuh's built-in module collects these tenants too, so each of their records comes twice: {}. \
+         Remove its <office365> block from {} (or from the agent.conf of the agent's group), then \
+         restart Wazuh.",
+        twice.join(", "),
+        home.ossec_conf().display()
+    );
+    ledger.set_value("native_said", &today)?;
+    Ok(())
 }
 
 /// What all tenants share in a run.
@@ -186,6 +258,37 @@ struct Work {
     redactor: Option<Redactor>,
     /// Whether the hand-over was told to stop.
     stop: Arc<AtomicBool>,
+    /// Places for what asks Microsoft for something, over all tenants.
+    places: Arc<Semaphore>,
+}
+
+impl Work {
+    /// Waits for a place. They are given in the order in which they are asked for.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, desk::Closed> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        place.map_err(|_| desk::Closed)
+    }
+}
+
+/// How many places there are: as many as `tenants` tenants at a time can take.
+fn places(all: &[Tenant], tenants: usize) -> usize {
+    let mut places: Vec<usize> = all.iter().map(|tenant| tenant.concurrency).collect();
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    let places = places
+        .into_iter()
+        .take(tenants)
+        .fold(0, usize::saturating_add);
+    places.clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// Works at a place, which others get if it takes long: who does not answer holds up only itself.
+async fn at<T>(place: OwnedSemaphorePermit, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+        return done;
+    }
+    drop(place);
+    work.await
 }
 
 /// Drops what no listing can name any more. By Microsoft's time: a local clock that runs ahead must
@@ -213,8 +316,13 @@ fn margin(deadline: Duration) -> Duration {
     (deadline / 10).min(Duration::from_secs(3))
 }
 
-/// Collects until all is done, the deadline comes or a signal asks to stop; whether all is done.
-async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -> bool {
+/// Collects until all is done, the deadline comes or a signal asks to stop; what stopped it.
+async fn finish(
+    work: &Rc<Work>,
+    collectors: &[Rc<Collector>],
+    stopping: &Stopping,
+    end: Instant,
+) -> Option<Stop> {
     let all = async {
         all_tenants(work, collectors).await;
         tidy(work, collectors).await;
@@ -226,62 +334,53 @@ async fn finishes(work: &Rc<Work>, collectors: &[Rc<Collector>], end: Instant) -
         ) else {
             return std::future::pending().await;
         };
+        if stopping.is_wished() {
+            return;
+        }
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    let is_done = tokio::select! {
-        () = all => true,
+    let stopped_by = tokio::select! {
+        () = all => None,
         () = asked => {
             log::info!("asked to stop: what was handed over is remembered, the next run goes on");
-            false
+            Some(Stop::Signal)
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
             for collector in collectors {
                 // A hand-over that has stopped remembers nothing more.
                 collector.cut_off().await.unwrap_or_default();
+                collector.tell().await.unwrap_or_default();
             }
-            false
+            Some(Stop::Deadline)
         }
     };
-    if !is_done {
-        for collector in collectors {
+    for collector in collectors {
+        if stopped_by.is_some() {
             collector.keep_distance().await.unwrap_or_default();
         }
+        collector.count_requests().await.unwrap_or_default();
     }
-    is_done
+    stopped_by
 }
 
-/// Gives each tenant turn after turn until none has work left and Wazuh has confirmed what it has.
+/// Collects all tenants side by side until none has work left and Wazuh has confirmed what it has.
 ///
-/// Turns keep a tenant with a large backlog from delaying the others: places are given in the order
-/// in which they are asked for, and who has had a turn asks anew.
+/// A large backlog delays nobody: all that is asked of Microsoft waits for a place, and a tenant waits for
+/// one at a time, so that each gets the next after all others had theirs.
 async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
     loop {
-        let places = Rc::new(Semaphore::new(work.settings.collect.tenants_in_parallel));
         let mut tenants = JoinSet::new();
         for collector in collectors {
-            let (places, collector) = (Rc::clone(&places), Rc::clone(collector));
+            let collector = Rc::clone(collector);
             tenants.spawn_local(async move {
-                loop {
-                    let Ok(place) = places.acquire().await else {
-                        return;
-                    };
-                    let turn = collector.turn();
-                    tokio::pin!(turn);
-                    let soon = tokio::time::timeout(PATIENCE, &mut turn).await;
-                    let turn = if let Ok(turn) = soon {
-                        turn
-                    } else {
-                        drop(place);
-                        turn.await
-                    };
-                    match turn {
-                        Ok(Turn::More) => {}
-                        // The hand-over has stopped: its thread knows why.
-                        Ok(Turn::Done) | Err(desk::Closed) => return,
+                // A hand-over that has stopped takes and tells nothing more; its thread knows why.
+                while let Ok(turn) = collector.turn().await {
+                    if matches!(turn, Turn::Done) {
+                        return collector.tell().await.unwrap_or_default();
                     }
                 }
             });

@@ -1,7 +1,7 @@
 //! One tenant's turns: sign in, subscribe, list, then fetch a few blobs at a time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
+use super::health::Finding;
 
-use super::{PATIENCE, Work, fetch};
+use super::{PATIENCE, Work, at, fetch};
 use crate::Error;
-use crate::config::{Authentication, ContentType, Secret, Tenant};
-use crate::ledger::{LONGEST_BACK_OFF, Pending};
+use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
+use crate::ledger::{LONGEST_BACK_OFF, Pending, Scope};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
-/// Blobs that a turn fetches, for each that is fetched at once; the first turn has no more than
-/// these, so that everybody's first blobs come early.
+/// Blobs that a turn fetches, for each that is fetched at once.
 const ROUNDS: usize = 32;
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
 const CLOCK_JITTER: Duration = Duration::from_mins(1);
@@ -61,14 +61,25 @@ pub(super) struct Collector {
     /// of others.
     pub(super) clock: Clock,
     pub(super) content_types: Vec<ContentType>,
+    /// The tenant at Microsoft, once it has signed in.
     activity: RefCell<Option<Rc<Activity>>>,
+    /// The same from the first request on.
+    asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     is_over: Cell<bool>,
-    /// When its first turn began.
+    /// When it began to sign in.
     begun: Cell<Option<Instant>>,
     /// Whether everything was listed.
     is_listed: Cell<bool>,
+    /// What this run saw of the tenant and the streams that it looked at.
+    pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
+    /// Streams that the app has no permission for, as far as this run saw.
+    pub(super) unavailable: RefCell<Vec<((i64, ContentType), Fault)>>,
+    /// When the certificate ends, where one is used.
+    pub(super) certificate_ends: Cell<Option<DateTime<Utc>>>,
+    /// When this run requested the start of a stream's subscription last.
+    pub(super) started: RefCell<HashMap<i64, Instant>>,
     /// Blobs in a row that were refused.
     refusals: Cell<u32>,
     /// The blobs that were asked for and not answered yet, and since when.
@@ -104,11 +115,16 @@ impl Collector {
             clock: Clock::default(),
             content_types,
             activity: RefCell::default(),
+            asking: RefCell::default(),
             streams: RefCell::default(),
             trouble: Cell::default(),
             is_over: Cell::default(),
             begun: Cell::default(),
             is_listed: Cell::default(),
+            findings: RefCell::default(),
+            unavailable: RefCell::default(),
+            certificate_ends: Cell::default(),
+            started: RefCell::default(),
             refusals: Cell::default(),
             waiting: RefCell::default(),
         }
@@ -121,37 +137,41 @@ impl Collector {
         }
     }
 
-    /// One turn: in the first everything is listed; in each some blobs are fetched.
+    /// One turn: in the first everything is listed; in each some blobs are fetched. What takes much memory
+    /// while it lasts is boxed: hundreds of tenants wait for their place at the same time.
     pub(super) async fn turn(self: &Rc<Self>) -> Result<Turn, Closed> {
         if self.is_over.get() {
             return Ok(Turn::Done);
         }
-        self.begun.set(self.begun.get().or(Some(Instant::now())));
         let signed_in = self.activity.borrow().clone();
-        let is_first = signed_in.is_none();
         let turn = async {
             let activity = if let Some(activity) = signed_in {
                 activity
             } else {
-                let Some(activity) = self.sign_in().await? else {
+                let place = self.work.place().await?;
+                let Some(activity) = at(place, Box::pin(self.sign_in())).await? else {
                     self.is_over.set(true);
                     return Ok(Turn::Done);
                 };
-                self.list_all(&activity).await?;
+                Box::pin(self.list_all(&activity)).await?;
                 self.is_listed.set(true);
                 activity
             };
-            self.fetch_some(&activity, is_first).await
+            self.fetch_some(&activity).await
         };
         match turn.await {
             Ok(turn) => Ok(turn),
             Err(End::Closed(closed)) => Err(closed),
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
+                self.finds(None, Finding::of_fault(&fault, false));
                 self.failed(fault.to_string(), is_refused, fault.retry_after)
                     .await
             }
-            Err(End::Credential(error)) => self.failed(error.to_string(), true, None).await,
+            Err(End::Credential(error)) => {
+                self.finds(None, Finding::of_credential(&error.to_string()));
+                self.failed(error.to_string(), true, None).await
+            }
         }
     }
 
@@ -194,6 +214,7 @@ impl Collector {
 
     /// Signs in, unless the tenant is to be left alone for now.
     async fn sign_in(&self) -> Result<Option<Rc<Activity>>, End> {
+        self.begun.set(self.begun.get().or(Some(Instant::now())));
         let id = self.tenant.tenant_id.clone();
         let state = self
             .work
@@ -217,54 +238,67 @@ impl Collector {
             );
             return Ok(None);
         }
-        // A command that is asked for a secret must not hold up other tenants.
-        let authentication = self.tenant.authentication.clone();
-        let credential = tokio::task::spawn_blocking(move || Credential::read(&authentication))
+        let credential = credential(&self.tenant.authentication)
             .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
             .map_err(|flaw| End::Credential(flaw.into()))?;
+        self.certificate_ends.set(credential.not_after());
         let work = &self.work;
         let activity = Activity::new(&work.http, &self.tenant, credential, self.clock.clone())
             .map_err(End::Credential)?;
         let activity = Rc::new(activity);
+        *self.asking.borrow_mut() = Some(Rc::clone(&activity));
         activity.sign_in().await.map_err(End::Fault)?;
         *self.activity.borrow_mut() = Some(Rc::clone(&activity));
         Ok(Some(activity))
     }
 
     /// Fetches some of the pending blobs, several at once.
-    async fn fetch_some(
-        self: &Rc<Self>,
-        activity: &Rc<Activity>,
-        is_first: bool,
-    ) -> Result<Turn, End> {
-        let concurrency = self.tenant.concurrency;
-        let limit = concurrency * if is_first { 1 } else { ROUNDS };
+    async fn fetch_some(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<Turn, End> {
+        let limit = self.tenant.concurrency * ROUNDS;
         let streams = self.streams.borrow().clone();
         let now = self.clock.now();
-        let mut pending = self
+        let pending = self
             .work
             .desk
             .ledger_in_turn(move |ledger| ledger.pending(&streams, now, limit))
-            .await?
-            .into_iter();
-        if pending.len() == 0 {
+            .await?;
+        if pending.is_empty() {
             return Ok(Turn::Done);
         }
-        let mut fetches = JoinSet::new();
+        self.some_at_once(pending, |content| {
+            let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+            async move {
+                let result = fetch::fetch(&this, &activity, &content).await;
+                this.fetched(content, result).await
+            }
+        })
+        .await?;
+        Ok(Turn::More)
+    }
+
+    /// Works on all `items`, as many at once as the tenant may and each at a place; once one ends the turn,
+    /// those that have begun go on to their end, and no others begin.
+    pub(super) async fn some_at_once<T, F>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        work: impl Fn(T) -> F,
+    ) -> Result<(), End>
+    where
+        F: Future<Output = Result<(), End>> + 'static,
+    {
+        let mut items = items.into_iter();
+        let mut working = JoinSet::new();
         let mut fault = None;
         loop {
-            while fetches.len() < concurrency
+            while working.len() < self.tenant.concurrency
                 && fault.is_none()
-                && let Some(content) = pending.next()
+                && let Some(item) = items.next()
             {
-                let (this, activity) = (Rc::clone(self), Rc::clone(activity));
-                fetches.spawn_local(async move {
-                    let result = fetch::fetch(&this, &activity, &content).await;
-                    this.fetched(content, result).await
-                });
+                let place = self.work.place().await?;
+                // Boxed, what it took goes back before it is joined.
+                working.spawn_local(at(place, Box::pin(work(item))));
             }
-            match fetches.join_next().await {
+            match working.join_next().await {
                 None => break,
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(End::Fault(ended)))) => fault = fault.or(Some(ended)),
@@ -272,10 +306,7 @@ impl Collector {
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
-        match fault {
-            Some(fault) => Err(End::Fault(fault)),
-            None => Ok(Turn::More),
-        }
+        fault.map_or(Ok(()), |fault| Err(End::Fault(fault)))
     }
 
     /// Remembers what came of a fetch; an error ends the tenant's turn.
@@ -348,6 +379,27 @@ impl Collector {
     /// The answer has begun, or will not come.
     pub(super) fn has_answer(&self, content: &Pending) {
         self.waiting.borrow_mut().remove(&content.id);
+    }
+
+    /// Remembers how the run's requests ended.
+    pub(super) async fn count_requests(&self) -> Result<(), Closed> {
+        let Some(activity) = self.asking.take() else {
+            return Ok(());
+        };
+        let (id, requests) = (self.tenant.tenant_id.clone(), activity.requests());
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                let counts = [
+                    ("ok", requests.ok),
+                    ("throttled", requests.throttled),
+                    ("refused", requests.refused),
+                    ("failed", requests.failed),
+                    ("unanswered", requests.unanswered),
+                ];
+                ledger.count_requests(&id, &counts)
+            })
+            .await
     }
 
     /// The run ends while Microsoft wants to be left alone: the next one has to know.
@@ -424,6 +476,18 @@ impl Collector {
             redactor: self.work.redactor.as_ref(),
         })
     }
+}
+
+/// A tenant's credential, as its file or command has it.
+async fn credential(authentication: &Authentication) -> Result<Credential, Flaw> {
+    if !matches!(authentication, Authentication::Secret(Secret::Command(_))) {
+        return Credential::read(authentication);
+    }
+    // A command that is asked for a secret must not hold up other tenants.
+    let authentication = authentication.clone();
+    tokio::task::spawn_blocking(move || Credential::read(&authentication))
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Which credential a tenant has, without reading it: a back-off for one ends when it is replaced.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveTime, Utc};
 
-/// How far back Microsoft lists contents, less a margin for the way there.
-pub const REACH: Duration = Duration::from_mins(7 * 24 * 60 - 5);
+pub use crate::microsoft::REACH;
 
 /// A half-open span `[start, end)` of contentCreated, at most 24 hours long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,31 +20,45 @@ pub struct Window {
 pub struct Plan {
     /// The windows, the oldest first; they tile `[start, now)` without gap or overlap.
     pub windows: Vec<Window>,
-    /// What can no longer be listed: from the marker (or floor) to where Microsoft's reach begins.
+    /// What can no longer be listed: from what is complete to where Microsoft's reach begins.
     pub gap: Option<Window>,
 }
 
-/// The windows from the UTC midnight before `from` to `now`, cut at UTC midnights.
+/// What is new of a stream that is listed up to `complete_to`: the windows up to `now`, cut at UTC midnights.
 ///
-/// A start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights as long
-/// as its reach allows. `from` is the point up to which everything is known to be listed, less the
-/// overlap; `complete_to` is that point itself, and what lies between it and the reach is lost.
+/// They start `overlap` before that, for what is listed late, but not below the floor, and at the UTC
+/// midnight before: a start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights
+/// as long as its reach allows. What lies between `complete_to` and the reach is lost.
 #[must_use]
-pub fn plan(from: DateTime<Utc>, complete_to: DateTime<Utc>, now: DateTime<Utc>) -> Plan {
+pub fn plan(
+    complete_to: DateTime<Utc>,
+    overlap: Duration,
+    floor: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Plan {
     let reach = now - REACH;
-    let first = midnight(from).max(reach).min(now);
-    let mut windows = Vec::new();
-    let mut start = first;
-    while start < now {
-        let end = (midnight(start) + Days::new(1)).min(now);
-        windows.push(Window { start, end });
-        start = end;
-    }
     let gap = (complete_to < reach).then_some(Window {
         start: complete_to,
         end: reach,
     });
-    Plan { windows, gap }
+    Plan {
+        windows: tile((complete_to - overlap).max(floor), now, now),
+        gap,
+    }
+}
+
+/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`.
+#[must_use]
+pub fn tile(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
+    let to = to.min(now);
+    let mut windows = Vec::new();
+    let mut start = midnight(from).max(now - REACH);
+    while start < to {
+        let end = (midnight(start) + Days::new(1)).min(to);
+        windows.push(Window { start, end });
+        start = end;
+    }
+    windows
 }
 
 /// The UTC midnight at or before a time.
@@ -65,6 +78,8 @@ mod tests {
 
     use super::*;
 
+    const SIX_HOURS: Duration = Duration::from_hours(6);
+
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
@@ -72,8 +87,9 @@ mod tests {
     #[test]
     fn starts_at_the_midnight_before_and_cuts_at_midnights() {
         let plan = plan(
-            at("2026-03-14T20:00:00Z"),
             at("2026-03-15T02:00:00Z"),
+            SIX_HOURS,
+            at("2026-03-01T00:00:00Z"),
             at("2026-03-16T03:04:05Z"),
         );
         let bounds: Vec<_> = plan
@@ -104,7 +120,8 @@ mod tests {
     #[test]
     fn names_what_lies_beyond_the_reach() {
         let now = at("2026-03-16T03:00:00Z");
-        let plan = plan(at("2026-03-01T00:00:00Z"), at("2026-03-01T06:00:00Z"), now);
+        let since = at("2026-03-01T06:00:00Z");
+        let plan = plan(since, SIX_HOURS, since, now);
         assert_eq!(plan.windows[0].start, at("2026-03-09T03:05:00Z"));
         let gap = plan.gap.unwrap();
         assert_eq!(gap.start, at("2026-03-01T06:00:00Z"));
@@ -114,11 +131,15 @@ mod tests {
     #[test]
     fn a_marker_in_the_future_lists_nothing() {
         let now = at("2026-03-16T03:00:00Z");
-        assert!(
-            plan(now + Days::new(30), now + Days::new(30), now)
-                .windows
-                .is_empty()
-        );
+        let to_come = now + Days::new(30);
+        assert!(plan(to_come, SIX_HOURS, now, now).windows.is_empty());
+    }
+
+    #[test]
+    fn the_overlap_ends_at_the_floor() {
+        let (now, floor) = (at("2026-03-16T03:00:00Z"), at("2026-03-16T00:30:00Z"));
+        let plan = plan(at("2026-03-16T02:00:00Z"), SIX_HOURS, floor, now);
+        assert_eq!(plan.windows[0].start, at("2026-03-16T00:00:00Z"));
     }
 
     proptest! {
@@ -126,7 +147,7 @@ mod tests {
         fn windows_tile_the_span(now in 1_000_000_000i64..4_000_000_000, back in -10_000_000i64..10_000_000) {
             let now = DateTime::from_timestamp(now, 0).unwrap();
             let from = now - chrono::TimeDelta::seconds(back);
-            let plan = plan(from, from, now);
+            let plan = plan(from, Duration::ZERO, from, now);
             let mut expected = midnight(from).max(now - REACH).min(now);
             for window in &plan.windows {
                 prop_assert_eq!(window.start, expected);

@@ -1,13 +1,18 @@
 //! The commands, one file each, and what some of them share.
 
+pub(crate) mod backfill;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 mod files;
+pub(crate) mod import_native;
 pub(crate) mod man;
-mod probe;
+mod metrics;
+mod progress;
 pub(crate) mod run;
 pub(crate) mod setup;
 pub(crate) mod status;
+pub(crate) mod subscriptions;
 pub(crate) mod tenant;
 
 /// What was asked for cannot be printed.

@@ -1,10 +1,17 @@
 //! `run`: one collection, and how it went as an exit code.
 
 use std::io::IsTerminal;
+use std::time::Instant;
 
+use chrono::Utc;
+
+use super::metrics;
+use super::progress::Progress;
 use crate::cli;
 use crate::collect::{Request, Summary, Trouble, collect};
 use crate::config::{Settings, Tenant};
+use crate::ledger::Purpose;
+use crate::stopping::Stopping;
 use crate::{Error, Result};
 
 /// Collects once.
@@ -23,10 +30,26 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
             .then(|| arguments.content_types.clone()),
         deadline: arguments.deadline.unwrap_or(settings.collect.deadline),
         is_dry: arguments.is_dry,
+        purpose: Purpose::Run,
+        stopping: Stopping::by_signal()?,
     };
-    let summary = collect(settings, &request)?;
+    judge(&collect_and_report(settings, &request)?)
+}
+
+/// Collects once, says how it went, and leaves the figures for Prometheus.
+///
+/// # Errors
+/// What stands in the way of all tenants alike.
+pub(super) fn collect_and_report(settings: &Settings, request: &Request) -> Result<Summary> {
+    let begin = Instant::now();
+    let _progress = (!request.is_dry).then(|| Progress::follow(settings.state.ledger.clone()));
+    let collected = collect(settings, request);
+    if !request.is_dry {
+        metrics::write(settings, Utc::now(), begin.elapsed());
+    }
+    let summary = collected?;
     say(&summary);
-    judge(&summary)
+    Ok(summary)
 }
 
 /// The enabled tenants, or those that are named.
@@ -64,7 +87,7 @@ fn say(summary: &Summary) {
         tally.unconfirmed,
         tally.duplicate,
         tally.filtered,
-        if summary.is_stopped {
+        if summary.stopped_by.is_some() {
             "; stopped with work left"
         } else {
             ""
@@ -76,7 +99,7 @@ fn say(summary: &Summary) {
 }
 
 /// The exit code, as an error where it is not 0.
-fn judge(summary: &Summary) -> Result<()> {
+pub(super) fn judge(summary: &Summary) -> Result<()> {
     let outcomes = &summary.outcomes;
     let named = |trouble| {
         let names: Vec<_> = outcomes
@@ -136,7 +159,7 @@ mod tests {
                 })
                 .collect(),
             tally: Tally::default(),
-            is_stopped: false,
+            stopped_by: None,
         };
         let code = judge(&summary).map_or_else(|error| error.exit_code(), |()| ExitCode::SUCCESS);
         format!("{code:?}")

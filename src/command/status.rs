@@ -1,5 +1,6 @@
 //! `status`: what the ledger knows.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{Ledger, StreamReport};
+use crate::ledger::{BackfillLeft, Ledger, StreamReport};
 use crate::{Error, Result};
 
 /// Prints the state of each stream.
@@ -22,14 +23,22 @@ pub(crate) fn status(
     out: &mut impl Write,
 ) -> Result<()> {
     let ledger = Ledger::read(&settings.state.ledger)?;
-    let (reports, unconfirmed, assurance) = match &ledger {
+    let (reports, troubled, whole) = match &ledger {
         Some(ledger) => (
             ledger.report(now)?,
-            ledger.unconfirmed_events()?,
-            ledger.value("assurance")?,
+            ledger.troubled_tenants()?,
+            Whole {
+                unconfirmed: ledger.unconfirmed_events()?,
+                assurance: ledger.value("assurance")?,
+                backfill: ledger.backfill_left()?,
+            },
         ),
-        None => (Vec::new(), 0, None),
+        None => Default::default(),
     };
+    let reports: HashMap<_, _> = reports
+        .into_iter()
+        .map(|report| ((report.tenant_id.clone(), report.content_type), report))
+        .collect();
     let mut rows: Vec<Row<'_>> = Vec::new();
     for tenant in settings
         .tenants
@@ -37,18 +46,11 @@ pub(crate) fn status(
         .filter(|tenant| tenant.enabled || arguments.all)
     {
         for &content_type in &tenant.content_types {
-            let report = reports.iter().find(|report| {
-                report.tenant_id == tenant.tenant_id && report.content_type == content_type
-            });
-            let trouble = match &ledger {
-                Some(ledger) => ledger.tenant(&tenant.tenant_id)?.error,
-                None => None,
-            };
             rows.push(Row {
                 tenant,
                 content_type: content_type.as_str(),
-                report,
-                trouble,
+                report: reports.get(&(tenant.tenant_id.clone(), content_type)),
+                trouble: troubled.get(&tenant.tenant_id),
             });
         }
     }
@@ -60,15 +62,19 @@ pub(crate) fn status(
         let report = json!({
             "version": 1,
             "time": now.to_rfc3339(),
-            "assurance": assurance,
-            "unconfirmed": unconfirmed,
+            "assurance": whole.assurance,
+            "unconfirmed": whole.unconfirmed,
+            "backfill": {
+                "spans": whole.backfill.spans,
+                "contents": whole.backfill.contents,
+            },
             "streams": streams,
         });
         writeln!(out, "{report:#}")
     } else {
         // Problems first; within the same state as the configuration has them.
         rows.sort_by_key(|row| row.state(now).is_well());
-        print_table(&rows, assurance.as_deref(), unconfirmed, now, out)
+        print_table(&rows, &whole, now, out)
     };
     printed.map_err(|error| Error::TryLater(format!("standard output: {error}")))?;
     if is_well {
@@ -80,13 +86,22 @@ pub(crate) fn status(
     }
 }
 
+/// What is known of all streams together.
+#[derive(Default)]
+struct Whole {
+    assurance: Option<String>,
+    /// Events.
+    unconfirmed: u64,
+    backfill: BackfillLeft,
+}
+
 /// A line of the table.
 struct Row<'a> {
     tenant: &'a Tenant,
     content_type: &'static str,
     report: Option<&'a StreamReport>,
     /// What is wrong with the whole tenant.
-    trouble: Option<String>,
+    trouble: Option<&'a (String, DateTime<Utc>)>,
 }
 
 /// How a stream is, in one word.
@@ -97,12 +112,24 @@ enum State {
     Unavailable,
     Pending,
     Failing,
+    Damaged,
     Lossy,
 }
 
+/// As they are explained, the worst first.
+const STATES: [State; 7] = [
+    State::Lossy,
+    State::Damaged,
+    State::Failing,
+    State::Pending,
+    State::Unavailable,
+    State::Waiting,
+    State::Well,
+];
+
 impl State {
     fn is_well(self) -> bool {
-        !matches!(self, Self::Failing | Self::Lossy)
+        !matches!(self, Self::Failing | Self::Damaged | Self::Lossy)
     }
 
     fn word(self) -> &'static str {
@@ -112,7 +139,25 @@ impl State {
             Self::Unavailable => "unavailable",
             Self::Pending => "pending",
             Self::Failing => "FAILING",
+            Self::Damaged => "DAMAGED",
             Self::Lossy => "LOST",
+        }
+    }
+
+    /// What that means to who looks.
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Waiting => "no run has looked at it yet",
+            Self::Well => "listed and fetched, as far as Microsoft lists",
+            Self::Unavailable => {
+                "the application lacks the permission for it; a run looks again every 6 hours"
+            }
+            Self::Pending => "listed, not all fetched yet; the next run goes on",
+            Self::Failing => "the last attempt failed, as said below; the next run tries again",
+            Self::Damaged => {
+                "Microsoft handed out what cannot be read, for good; what could be read of it was sent"
+            }
+            Self::Lossy => "expired before it could be fetched: nobody has it any more",
         }
     }
 }
@@ -124,7 +169,8 @@ impl Row<'_> {
         }
         match self.report {
             None => State::Waiting,
-            Some(report) if report.lost > 0 => State::Lossy,
+            Some(report) if report.lost_lately > 0 => State::Lossy,
+            Some(report) if report.damaged_lately > 0 => State::Damaged,
             Some(report) if report.unavailable_until.is_some_and(|until| until > now) => {
                 State::Unavailable
             }
@@ -135,10 +181,9 @@ impl Row<'_> {
         }
     }
 
-    fn error(&self) -> Option<&str> {
-        self.trouble
-            .as_deref()
-            .or_else(|| self.report?.error.as_ref().map(|(error, _)| error.as_str()))
+    /// What was wrong last, and when.
+    fn error(&self) -> Option<&(String, DateTime<Utc>)> {
+        self.trouble.or_else(|| self.report?.error.as_ref())
     }
 
     fn json(&self, now: DateTime<Utc>) -> Value {
@@ -163,16 +208,19 @@ impl Row<'_> {
             "pending": report.map_or(0, |report| report.pending),
             "failed": report.map_or(0, |report| report.failed),
             "lost": report.map_or(0, |report| report.lost),
+            "lost_lately": report.map_or(0, |report| report.lost_lately),
             "damaged": report.map_or(0, |report| report.damaged),
-            "error": self.error(),
+            "damaged_lately": report.map_or(0, |report| report.damaged_lately),
+            "unconfirmed": report.map_or(0, |report| report.unconfirmed),
+            "error": self.error().map(|(error, _)| error),
+            "error_at": time(self.error().map(|(_, at)| *at)),
         })
     }
 }
 
 fn print_table(
     rows: &[Row<'_>],
-    assurance: Option<&str>,
-    unconfirmed: u64,
+    whole: &Whole,
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
@@ -191,7 +239,10 @@ fn print_table(
             "last record",
             "today",
             "7 days",
+            "unconfirmed",
             "pending",
+            "failed",
+            "damaged",
             "lost",
         ]);
     for row in rows {
@@ -207,21 +258,35 @@ fn print_table(
             ago(report.and_then(|report| report.last_record), now),
             number(report.map(|report| report.today)),
             number(report.map(|report| report.week)),
+            number(report.map(|report| report.unconfirmed)),
             number(report.map(|report| report.pending)),
+            number(report.map(|report| report.failed)),
+            number(report.map(|report| report.damaged)),
             number(report.map(|report| report.lost)),
         ]);
     }
-    writeln!(out, "{table}")?;
-    let mut said: Vec<&str> = Vec::new();
-    for row in rows {
-        if let Some(error) = row.error()
-            && !said.contains(&error)
-        {
-            said.push(error);
-            writeln!(out, "\n{}: {error}", row.tenant.name)?;
+    writeln!(out, "{table}\n")?;
+    for state in STATES {
+        let count = rows.iter().filter(|row| row.state(now) == state).count();
+        if count > 0 {
+            writeln!(out, "{count} {}: {}", state.word(), state.meaning())?;
         }
     }
-    let assurance = match assurance {
+    let mut said: Vec<&str> = Vec::new();
+    for row in rows {
+        if let Some((error, at)) = row.error()
+            && !said.contains(&error.as_str())
+        {
+            said.push(error);
+            writeln!(
+                out,
+                "\n{}, {}: {error}",
+                row.tenant.name,
+                ago(Some(*at), now)
+            )?;
+        }
+    }
+    let assurance = match whole.assurance.as_deref() {
         Some("confirmed") => "confirmed: processed and written by the Wazuh manager",
         Some("forwarded") => "forwarded: the Wazuh agent passed them on while connected",
         Some("accepted") => {
@@ -231,8 +296,17 @@ fn print_table(
     };
     writeln!(
         out,
-        "\nDelivered records are {assurance}. Not yet confirmed: {unconfirmed}."
-    )
+        "\nDelivered records are {assurance}. Not yet confirmed: {}.",
+        whole.unconfirmed
+    )?;
+    if whole.backfill != BackfillLeft::default() {
+        writeln!(
+            out,
+            "Left of a backfill: {} contents to fetch, {} spans to list; runs go on with them.",
+            whole.backfill.contents, whole.backfill.spans
+        )?;
+    }
+    Ok(())
 }
 
 /// How long ago, in the largest unit.

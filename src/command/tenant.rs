@@ -1,6 +1,6 @@
 //! `tenant`: tenants come and go without a look at Wazuh.
 
-mod store;
+pub(super) mod store;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -8,18 +8,16 @@ use std::path::Path;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
-use tokio::runtime::Runtime;
-use tokio::task::LocalSet;
 use zeroize::Zeroizing;
 
-use super::probe::{self, Finding, Verdict};
+use super::doctor::{self, Candidate, Report, SignIn};
 use super::unsaid;
 use crate::cli;
 use crate::config::{
-    Authentication, Cloud, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name,
-    parse_hand_over, parse_new_secret,
+    Authentication, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name, parse_hand_over,
+    parse_new_secret,
 };
-use crate::microsoft::{Activity, Class, Clock, Credential, Http, Retry};
+use crate::microsoft::Credential;
 use crate::{Error, Result};
 use store::{New, Place};
 
@@ -50,11 +48,10 @@ fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Resul
     } = arguments;
     let hand_over = parse_hand_over(&text(from)?).map_err(|flaws| refused(from, &flaws))?;
     let new = New {
-        name: name.clone(),
         cloud: *cloud,
-        hand_over,
+        ..New::with_defaults(name.clone(), hand_over)
     };
-    let settings = store::store(config, &[new])?;
+    let settings = store::store(config, &[&new])?;
     say_stored(config, name, out).map_err(unsaid)?;
     say_delete(from, out).map_err(unsaid)?;
     if *no_test {
@@ -100,7 +97,7 @@ fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
         wrong.push("nothing was stored; correct these, or take them out of the folder".to_owned());
         return Err(Error::Configuration(wrong.join("\n")));
     }
-    let settings = store::store(config, &new)?;
+    let settings = store::store(config, &new.iter().collect::<Vec<_>>())?;
     let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
     for name in &names {
         say_stored(config, name, out).map_err(unsaid)?;
@@ -118,11 +115,8 @@ fn hand_over(file: &Path) -> Result<New> {
             file.display()
         )));
     }
-    Ok(New {
-        name: name.into_owned(),
-        cloud: Cloud::Commercial,
-        hand_over: parse_hand_over(&text(file)?).map_err(|flaws| refused(file, &flaws))?,
-    })
+    let hand_over = parse_hand_over(&text(file)?).map_err(|flaws| refused(file, &flaws))?;
+    Ok(New::with_defaults(name.into_owned(), hand_over))
 }
 
 fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<()> {
@@ -208,17 +202,17 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
     };
     let new = parse_new_secret(&text(from)?).map_err(|flaws| refused(from, &flaws))?;
     same_application(tenant, &new)?;
-    let (http, runtime) = client(&settings)?;
-    let credential = Credential::secret(new.client_secret.clone());
-    let activity = Activity::new(&http, tenant, credential, Clock::default())?;
-    let facts = runtime.block_on(activity.sign_in()).map_err(|fault| {
-        let said =
-            format!("{name}: {fault}\nThe new secret was not taken; the one in use is untouched.");
-        match fault.class {
-            Class::RefuseTenant | Class::AuditLogOff => Error::Refused(said),
-            _ => Error::TryLater(said),
-        }
-    })?;
+    let report = doctor::probe_microsoft(
+        &settings,
+        vec![Candidate {
+            tenant: tenant.clone(),
+            credential: Some(Credential::secret(new.client_secret.clone())),
+        }],
+    )?;
+    if let Err(error) = signed_in(name, &report) {
+        doctor::print(&report.findings, out).map_err(unsaid)?;
+        return Err(error);
+    }
     store::replace_secret(config, file, &new.client_secret)?;
     let shown = file.display();
     writeln!(
@@ -234,8 +228,18 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
         )
         .map_err(unsaid)?;
     }
-    let findings = runtime.block_on(probe::signed_in(&activity, tenant, &facts));
-    conclude(&[(name, findings)], out)
+    conclude(&report, out)
+}
+
+/// Whether the only tenant of a report has signed in.
+fn signed_in(name: &str, report: &Report) -> Result<()> {
+    let untouched = "The new secret was not taken; the one in use is untouched.";
+    match report.tenants.first().map(|found| &found.sign_in) {
+        Some(SignIn::Done) => Ok(()),
+        Some(SignIn::Refused(why)) => Err(Error::Refused(format!("{name}: {why}\n{untouched}"))),
+        Some(SignIn::Unknown(why)) => Err(Error::TryLater(format!("{name}: {why}\n{untouched}"))),
+        None => Err(Error::TryLater(format!("{name}: not tried\n{untouched}"))),
+    }
 }
 
 fn same_application(tenant: &Tenant, new: &NewSecret) -> Result<()> {
@@ -265,58 +269,19 @@ fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Tenant> {
     })
 }
 
-/// Asks Microsoft about tenants that were stored, some at a time, and says what is found.
+/// Asks Microsoft about tenants that were stored, and says what is found.
 fn test(settings: &Settings, names: &[&str], out: &mut impl Write) -> Result<()> {
-    let untested = |fault: Error| Error::Partial(format!("stored, but not tested: {fault}"));
-    let (http, runtime) = client(settings).map_err(untested)?;
     let is_new = |tenant: &&Tenant| names.contains(&tenant.name.as_str());
-    let tenants: Vec<_> = settings.tenants.iter().filter(is_new).cloned().collect();
-    let mut all = Vec::new();
-    for some in tenants.chunks(settings.collect.tenants_in_parallel.max(1)) {
-        let findings = LocalSet::new().block_on(&runtime, async {
-            let tasks: Vec<_> = some
-                .iter()
-                .map(|tenant| {
-                    let (http, tenant) = (http.clone(), tenant.clone());
-                    tokio::task::spawn_local(async move {
-                        let credential = Credential::read(&tenant.authentication)?;
-                        probe::probe(&http, &tenant, credential).await
-                    })
-                })
-                .collect();
-            let mut findings = Vec::new();
-            for task in tasks {
-                let found = task.await;
-                findings.push(
-                    found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
-                );
-            }
-            findings
-        });
-        for (tenant, findings) in some.iter().zip(findings) {
-            all.push((tenant.name.clone(), findings.map_err(untested)?));
-        }
-    }
-    let all: Vec<_> = all
-        .iter()
-        .map(|(name, found)| (name.as_str(), found.clone()))
-        .collect();
-    conclude(&all, out)
+    let tenants = settings.tenants.iter().filter(is_new).cloned();
+    let report = doctor::probe_microsoft(settings, tenants.map(Candidate::from).collect())
+        .map_err(|fault| Error::Partial(format!("stored, but not tested: {fault}")))?;
+    conclude(&report, out)
 }
 
-fn conclude(all: &[(&str, Vec<Finding>)], out: &mut impl Write) -> Result<()> {
-    let mut wrong = Vec::new();
-    for (name, findings) in all {
-        for finding in findings {
-            writeln!(out, "{name}: {finding}").map_err(unsaid)?;
-        }
-        if findings
-            .iter()
-            .any(|finding| finding.verdict == Verdict::Bad)
-        {
-            wrong.push(*name);
-        }
-    }
+fn conclude(report: &Report, out: &mut impl Write) -> Result<()> {
+    doctor::print(&report.findings, out).map_err(unsaid)?;
+    let unwell = report.tenants.iter().filter(|found| !found.is_well);
+    let wrong: Vec<&str> = unwell.map(|found| found.name.as_str()).collect();
     if wrong.is_empty() {
         return Ok(());
     }
@@ -324,19 +289,6 @@ fn conclude(all: &[(&str, Vec<Finding>)], out: &mut impl Write) -> Result<()> {
         "{} stored, but not well yet; see above",
         wrong.join(", ")
     )))
-}
-
-/// For somebody who waits: a fault that passes is tried once more, not five times.
-fn client(settings: &Settings) -> Result<(Http, Runtime)> {
-    let retry = Retry {
-        attempts: settings.http.retries.min(1),
-        ..Retry::default()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
-    Ok((Http::new(&settings.http)?.with_retry(retry), runtime))
 }
 
 /// The customer's text; `-` is standard input.
@@ -366,7 +318,8 @@ fn refused(from: &Path, flaws: &[Flaw]) -> Error {
     Error::Configuration(lines.join("\n"))
 }
 
-fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io::Result<()> {
+/// Says where a tenant was stored.
+pub(super) fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io::Result<()> {
     let Place { tenant, secret } = Place::of(config, name);
     let (tenant, secret) = (tenant.display(), secret.display());
     writeln!(

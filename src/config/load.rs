@@ -14,14 +14,6 @@ use super::scope::Scope;
 use super::settings::{Settings, Tenant};
 use super::tenant;
 
-/// Keys whose feature is still to come, each with its default as TOML (empty: there is none). Any
-/// other value is refused, since a key must never be ignored.
-const NOT_YET: &[(&str, &str)] = &[
-    ("collect.silent_after", "\"24h\""),
-    ("metrics.textfile", ""),
-    ("tenant.client_secret_expires", ""),
-];
-
 /// No configuration is longer.
 const MAX_BYTES: usize = 1 << 20;
 /// Nobody reads more unknown keys of one table than this.
@@ -66,16 +58,6 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
         table: String::new(),
     };
     let table = parse(&mut scope).unwrap_or_default();
-    for (section, content) in &table {
-        for (index, part) in parts(content).enumerate() {
-            let shown = if content.is_array() {
-                format!("{section}[{index}]")
-            } else {
-                section.clone()
-            };
-            refuse_not_yet(&mut scope.at(shown), section, part);
-        }
-    }
     let mut raw: raw::Settings = take(&mut scope, table);
     let here = std::mem::take(&mut raw.tenant);
     let (mut settings, inherited) = checked::settings(&mut scope, raw);
@@ -95,7 +77,6 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
         let Some(table) = parse(&mut scope) else {
             continue;
         };
-        refuse_not_yet(&mut scope, "tenant", &table);
         let mut raw: raw::Tenant = take(&mut scope, table);
         name_by_file(&mut scope, &mut raw);
         if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, secrets) {
@@ -105,17 +86,6 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
     }
     refuse_repeated(&mut scope, &settings.tenants, &origins);
     (settings, problems)
-}
-
-/// The table, or every table of the array.
-fn parts(content: &Value) -> impl Iterator<Item = &Table> {
-    let (one, many) = match content {
-        Value::Table(table) => (Some(table), &[][..]),
-        Value::Array(array) => (None, array.as_slice()),
-        _ => (None, &[][..]),
-    };
-    one.into_iter()
-        .chain(many.iter().filter_map(Value::as_table))
 }
 
 /// The file's content as TOML. The parser's own message would show the line, and with it what may
@@ -140,24 +110,6 @@ fn parse(scope: &mut Scope<'_>) -> Option<Table> {
             let what = format!("line {line} is no TOML ({})", fault.message());
             scope.refuse("", what, "write key = \"value\", each on a line of its own");
             None
-        }
-    }
-}
-
-fn refuse_not_yet(scope: &mut Scope<'_>, section: &str, table: &Table) {
-    for (path, default) in NOT_YET {
-        let key = path
-            .strip_prefix(section)
-            .and_then(|rest| rest.strip_prefix('.'));
-        let Some((key, value)) = key.and_then(|key| Some((key, table.get(key)?))) else {
-            continue;
-        };
-        if value.to_string() != *default {
-            scope.refuse(
-                key,
-                "is not available yet in this version",
-                "remove the line",
-            );
         }
     }
 }

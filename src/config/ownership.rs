@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn modes() {
+    fn what_others_may_write_or_read_is_refused() {
         assert_eq!(after(|_| {}), Ok(()));
         assert_eq!(after(|dir| chmod(&dir.join("secret"), 0o400)), Ok(()));
         assert_eq!(

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn values() {
+    fn a_secret_is_its_text_without_what_surrounds_it() {
         let of = |bytes: &[u8]| says(value(bytes, "it"));
         assert_eq!(of(b"abc~D.e-f_G"), "abc~D.e-f_G");
         assert_eq!(of(b"\xef\xbb\xbf  abc \r\n\n"), "abc");

@@ -1,5 +1,7 @@
 //! From a tenant as it is written to one that can be collected.
 
+use std::path::PathBuf;
+
 use chrono::NaiveDate;
 
 use super::checked::{Inherited, Own, inherit};
@@ -116,11 +118,25 @@ fn required_guid(scope: &mut Scope<'_>, key: &str, value: Option<&str>) -> Optio
     scope.guid(key, value)
 }
 
-/// The one way to authenticate.
-fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentication> {
-    const WAYS: &str = "client_secret_file, client_secret_command, client_secret_credential, \
-                        certificate_file, federated_token_file";
-    let ways = [
+/// The token file that a workload identity (Azure's SDKs, Kubernetes) names in the environment, unless it is said to be
+/// another application's.
+fn from_environment(raw: &raw::Tenant) -> Option<PathBuf> {
+    let client = std::env::var("AZURE_CLIENT_ID").ok();
+    let is_ours = match (&client, &raw.client_id) {
+        (Some(theirs), Some(ours)) => theirs.eq_ignore_ascii_case(ours),
+        _ => true,
+    };
+    let file = std::env::var_os("AZURE_FEDERATED_TOKEN_FILE").filter(|file| !file.is_empty())?;
+    is_ours.then(|| file.into())
+}
+
+/// The keys of which a tenant has one.
+const WAYS: &str = "client_secret_file, client_secret_command, client_secret_credential, \
+                    certificate_file, federated_token_file";
+
+/// Those that are set.
+fn ways(raw: &raw::Tenant) -> Vec<&'static str> {
+    [
         ("client_secret_file", raw.client_secret_file.is_some()),
         ("client_secret_command", raw.client_secret_command.is_some()),
         (
@@ -129,13 +145,63 @@ fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentica
         ),
         ("certificate_file", raw.certificate_file.is_some()),
         ("federated_token_file", raw.federated_token_file.is_some()),
-    ];
-    let set: Vec<_> = ways
-        .iter()
-        .filter(|(_, set)| *set)
-        .map(|(way, _)| *way)
-        .collect();
-    match set.as_slice() {
+    ]
+    .into_iter()
+    .filter_map(|(way, is_set)| is_set.then_some(way))
+    .collect()
+}
+
+/// What belongs to a certificate makes no sense without one.
+fn refuse_without_certificate(scope: &mut Scope<'_>, raw: &raw::Tenant) {
+    for (key, is_set) in [
+        ("private_key_file", raw.private_key_file.is_some()),
+        (
+            "certificate_password_file",
+            raw.certificate_password_file.is_some(),
+        ),
+        ("assertion_algorithm", raw.assertion_algorithm.is_some()),
+    ] {
+        if is_set && raw.certificate_file.is_none() {
+            scope.refuse(
+                key,
+                "is set, but certificate_file is not",
+                "set both, or remove the line",
+            );
+        }
+    }
+}
+
+fn command(scope: &mut Scope<'_>, command: &[String]) -> Option<Secret> {
+    let is_absolute = |program: &String| program.starts_with('/');
+    if command.first().is_some_and(is_absolute) {
+        return Some(Secret::Command(command.to_vec()));
+    }
+    scope.refuse(
+        "client_secret_command",
+        "does not start with an absolute path",
+        "write [\"/path/of/program\", \"argument\", …]; there is no shell and no search path",
+    );
+    None
+}
+
+fn credential(scope: &mut Scope<'_>, name: &str) -> Option<Secret> {
+    if !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." {
+        return Some(Secret::Credential(name.to_owned()));
+    }
+    scope.refuse(
+        "client_secret_credential",
+        "is no name of a credential",
+        "write the name that stands in LoadCredential= of the service",
+    );
+    None
+}
+
+/// The one way to authenticate.
+fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentication> {
+    match ways(raw).as_slice() {
+        [] if let Some(token) = from_environment(raw) => {
+            return Some(Authentication::FederatedToken(token));
+        }
         [] => scope.refuse(
             "",
             "has no way to authenticate",
@@ -151,48 +217,12 @@ fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentica
             );
         }
     }
-    for (key, set) in [
-        ("private_key_file", raw.private_key_file.is_some()),
-        (
-            "certificate_password_file",
-            raw.certificate_password_file.is_some(),
-        ),
-        ("assertion_algorithm", raw.assertion_algorithm.is_some()),
-    ] {
-        if set && raw.certificate_file.is_none() {
-            scope.refuse(
-                key,
-                "is set, but certificate_file is not",
-                "set both, or remove the line",
-            );
-        }
-    }
-    if let Some(command) = &raw.client_secret_command {
-        if !command
-            .first()
-            .is_some_and(|program| program.starts_with('/'))
-        {
-            let cure = "write [\"/path/of/program\", \"argument\", …]; there is no shell and no search path";
-            scope.refuse(
-                "client_secret_command",
-                "does not start with an absolute path",
-                cure,
-            );
-            return None;
-        }
-        return Some(Authentication::Secret(Secret::Command(command.clone())));
+    refuse_without_certificate(scope, raw);
+    if let Some(words) = &raw.client_secret_command {
+        return command(scope, words).map(Authentication::Secret);
     }
     if let Some(name) = &raw.client_secret_credential {
-        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
-            let cure = "write the name that stands in LoadCredential= of the service";
-            scope.refuse(
-                "client_secret_credential",
-                "is no name of a credential",
-                cure,
-            );
-            return None;
-        }
-        return Some(Authentication::Secret(Secret::Credential(name.clone())));
+        return credential(scope, name).map(Authentication::Secret);
     }
     let mut path = |key, value: &Option<String>| scope.path(key, value.clone());
     if let Some(file) = path("client_secret_file", &raw.client_secret_file) {
@@ -261,7 +291,10 @@ fn look_at(scope: &mut Scope<'_>, authentication: &Authentication) {
                 open("certificate_password_file", path, Kind::Secret);
             }
         }
-        Authentication::FederatedToken(path) => open("federated_token_file", path, Kind::Secret),
+        // Kubernetes writes tokens that others on the node may read, and replaces them within the hour.
+        Authentication::FederatedToken(path) => {
+            open("federated_token_file", path, Kind::Configuration);
+        }
     }
 }
 

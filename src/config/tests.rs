@@ -250,11 +250,7 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: tenant[0].login_url: is plain http to another machine, which would show the token to the network; write https://; http:// is for a loopback address only",
         ]),
         (tenant(1, "certificate_file = 'x'\nclient_secret_expires = 2027-05-01\ninclude = [{ operation = '*' }]\nexclude = []"), vec![
-            "config.toml: tenant[0].client_secret_expires: is not available yet in this version; remove the line",
             "config.toml: tenant[0]: has more than one way to authenticate (client_secret_file, certificate_file); keep one of them",
-        ]),
-        ("[wazuh]\nflatten = true\n[collect]\nsilent_after = '23h'\nredact_dlp = true".into(), vec![
-            "config.toml: collect.silent_after: is not available yet in this version; remove the line",
         ]),
         ("[collect]\ninitial_lookback = '8d'\noverlap = '6 h'\ndeadline = '0s'\nconcurrency = 65\nretries = 1\ncontent_types = ['Audit.Teams']".into(), vec![
             "config.toml: collect.retries: unknown key; remove it; known here: content_types, initial_lookback, overlap, resweep, deadline, concurrency, tenants_in_parallel, requests_per_minute, deduplicate_for, redact_dlp, silent_after, publisher_identifier",

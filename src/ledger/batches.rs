@@ -5,6 +5,7 @@
 //! would rewrite a page of that table each.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::{DateTime, Utc};
@@ -17,6 +18,27 @@ use crate::teeth;
 /// A record's key: 128 bits of SHA-256 over what identifies it.
 pub type Key = [u8; 16];
 
+/// Keys without order.
+pub type Keys = HashSet<Key, BuildHasherDefault<KeyHasher>>;
+
+/// A key is a hash already: its first bytes serve.
+#[derive(Debug, Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, key: &[u8]) {
+        if let Some(first) = key.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The time span of a bucket, in milliseconds: few enough tables to look into for each record, and
 /// small enough ones to drop without a pause.
 const BUCKET: i64 = 2 * 24 * 60 * 60 * 1000;
@@ -27,10 +49,13 @@ const FOLD_AT: usize = 65_536;
 /// Rows that one step of dropping a bucket deletes.
 const DROP_STEP: usize = 50_000;
 
+/// Keys that one statement looks for in a bucket.
+const LOOK_FOR: usize = 32;
+
 /// Keys in batches that are not yet folded.
 #[derive(Default)]
 pub(super) struct Recent {
-    keys: HashSet<Key>,
+    keys: Keys,
     /// Of them, how many are of confirmed batches.
     foldable: usize,
 }
@@ -41,6 +66,8 @@ pub struct Batch {
     keys: Vec<u8>,
     events: usize,
     contents: Vec<(i64, usize)>,
+    /// The datagrams of it that are no records.
+    told: Vec<Vec<u8>>,
 }
 
 impl Batch {
@@ -48,6 +75,12 @@ impl Batch {
     #[must_use]
     pub fn events(&self) -> usize {
         self.events
+    }
+
+    /// Adds an event that is no record.
+    pub fn tell(&mut self, datagram: &[u8]) {
+        self.events += 1;
+        self.told.push(datagram.to_owned());
     }
 
     /// Whether there is nothing to remember.
@@ -99,6 +132,17 @@ pub fn place_key(tenant_id: &str, content_type: ContentType, content_id: &str, p
     ])
 }
 
+/// How a table of keys is made; with `IF NOT EXISTS` before its name, if need be.
+pub(super) fn seen_table(name: &str) -> String {
+    format!("CREATE TABLE {name} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID")
+}
+
+/// The key by which a record of a resend is known beside its own.
+#[must_use]
+pub fn resend_key(key: &Key, span: i64) -> Key {
+    digest(&[b"resend", key, &span.to_be_bytes()])
+}
+
 fn digest(parts: &[&[u8]]) -> Key {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -118,28 +162,61 @@ fn bucket(created: DateTime<Utc>) -> u32 {
 }
 
 impl Ledger {
-    /// Whether a record was handed over already; `Some(true)` if by a batch that is not folded yet,
-    /// and so may be unconfirmed.
+    /// Whether records were handed over already; `Some(true)` if by a batch that is not folded yet, and so
+    /// may be unconfirmed.
     ///
     /// # Errors
     /// A failing disk or corrupt ledger.
-    pub fn knows(&mut self, key: &Key) -> Result<Option<bool>, Fault> {
+    pub fn known(&mut self, keys: &[Key]) -> Result<Vec<Option<bool>>, Fault> {
         if teeth::is_off("known") {
-            return Ok(None);
+            return Ok(vec![None; keys.len()]);
         }
-        if self.recent()?.keys.contains(key) {
-            return Ok(Some(true));
-        }
-        for bucket in &self.buckets {
-            let is_known = self
-                .connection
-                .prepare_cached(&format!("SELECT 1 FROM seen_{bucket} WHERE key = ?1"))?
-                .exists([key.as_slice()])?;
-            if is_known {
-                return Ok(Some(false));
+        let recent = self.recent()?;
+        let is_recent = |key: &Key| recent.keys.contains(key).then_some(true);
+        let mut known: Vec<_> = keys.iter().map(is_recent).collect();
+        let others = keys.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let others: Vec<&Key> = others.map(|(key, _)| key).collect();
+        let folded = self.folded(&others)?;
+        if !folded.is_empty() {
+            for (known, key) in known.iter_mut().zip(keys) {
+                *known = known.or_else(|| folded.contains(key).then_some(false));
             }
         }
-        Ok(None)
+        Ok(known)
+    }
+
+    /// [`Ledger::known`] of a single record.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn knows(&mut self, key: &Key) -> Result<Option<bool>, Fault> {
+        let known = self.known(std::slice::from_ref(key))?;
+        Ok(known.into_iter().next().flatten())
+    }
+
+    /// Those of the keys that stand in a bucket.
+    fn folded(&self, keys: &[&Key]) -> Result<Keys, Fault> {
+        let mut found = Keys::default();
+        if keys.is_empty() {
+            return Ok(found);
+        }
+        for bucket in &self.buckets {
+            let places = vec!["?"; LOOK_FOR].join(",");
+            let select = format!("SELECT key FROM seen_{bucket} WHERE key IN ({places})");
+            let mut statement = self.connection.prepare_cached(&select)?;
+            for some in keys.chunks(LOOK_FOR) {
+                // What is not bound is NULL, which is in no table.
+                statement.clear_bindings();
+                for (index, key) in some.iter().enumerate() {
+                    statement.raw_bind_parameter(index + 1, key.as_slice())?;
+                }
+                let mut rows = statement.raw_query();
+                while let Some(row) = rows.next()? {
+                    found.insert(row.get(0)?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn recent(&mut self) -> Result<&mut Recent, Fault> {
@@ -214,6 +291,11 @@ impl Ledger {
         )?;
         for &(content, events) in &batch.contents {
             link.execute(params![id, content, number(events)])?;
+        }
+        let mut told =
+            connection.prepare_cached("INSERT INTO told (batch, datagram) VALUES (?1, ?2)")?;
+        for datagram in &batch.told {
+            told.execute(params![id, datagram])?;
         }
         Ok(id)
     }
@@ -319,6 +401,9 @@ impl Ledger {
         connection
             .prepare_cached("UPDATE batch SET confirmed = 1 WHERE id = ?1")?
             .execute([batch])?;
+        connection
+            .prepare_cached("DELETE FROM told WHERE batch = ?1")?
+            .execute([batch])?;
         let counts: Vec<(i64, i64)> = connection
             .prepare_cached(
                 "SELECT c.stream, sum(b.events) FROM batch_content b
@@ -363,6 +448,9 @@ impl Ledger {
             return Ok(Vec::new());
         };
         let contents = contents_of(connection, batch)?;
+        connection
+            .prepare_cached("UPDATE told SET batch = NULL WHERE batch = ?1")?
+            .execute([batch])?;
         connection
             .prepare_cached(
                 "UPDATE content SET state = 0, tried = 0, not_before = 0 WHERE state IN (1, 4)
@@ -409,9 +497,8 @@ impl Ledger {
                 continue;
             };
             if self.buckets.insert(bucket) {
-                self.connection.execute_batch(&format!(
-                    "CREATE TABLE IF NOT EXISTS seen_{bucket} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID"
-                ))?;
+                self.connection
+                    .execute_batch(&seen_table(&format!("IF NOT EXISTS seen_{bucket}")))?;
             }
             let mut insert = self
                 .connection

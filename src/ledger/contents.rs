@@ -39,6 +39,8 @@ pub struct Pending {
     pub attempts: u32,
     /// Runs that found its syntax broken.
     pub damage: u32,
+    /// The span of a backfill that wants its records once more, if any.
+    pub resend: Option<i64>,
 }
 
 impl Ledger {
@@ -92,8 +94,8 @@ impl Ledger {
         Ok(new)
     }
 
-    /// Up to `limit` contents of the streams that may be fetched now: never tried ones first, the
-    /// oldest first; none that this run tried already.
+    /// Up to `limit` contents of the streams that may be fetched now: what is new before what a
+    /// backfill asks for, never tried ones first, the oldest first; none that this run tried already.
     ///
     /// # Errors
     /// A failing disk or corrupt ledger.
@@ -106,10 +108,10 @@ impl Ledger {
         let mut found = Vec::new();
         for &(stream, content_type) in streams {
             let mut statement = self.connection.prepare_cached(
-                "SELECT id, content_id, uri, created, attempts, damage FROM content
+                "SELECT id, content_id, uri, created, attempts, damage, resend, backfill FROM content
                  WHERE stream = ?1 AND state = 0 AND tried < ?3
                    AND (not_before <= ?2 OR not_before > ?2 + ?5) -- a clock was put back
-                 ORDER BY attempts, created LIMIT ?4",
+                 ORDER BY backfill, attempts, created LIMIT ?4",
             )?;
             let rows = statement.query_map(
                 params![
@@ -119,15 +121,29 @@ impl Ledger {
                     number(limit),
                     i64::try_from(2 * LONGEST_BACK_OFF.as_millis()).unwrap_or(i64::MAX)
                 ],
-                |row| pending_content(row, stream, content_type),
+                |row| {
+                    let content = pending_content(row, stream, content_type)?;
+                    Ok((row.get(7)?, content))
+                },
             )?;
             for row in rows {
                 found.push(row?);
             }
         }
-        found.sort_by_key(|content| (content.attempts, content.created));
+        found.sort_by_key(|(backfill, content): &(bool, Pending)| {
+            (*backfill, content.attempts, content.created)
+        });
         found.truncate(limit);
-        Ok(found)
+        let mut is_pending = self.connection.prepare_cached(
+            "SELECT 1 FROM content WHERE id = ?1 AND stream = ?2 AND state = 0 AND content_id = ?3",
+        )?;
+        for (_, content) in &found {
+            // A damaged index names others, which would be found again and again.
+            if !is_pending.exists(params![content.id, content.stream, content.content_id])? {
+                return Err(Fault::Corrupt("an index is not its table's".to_owned()));
+            }
+        }
+        Ok(found.into_iter().map(|(_, content)| content).collect())
     }
 
     /// Remembers that a content was tried in vain.
@@ -160,12 +176,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives up a content that can no longer be fetched.
+    /// Gives up a content that can no longer be fetched; one that was only wanted once more is what it was.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn content_expired(&mut self, content: &Pending) -> Result<(), Fault> {
         let connection = self.write()?;
+        connection
+            .prepare_cached("UPDATE content SET state = 2, uri = '' WHERE id = ?1 AND state = 0 AND backfill = 2")?
+            .execute([content.id])?;
         let changed = connection
             .prepare_cached("UPDATE content SET state = 3 WHERE id = ?1 AND state = 0")?
             .execute([content.id])?;
@@ -194,6 +213,12 @@ impl Ledger {
                 .exists(params![stream, now.timestamp_millis()])?;
             if is_any {
                 let connection = self.write()?;
+                connection
+                    .prepare_cached(
+                        "UPDATE content SET state = 2, uri = '' WHERE stream = ?1 AND state = 0 AND expires <= ?2
+                             AND backfill = 2",
+                    )?
+                    .execute(params![stream, now.timestamp_millis()])?;
                 let changed = connection
                     .prepare_cached(
                         "UPDATE content SET state = 3 WHERE stream = ?1 AND state = 0 AND expires <= ?2",
@@ -202,7 +227,9 @@ impl Ledger {
                 connection
                     .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
                     .execute(params![stream, number(changed)])?;
-                lost.push((content_type, changed));
+                if changed > 0 {
+                    lost.push((content_type, changed));
+                }
             }
         }
         Ok(lost)
@@ -223,5 +250,6 @@ fn pending_content(
         created: time(row.get(3)?),
         attempts: row.get(4)?,
         damage: row.get(5)?,
+        resend: Some(row.get(6)?).filter(|span| *span != 0),
     })
 }

@@ -46,6 +46,11 @@ impl From<rusqlite::Error> for Fault {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt(error.to_string())
             }
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+                if crate::teeth::is_off("disk") =>
+            {
+                Self::Corrupt(error.to_string())
+            }
             Some(
                 ErrorCode::DiskFull
                 | ErrorCode::SystemIoFailure

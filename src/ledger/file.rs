@@ -1,10 +1,11 @@
 //! The ledger as a file: its lock, its creation, what may stand at its path, setting it aside.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
@@ -12,15 +13,24 @@ use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, M
 use zeroize::Zeroizing;
 
 use super::Fault;
+use super::batches::seen_table;
 use crate::config::Flaw;
 use crate::config::ownership::{self, Kind};
+use crate::stopping::Stopping;
 use crate::teeth;
 
 /// `o365` in ASCII: marks the file as ours in its header.
 const APPLICATION_ID: i32 = 0x6f33_3635;
 
 /// Each released schema is one step; steps are never changed, only added.
-const STEPS: &[M<'_>] = &[M::up(include_str!("schema.sql"))];
+const STEPS: &[M<'_>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("backfill.sql")),
+    M::up(include_str!("health.sql")),
+    M::up(include_str!("requests.sql")),
+    M::up(include_str!("told.sql")),
+    M::up(include_str!("standing.sql")),
+];
 
 /// How a ledger came to be open.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,15 +47,57 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
 
+/// What the lock is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A run: it has the lock at once or not at all, unless a round of a backfill is about to end.
+    Run,
+    /// A round of a backfill, which waits for whoever has it.
+    Backfill,
+}
+
+/// The longest that a round of a backfill may keep a run waiting.
+pub const ROUND: Duration = Duration::from_secs(30);
+
+/// How often a lock that is waited for is tried.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
 impl Lock {
-    /// Takes the lock beside the ledger without waiting.
+    /// Takes the lock beside the ledger.
     ///
     /// # Errors
-    /// [`Fault::Locked`] while another run holds it; otherwise what is wrong with the folder.
-    pub fn take(ledger: &Path) -> Result<Self, Fault> {
+    /// [`Fault::Locked`] while another run holds it, or if it is not worth waiting any more;
+    /// otherwise what is wrong with the folder.
+    pub fn take(ledger: &Path, purpose: Purpose, stopping: &Stopping) -> Result<Self, Fault> {
+        let since = Instant::now();
+        loop {
+            match Self::try_take(ledger, purpose) {
+                Err(Fault::Locked(path)) => {
+                    let goes_on = match purpose {
+                        Purpose::Backfill => true,
+                        // A round needs a moment to end in order.
+                        Purpose::Run => {
+                            since.elapsed() < ROUND + ROUND / 3 && is_of_backfill(ledger)
+                        }
+                    };
+                    if !goes_on || stopping.is_wished() {
+                        return Err(Fault::Locked(path));
+                    }
+                }
+                taken => return taken,
+            }
+            stopping.pause(TRY_EVERY);
+        }
+    }
+
+    /// Takes the lock at once or not at all.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn try_take(ledger: &Path, purpose: Purpose) -> Result<Self, Fault> {
         let path = beside(ledger, "lock");
         check_folder(ledger)?;
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -55,12 +107,29 @@ impl Lock {
             .open(&path)
             .map_err(unwritable(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                let purpose: &[u8] = match purpose {
+                    Purpose::Run => b"",
+                    Purpose::Backfill => BACKFILL,
+                };
+                // Without it runs do not wait, that is all; a disk that is full says so elsewhere.
+                file.set_len(0)
+                    .and_then(|()| file.write_all(purpose))
+                    .unwrap_or_default();
+                Ok(Self(file))
+            }
             Err(TryLockError::WouldBlock) if teeth::is_off("lock") => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(Fault::Locked(ledger.to_owned())),
             Err(TryLockError::Error(error)) => Err(unwritable(&path)(error)),
         }
     }
+}
+
+/// What the lock file holds while a round of a backfill is at work.
+const BACKFILL: &[u8] = b"backfill";
+
+fn is_of_backfill(ledger: &Path) -> bool {
+    fs::read(beside(ledger, "lock")).is_ok_and(|text| text == BACKFILL)
 }
 
 /// The key of this installation, beside the ledger; made when first asked for. What is hashed with
@@ -189,6 +258,8 @@ fn prepare(path: &Path, recovered: Option<DateTime<Utc>>) -> Result<PathBuf, Fau
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     settle(&connection)?;
+    // Nobody knows of it before it is whole; then all of it is synchronised at once.
+    connection.pragma_update(None, "synchronous", "off")?;
     migrate(&mut connection, path)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     if let Some(recovered) = recovered {
@@ -264,7 +335,7 @@ fn settle(connection: &Connection) -> Result<(), Fault> {
     };
     connection.pragma_update(None, "journal_mode", journal)?;
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "cache_size", -4000)?;
+    connection.pragma_update(None, "cache_size", -2000)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -287,8 +358,22 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
         })
 }
 
-/// The small tables in full, which costs next to nothing; damage elsewhere is found when it is met.
+/// The schema and the small tables in full, which costs next to nothing; damage elsewhere is found
+/// when it is met.
 fn check(connection: &Connection) -> Result<(), Fault> {
+    // Damaged text would make an error of a statement, which is not told from a fault of ours.
+    let mut ours = Connection::open_in_memory()?;
+    Migrations::from_slice(STEPS)
+        .to_latest(&mut ours)
+        .map_err(|error| Fault::Corrupt(error.to_string()))?;
+    let (there, ours) = (schema(connection)?, schema(&ours)?);
+    let is_whole = ours.is_subset(&there)
+        && there
+            .difference(&ours)
+            .all(|(name, text)| !name.starts_with("seen_") || *text == seen_table(name));
+    if !is_whole {
+        return Err(Fault::Corrupt("its schema is not ours".to_owned()));
+    }
     for table in ["tenant", "stream", "value"] {
         let said: String =
             connection.query_row(&format!("PRAGMA integrity_check({table})"), [], |row| {
@@ -299,6 +384,13 @@ fn check(connection: &Connection) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Name and text of all that is in a schema.
+fn schema(connection: &Connection) -> Result<BTreeSet<(String, String)>, Fault> {
+    let mut statement = connection.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Whether a ledger may be, and is, at `path`.

@@ -24,10 +24,14 @@
 //! ends: what is read sees what was written, and a batch, the ends of its blobs and the listings
 //! that came meanwhile become durable together.
 
+mod backfill;
 mod batches;
 mod contents;
 mod fault;
 mod file;
+mod health;
+#[cfg(test)]
+mod model_tests;
 mod report;
 mod streams;
 #[cfg(test)]
@@ -39,10 +43,12 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-pub use batches::{Batch, Key, Unconfirmed, place_key, record_key};
+pub use backfill::{BackfillLeft, Span};
+pub use batches::{Batch, Key, Keys, Unconfirmed, place_key, record_key, resend_key};
 pub use contents::{NewContent, Pending};
 pub use fault::Fault;
-pub use file::{Lock, Opened, installation_key, set_aside};
+pub use file::{Lock, Opened, Purpose, ROUND, installation_key, set_aside};
+pub use health::{HealthState, Scope, Standing};
 pub use report::StreamReport;
 pub use streams::{LONGEST_BACK_OFF, Stream, TenantState};
 
@@ -145,6 +151,20 @@ impl Ledger {
             self.dirty = false;
         }
         Ok(())
+    }
+
+    /// Looks through all of it for damage.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`], or a failing disk.
+    pub fn check(&self) -> Result<(), Fault> {
+        let check = "PRAGMA quick_check(1)";
+        let said: String = self.connection.query_row(check, [], |row| row.get(0))?;
+        if said == "ok" {
+            Ok(())
+        } else {
+            Err(Fault::Corrupt(said))
+        }
     }
 
     /// A single value by name.

@@ -37,10 +37,16 @@ pub struct StreamReport {
     pub pending: u64,
     /// Of them, those that were tried in vain.
     pub failed: u64,
-    /// Contents that expired unfetched.
+    /// Contents that expired unfetched, of all time.
     pub lost: u64,
-    /// Contents that were unreadable in part.
+    /// Of them, those of about the last 8 days.
+    pub lost_lately: u64,
+    /// Contents that were unreadable in part, of all time.
     pub damaged: u64,
+    /// Of them, those of about the last 8 days.
+    pub damaged_lately: u64,
+    /// Records that were handed over and that Wazuh has not confirmed yet.
+    pub unconfirmed: u64,
     /// What was wrong last, and when.
     pub error: Option<(String, DateTime<Utc>)>,
 }
@@ -62,8 +68,15 @@ impl Ledger {
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 0),
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 0 AND attempts > 0),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day = ?1),
-                 (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7)
-             FROM stream s ORDER BY id",
+                 (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 3),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 4),
+                 coalesce(u.events, 0)
+             FROM stream s LEFT JOIN
+                 (SELECT c.stream AS stream, sum(b.events) AS events FROM batch
+                  JOIN batch_content b ON b.batch = batch.id JOIN content c ON c.id = b.content
+                  WHERE batch.confirmed = 0 GROUP BY c.stream) u ON u.stream = s.id
+             ORDER BY s.id",
         )?;
         let mut rows = statement.query(params![today])?;
         let mut reports = Vec::new();
@@ -92,9 +105,49 @@ impl Ledger {
                 failed: row.get(15)?,
                 today: row.get(16)?,
                 week: row.get(17)?,
+                lost_lately: row.get(18)?,
+                damaged_lately: row.get(19)?,
+                unconfirmed: row.get(20)?,
             });
         }
         Ok(reports)
+    }
+
+    /// Adds to a tenant's requests by how they ended.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn count_requests(&mut self, tenant_id: &str, counts: &[(&str, u64)]) -> Result<(), Fault> {
+        for (outcome, count) in counts.iter().filter(|(_, count)| *count > 0) {
+            self.write()?
+                .prepare_cached(
+                    "INSERT INTO request (tenant_id, outcome, requests) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (tenant_id, outcome) DO UPDATE SET requests = requests + ?3",
+                )?
+                .execute(params![tenant_id, outcome, count])?;
+        }
+        Ok(())
+    }
+
+    /// All requests so far: a tenant's GUID, how they ended, how many.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn requests(&self) -> Result<Vec<(String, String, u64)>, Fault> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT tenant_id, outcome, requests FROM request")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How many contents wait to be fetched, of all streams.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn pending_contents(&self) -> Result<u64, Fault> {
+        let count = "SELECT count(*) FROM content WHERE state = 0";
+        Ok(self.connection.query_row(count, [], |row| row.get(0))?)
     }
 
     /// How many events Wazuh has not confirmed yet.

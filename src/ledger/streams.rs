@@ -1,5 +1,6 @@
 //! Tenants and streams: how far listings are complete, and what is left alone until when.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -38,6 +39,8 @@ pub struct Stream {
     pub marker: Option<DateTime<Utc>>,
     /// When everything down to the floor was listed last.
     pub swept: Option<DateTime<Utc>>,
+    /// Whether that is to be done again at once, however rarely it is done otherwise.
+    pub is_sweep_asked: bool,
     /// Whether Microsoft said that the subscription is enabled when asked last.
     pub subscribed: bool,
     /// When a start of the subscription was requested last.
@@ -50,6 +53,8 @@ pub struct Stream {
 
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
 const FREE_FAILURES: u32 = 3;
+/// In place of the time of a stream's last sweep.
+const SWEEP_ASKED: i64 = -1;
 /// The longest back-off.
 pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 
@@ -104,6 +109,20 @@ impl Ledger {
                 subscriptions_listed: None,
                 error: None,
             }))
+    }
+
+    /// What was wrong with each tenant last, and when, by its GUID.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn troubled_tenants(&self) -> Result<HashMap<String, (String, DateTime<Utc>)>, Fault> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT tenant_id, error, error_at FROM tenant WHERE error IS NOT NULL")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, (row.get(1)?, time(row.get(2)?))))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Remembers that a tenant's sign-in or a request for all of it failed, and returns when it may
@@ -166,6 +185,27 @@ impl Ledger {
                 )?
                 .execute([tenant_id])?;
         }
+        Ok(())
+    }
+
+    /// Lets everything of a tenant be tried at once that was to be left alone for a while.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn end_back_off(&mut self, tenant_id: &str) -> Result<(), Fault> {
+        self.tenant_well(tenant_id)?;
+        let connection = self.write()?;
+        connection
+            .prepare_cached(
+                "UPDATE stream SET not_before = 0, unavailable_until = 0 WHERE tenant_id = ?1",
+            )?
+            .execute([tenant_id])?;
+        connection
+            .prepare_cached(
+                "UPDATE content SET not_before = 0 WHERE state = 0 AND not_before > 0
+                 AND stream IN (SELECT id FROM stream WHERE tenant_id = ?1)",
+            )?
+            .execute([tenant_id])?;
         Ok(())
     }
 
@@ -247,7 +287,8 @@ impl Ledger {
                     content_type,
                     floor: time(row.get(1)?),
                     marker: row.get::<_, Option<i64>>(2)?.map(time),
-                    swept: time_or_never(row.get(3)?),
+                    swept: time_or_never(row.get::<_, i64>(3)?.max(0)),
+                    is_sweep_asked: row.get::<_, i64>(3)? == SWEEP_ASKED,
                     subscribed: row.get(4)?,
                     started: time_or_never(row.get(5)?),
                     unavailable_until: time_or_never(row.get(6)?),
@@ -352,6 +393,33 @@ impl Ledger {
         Ok(())
     }
 
+    /// Makes a stream that begins at `begin`: another program took what was created before. One that
+    /// was listed here already stays as it is; whether it was made.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn take_over_stream(
+        &mut self,
+        tenant_id: &str,
+        content_type: ContentType,
+        begin: DateTime<Utc>,
+    ) -> Result<bool, Fault> {
+        let changed = self
+            .write()?
+            .prepare_cached(
+                "INSERT INTO stream (tenant_id, content_type, floor, marker) VALUES (?1, ?2, ?3, ?3)
+                 ON CONFLICT (tenant_id, content_type) DO UPDATE SET floor = ?3, marker = ?3
+                     WHERE last_success = 0 AND swept = 0
+                         AND NOT EXISTS (SELECT 1 FROM content WHERE stream = stream.id)",
+            )?
+            .execute(params![
+                tenant_id,
+                content_type.as_str(),
+                begin.timestamp_millis()
+            ])?;
+        Ok(changed > 0)
+    }
+
     /// Forgets how far a stream was listed: its next listing starts at `floor`.
     ///
     /// # Errors
@@ -382,14 +450,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Lets the next run list a stream down to its floor.
+    /// Lets the next run list a stream down to its floor, even where `resweep` is off.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn sweep_again(&mut self, stream: i64) -> Result<(), Fault> {
         self.write()?
-            .prepare_cached("UPDATE stream SET swept = 0 WHERE id = ?1")?
-            .execute([stream])?;
+            .prepare_cached("UPDATE stream SET swept = ?2 WHERE id = ?1")?
+            .execute([stream, SWEEP_ASKED])?;
         Ok(())
     }
 

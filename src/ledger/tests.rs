@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::ContentType;
+use crate::stopping::Stopping;
 
 const TENANT: &str = "3f1c2a70-6d5b-4c1e-9a86-0d1f4be7a9c2";
 const EXCHANGE: ContentType = ContentType::Exchange;
@@ -323,13 +324,99 @@ fn what_expires_unfetched_is_counted() {
 }
 
 #[test]
+fn what_was_confirmed_and_expires_before_it_comes_again_is_not_lost() {
+    let mut world = World::new();
+    let stream = world.listed(&["delivered", "unconfirmed", "pending"]);
+    for (name, is_confirmed) in [("delivered", true), ("unconfirmed", false)] {
+        let contents = world.pending(&stream);
+        let content = contents.iter().find(|content| content.content_id == name);
+        let batch = world.send(content.unwrap(), &[name]);
+        if is_confirmed {
+            world.ledger.confirm(batch).unwrap();
+        }
+    }
+    let (since, until) = (now() - Days::new(1), now());
+    for _ in 0..2 {
+        world
+            .ledger
+            .insert_span(stream.id, since, until, true)
+            .unwrap();
+        let span = *world.ledger.spans(stream.id).unwrap().last().unwrap();
+        let contents = ["delivered", "unconfirmed", "pending"].map(content);
+        world
+            .ledger
+            .insert_span_contents(stream.id, &span, &contents)
+            .unwrap();
+        assert_eq!(
+            world.names(&stream),
+            ["delivered", "pending", "unconfirmed"]
+        );
+    }
+    let contents = world.pending(&stream);
+    let one = |name| {
+        contents
+            .iter()
+            .find(|content| content.content_id == name)
+            .unwrap()
+    };
+    world.ledger.content_expired(one("delivered")).unwrap();
+    assert_eq!(world.ledger.report(now()).unwrap()[0].lost, 0);
+    let streams = [(stream.id, EXCHANGE)];
+    assert_eq!(
+        world.ledger.expire(&streams, now() + Days::new(7)).unwrap(),
+        [(EXCHANGE, 2)]
+    );
+}
+
+#[test]
+fn a_damaged_schema_or_index_is_found() {
+    let spoilt = |spoil: &[&str]| {
+        let mut world = World::new();
+        let stream = world.listed(&["a", "b"]);
+        world.ledger.commit().unwrap();
+        let path = world.path();
+        let World { folder, ledger } = world;
+        ledger.close().unwrap();
+        for step in spoil {
+            // Each by a connection of its own, which reads the schema anew.
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            connection
+                .execute_batch("PRAGMA writable_schema = ON")
+                .unwrap();
+            connection.execute_batch(step).unwrap();
+        }
+        (folder, path, stream)
+    };
+    let text = "UPDATE sqlite_schema SET sql = replace(sql, ' id ', ' ie ') WHERE name = 'content'";
+    let (_folder, path, _) = spoilt(&[text]);
+    let (_, opened) = Ledger::open(&path, now()).unwrap();
+    assert_eq!(opened, Opened::Recovered);
+
+    // The index still has what its table no longer has.
+    let (_folder, path, stream) = spoilt(&[
+        "CREATE TABLE kept AS SELECT * FROM sqlite_schema WHERE name = 'content_open';
+         DELETE FROM sqlite_schema WHERE name = 'content_open'",
+        "UPDATE content SET state = 2 WHERE content_id = 'a'",
+        "INSERT INTO sqlite_schema SELECT * FROM kept",
+        "DROP TABLE kept",
+    ]);
+    let (ledger, opened) = Ledger::open(&path, now()).unwrap();
+    assert_eq!(opened, Opened::Existing);
+    let pending = ledger.pending(&[(stream.id, EXCHANGE)], now(), 100);
+    assert!(matches!(pending, Err(Fault::Corrupt(_))), "{pending:?}");
+}
+
+#[test]
 fn one_run_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
-    let lock = Lock::take(&path).unwrap();
-    assert!(matches!(Lock::take(&path), Err(Fault::Locked(_))));
+    let lock = Lock::take(&path, Purpose::Run, &Stopping::default()).unwrap();
+    assert!(matches!(
+        Lock::take(&path, Purpose::Run, &Stopping::default()),
+        Err(Fault::Locked(_))
+    ));
     drop(lock);
-    Lock::take(&path).unwrap();
+    Lock::take(&path, Purpose::Run, &Stopping::default()).unwrap();
 }
 
 #[test]

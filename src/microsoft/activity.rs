@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Method, RequestBuilder, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::body::Blob;
@@ -20,10 +23,12 @@ use super::cloud::{Addresses, shown};
 use super::fault::{Answer, Class, Fault, Operation, retry_after};
 use super::http::{Http, causes};
 use super::listing::Listing;
-use super::token::{Credential, Token, TokenFacts, no_token};
+use super::token::{Credential, Form, Token, TokenFacts, no_token};
 use crate::Result;
 use crate::config::{ContentType, Tenant};
 
+/// Microsoft wants that much between two starts of a subscription.
+pub const START_AGAIN: Duration = Duration::from_mins(15);
 /// How much of an answer is read that only explains a fault.
 const FAULT_BYTES: usize = 64 * 1024;
 /// How long a refused sign-in is not repeated, and one that only failed.
@@ -230,7 +235,7 @@ impl Activity {
         token = self.token(Some(&token)).await?;
         self.send_with(call, &method, url, &token)
             .await
-            .map_err(|fault| fault.after_new_token(call.content_type))
+            .map_err(|fault| fault.after_new_token(call.content_type, token.facts.roles.as_deref()))
     }
 
     async fn send_with(
@@ -352,11 +357,12 @@ impl Activity {
         let form = self
             .credential
             .form(&self.tenant, &self.addresses, self.clock.now())?;
-        let form: Vec<(&str, &str)> = form
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
-        let request = self.http.client.post(url.clone()).form(&form);
+        let request = self
+            .http
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(encoded(&form));
         let mut answer = self.answer(request, url).await?;
         self.accept(call, &mut answer, None).await?;
         let body = Zeroizing::new(answer.whole(SMALL_BYTES).await?);
@@ -372,6 +378,20 @@ impl Activity {
         };
         judge(call, answer, body, roles, &self.clock)
     }
+}
+
+/// A form as it travels, in memory that is overwritten when the request is done.
+fn encoded(form: &Form) -> Bytes {
+    // An escape takes three bytes. A buffer that never grows leaves no copy behind.
+    let most = form
+        .iter()
+        .map(|(key, value)| 3 * (key.len() + value.len()) + 2)
+        .sum();
+    let mut text = form_urlencoded::Serializer::new(String::with_capacity(most));
+    for (key, value) in form {
+        text.append_pair(key, value);
+    }
+    Bytes::from_owner(Zeroizing::new(text.finish().into_bytes()))
 }
 
 fn judge(call: Call, answer: &Blob, body: &[u8], roles: Option<&[String]>, clock: &Clock) -> Fault {
@@ -400,6 +420,14 @@ fn no_answer(error: &reqwest::Error, url: &Url) -> Fault {
             Class::Failed,
             format!("the server's certificate is not trusted: {causes}"),
             "if a proxy inspects TLS here, give its authority as http.ca_file; check this machine's clock and ca-certificates",
+            shown(url),
+        );
+    }
+    if causes.contains("tunnel error") || causes.contains("proxy authentication required") {
+        return Fault::new(
+            Class::Retry,
+            format!("the proxy does not let the request through: {causes}"),
+            "check proxy and proxy_password_file of [http], and ask whoever runs the proxy to allow Microsoft's login and management hosts",
             shown(url),
         );
     }

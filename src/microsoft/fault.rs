@@ -203,11 +203,16 @@ impl Fault {
         }
     }
 
-    /// What the refusal of a fresh token means.
-    pub(super) fn after_new_token(mut self, content_type: Option<ContentType>) -> Self {
+    /// What the refusal of a fresh token means, which has these roles, if they are known.
+    pub(super) fn after_new_token(
+        mut self,
+        content_type: Option<ContentType>,
+        roles: Option<&[String]>,
+    ) -> Self {
         if self.class == Class::NewToken {
-            self.class = match content_type {
-                Some(ContentType::Dlp) => Class::TypeUnavailable,
+            self.class = match (content_type, holds(roles, READ_DLP)) {
+                (Some(ContentType::Dlp), Some(true)) => Class::Failed,
+                (Some(ContentType::Dlp), _) => Class::TypeUnavailable,
                 _ => Class::RefuseTenant,
             };
         }
@@ -218,24 +223,31 @@ impl Fault {
 const GRANT_READ: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.Read, then Grant admin consent";
 const GRANT_DLP: &str = "to collect DLP.All: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.ReadDlp, then Grant admin consent; otherwise take DLP.All out of content_types";
 
+const READ: &str = "ActivityFeed.Read";
+const READ_DLP: &str = "ActivityFeed.ReadDlp";
+
+/// Whether a token holds a role, if its roles are known.
+fn holds(roles: Option<&[String]>, role: &str) -> Option<bool> {
+    roles.map(|roles| roles.iter().any(|held| held == role))
+}
+
 /// What the token's roles tell better than the API's refusal.
 fn by_roles(class: Class, answer: &Answer<'_>) -> Option<(Class, &'static str)> {
     if answer.operation == Operation::SignIn {
         return None;
     }
-    let has = |role: &str| {
-        answer
-            .roles
-            .map(|roles| roles.iter().any(|held| held == role))
-    };
-    if has("ActivityFeed.Read") == Some(false) && has("ActivityFeed.ReadDlp") == Some(false) {
+    let has = |role| holds(answer.roles, role);
+    if has(READ) == Some(false) && has(READ_DLP) == Some(false) {
         return Some((Class::RefuseTenant, GRANT_READ));
     }
     if answer.content_type != Some(ContentType::Dlp) {
         return None;
     }
-    match (class, has("ActivityFeed.ReadDlp")) {
-        (_, Some(false)) | (Class::RefuseTenant, _) => Some((Class::TypeUnavailable, GRANT_DLP)),
+    match (class, has(READ_DLP)) {
+        (_, Some(false)) | (Class::RefuseTenant, None) => Some((Class::TypeUnavailable, GRANT_DLP)),
+        // The app has the permission: the refusal passes, or the tenant's other content types meet it as well.
+        (Class::RefuseTenant, Some(true)) => Some((Class::Failed, AGAIN)),
+        (Class::NewToken, Some(true)) => Some((Class::NewToken, AGAIN)),
         _ => Some((class, GRANT_DLP)),
     }
 }
@@ -479,4 +491,4 @@ fn aadsts(description: &str) -> Option<Box<str>> {
 
 #[cfg(test)]
 #[path = "fault_tests.rs"]
-mod tests;
+pub(super) mod tests;

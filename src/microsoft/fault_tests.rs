@@ -206,6 +206,10 @@ fn an_unknown_code_is_shown_with_its_ids_and_without_its_text() {
         ),
         "{fault}"
     );
+    // What would command a terminal does not.
+    let words = r#"{"error":{"code":"AF99999","message":"a\u001b[2Jb\u009b\r\nc"}}"#;
+    let said = answer(Operation::List, 400, words).to_string();
+    assert!(said.contains("\"AF99999 a [2Jb   c\""), "{said:?}");
     // Nothing that looks like a token comes back out.
     let echo = r#"{"error":{"code":"AF99999","message":"bad token eyJhbGciOi"}}"#;
     assert!(
@@ -217,7 +221,7 @@ fn an_unknown_code_is_shown_with_its_ids_and_without_its_text() {
 
 #[test]
 fn roles_tell_a_missing_permission() {
-    use Class::{NewToken, RefuseTenant, TypeUnavailable};
+    use Class::{Failed, NewToken, RefuseTenant, TypeUnavailable};
     let both: &[&str] = &["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
     let read: &[&str] = &["ActivityFeed.Read"];
     for (content_type, roles, status, code, class, cure) in [
@@ -242,8 +246,8 @@ fn roles_tell_a_missing_permission() {
             Some(both),
             403,
             "AF10001",
-            TypeUnavailable,
-            READ_DLP,
+            Failed,
+            "the next run tries again",
         ),
         (
             ContentType::Dlp,
@@ -253,7 +257,14 @@ fn roles_tell_a_missing_permission() {
             TypeUnavailable,
             READ_DLP,
         ),
-        (ContentType::Dlp, Some(both), 401, "", NewToken, READ_DLP),
+        (
+            ContentType::Dlp,
+            Some(both),
+            401,
+            "",
+            NewToken,
+            "the next run tries again",
+        ),
         (ContentType::Dlp, None, 401, "", NewToken, READ_DLP),
         (ContentType::Dlp, Some(&[]), 401, "", RefuseTenant, READ),
         (ContentType::General, Some(&[]), 401, "", RefuseTenant, READ),
@@ -290,13 +301,26 @@ fn roles_tell_a_missing_permission() {
         &activity("AF20010"),
     );
     assert_eq!(fault.class, RefuseTenant);
-    let again = |content_type| {
+    let again = |content_type, roles: Option<&[&str]>| {
+        let roles = roles.map(|roles| roles.iter().map(ToString::to_string).collect::<Vec<_>>());
         answer(Operation::List, 401, "")
-            .after_new_token(Some(content_type))
+            .after_new_token(Some(content_type), roles.as_deref())
             .class
     };
-    assert_eq!(again(ContentType::Dlp), TypeUnavailable);
-    assert_eq!(again(ContentType::General), RefuseTenant);
+    for (content_type, roles, class) in [
+        (ContentType::Dlp, None, TypeUnavailable),
+        (ContentType::Dlp, Some(read), TypeUnavailable),
+        // The app has the permission: what is refused now may not be later.
+        (ContentType::Dlp, Some(both), Failed),
+        (ContentType::General, None, RefuseTenant),
+        (ContentType::General, Some(both), RefuseTenant),
+    ] {
+        assert_eq!(
+            again(content_type, roles),
+            class,
+            "{content_type} {roles:?}"
+        );
+    }
 }
 
 #[test]
@@ -319,4 +343,26 @@ fn retry_after_in_seconds_or_as_a_date() {
             "{header}"
         );
     }
+}
+
+/// The table that faults are decided by, for `docs/troubleshooting.md`.
+pub(crate) fn code_tables() -> String {
+    use std::fmt::Write;
+    let mut page = String::new();
+    for (title, rows) in [
+        ("Signing in (Entra ID)", ENTRA),
+        ("The Activity API", ACTIVITY),
+    ] {
+        write!(
+            page,
+            "\n## {title}\n\n| code | what it means | what to do |\n| --- | --- | --- |\n"
+        )
+        .unwrap();
+        for row in rows {
+            writeln!(page, "| {} | {} | {} |", row.code, row.sentence, row.cure).unwrap();
+        }
+    }
+    let off = &super::AUDIT_LOG_OFF;
+    write!(page, "\n## Without a code\n\n| answer | what it means | what to do |\n| --- | --- | --- |\n| Tenant … does not exist | {} | {} |\n", off.sentence, off.cure).unwrap();
+    page
 }

@@ -1,13 +1,19 @@
 //! The one HTTP client of a run.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, fs};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Certificate, Client, NoProxy, Proxy, redirect, retry, tls};
 use zeroize::Zeroizing;
 
 use super::budget::Retry;
+use crate::config::ownership::{self, Kind};
 use crate::{Error, Result, config};
+
+/// The longest file of authorities, or of a password, in bytes.
+const MAX_FILE: usize = 1 << 20;
 
 /// The HTTP client that all tenants share, and the limits of its exchanges.
 ///
@@ -19,6 +25,8 @@ pub struct Http {
     /// How long an answer may take to begin, and its body to make progress.
     pub(super) patience: Duration,
     pub(super) retry: Retry,
+    /// The rule by which the client goes through a proxy, which it does not tell itself.
+    proxies: Arc<Matcher>,
 }
 
 impl Http {
@@ -27,7 +35,19 @@ impl Http {
     /// # Errors
     /// [`Error::Configuration`] for a proxy, password file or CA file that cannot be used.
     pub fn new(settings: &config::Http) -> Result<Self> {
-        let mut client = Client::builder()
+        Self::with(settings, Client::builder())
+    }
+
+    /// A client that tells of its peers' certificates as well.
+    ///
+    /// # Errors
+    /// As [`Http::new`].
+    pub fn probing(settings: &config::Http) -> Result<Self> {
+        Self::with(settings, Client::builder().tls_info(true))
+    }
+
+    fn with(settings: &config::Http, client: reqwest::ClientBuilder) -> Result<Self> {
+        let mut client = client
             .user_agent(concat!("o365-wodle/", env!("CARGO_PKG_VERSION")))
             .tls_version_min(tls::Version::TLS_1_2)
             .redirect(redirect::Policy::none())
@@ -38,13 +58,14 @@ impl Http {
             client = client.proxy(proxy);
         }
         if let Some(path) = &settings.ca_file {
-            let refuse = |why: &dyn std::fmt::Display| {
+            let refuse = |why: &dyn fmt::Display| {
                 Error::Configuration(format!(
                     "http.ca_file {}: {why}; give a PEM file with the certification authority's certificate",
                     path.display()
                 ))
             };
-            let pem = fs::read(path).map_err(|error| refuse(&error))?;
+            let pem = ownership::read(path, Kind::Configuration, MAX_FILE)
+                .map_err(|flaw| refuse(&flaw))?;
             let certificates =
                 Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&error))?;
             if certificates.is_empty() {
@@ -65,7 +86,16 @@ impl Http {
                 attempts: settings.retries,
                 ..Retry::default()
             },
+            proxies: Arc::new(proxies(settings)),
         })
+    }
+
+    /// The proxy that requests to a URL go through, without user and password: that of `[http]` or of the environment, unless
+    /// the host is one of those that are reached without.
+    #[must_use]
+    pub fn proxy_for(&self, url: &str) -> Option<String> {
+        let proxy = self.proxies.intercept(&url.parse().ok()?)?;
+        Some(proxy.uri().to_string())
     }
 
     /// The same client with another policy of repetition.
@@ -93,14 +123,13 @@ fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
         |why: &str| Error::Configuration(format!("http.proxy: {why}; write http://USER@HOST:PORT"));
     let mut url = reqwest::Url::parse(address).map_err(|error| refuse(&error.to_string()))?;
     if let Some(path) = &settings.proxy_password_file {
-        let password = fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|error| {
-                Error::Configuration(format!(
-                    "http.proxy_password_file {}: {error}; give a file that holds the password",
-                    path.display()
-                ))
-            })?;
+        let unusable = |why: &dyn fmt::Display| {
+            Error::Configuration(format!("http.proxy_password_file: {why}"))
+        };
+        let password =
+            ownership::read(path, Kind::Secret, MAX_FILE).map_err(|flaw| unusable(&flaw))?;
+        let password = std::str::from_utf8(&password)
+            .map_err(|_| unusable(&format!("{} is no UTF-8 text", path.display())))?;
         // A URL takes "%" as the start of an escape; all else it escapes by itself.
         let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).replace('%', "%25"));
         url.set_password(Some(&password))
@@ -110,6 +139,18 @@ fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
     Ok(Some(proxy.no_proxy(NoProxy::from_string(
         &settings.no_proxy.join(","),
     ))))
+}
+
+/// What the client does with [`proxy`], or with the environment where there is none, in the words of the library by which
+/// it does it.
+fn proxies(settings: &config::Http) -> Matcher {
+    match &settings.proxy {
+        Some(address) => Matcher::builder()
+            .all(address)
+            .no(settings.no_proxy.join(","))
+            .build(),
+        None => Matcher::from_system(),
+    }
 }
 
 /// An error and what caused it, without the URL, whose query is nobody's business.

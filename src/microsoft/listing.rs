@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use reqwest::Url;
@@ -22,8 +23,8 @@ const MAX_PAGES: usize = 10_000;
 const MAX_CONTENTS: u64 = 5_000_000;
 /// How often a window is listed again from its start within one run.
 const MAX_RESTARTS: u32 = 2;
-/// Microsoft keeps 7 days; five minutes of it are left for the request to arrive.
-const REACH: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
+/// How far back contents can be listed: Microsoft keeps 7 days; five minutes of it are left for the request to arrive.
+pub const REACH: Duration = Duration::from_mins(7 * 24 * 60 - 5);
 
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,7 +298,7 @@ fn endless(body: &Blob, what: &str) -> Fault {
 }
 
 /// An element of a listing, if it is a content that can be fetched.
-fn content(element: &[u8]) -> Option<Content> {
+pub(super) fn content(element: &[u8]) -> Option<Content> {
     #[derive(Deserialize)]
     struct Raw {
         #[serde(rename = "contentId")]

@@ -13,20 +13,26 @@ mod clock;
 mod cloud;
 mod fault;
 mod fault_table;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod listing;
+mod reach;
 mod token;
 
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use fault::tests::code_tables;
 
-pub use activity::{Activity, Subscription};
+pub use activity::{Activity, START_AGAIN, Subscription};
 pub use body::Blob;
 pub use budget::{Requests, Retry};
 pub use clock::Clock;
 pub use fault::{Class, Fault};
 pub use http::Http;
-pub use listing::{Content, Listing};
+pub use listing::{Content, Listing, REACH};
+pub use reach::{Obstacle, Step};
 pub use token::{Credential, TokenFacts};

@@ -22,6 +22,7 @@ use super::agent::Agent;
 use super::home::{Home, Process, Role};
 use super::manager::Manager;
 use super::pace::Pace;
+use super::statistics::ask;
 use crate::config;
 
 /// What Wazuh tells, whatever it is here. Owned by the one thread that sends.
@@ -70,6 +71,17 @@ pub enum Verdict {
     Confirmed(Assurance),
     /// Some of it may be lost: send it again.
     Lost,
+}
+
+/// What Wazuh tells of what it was handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A manager confirms.
+    Confirms,
+    /// An agent forwards, and whether it is connected, if it tells.
+    Forwards(Option<bool>),
+    /// Nothing, or nothing now.
+    Nothing,
 }
 
 /// How sure a confirmation is.
@@ -221,6 +233,19 @@ impl Acknowledgement {
             home: home.clone(),
             beside,
             alone: Pace::new(config.events_per_second),
+        }
+    }
+
+    /// What it tells right now, for an operator.
+    #[must_use]
+    pub fn describe(&self) -> Told {
+        match &self.source {
+            Source::Manager(_) => match ask(&self.home.statistics_socket(), "getstats") {
+                Ok(_) => Told::Confirms,
+                Err(_) => Told::Nothing,
+            },
+            Source::Agent(agent) => Told::Forwards(agent.is_connected()),
+            Source::Nobody => Told::Nothing,
         }
     }
 

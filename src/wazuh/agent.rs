@@ -12,6 +12,7 @@ use super::acknowledge::{
     Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, accepted, monotonic_millis,
 };
 use super::home::Home;
+use super::ossec_conf;
 use super::statistics::{ask, number};
 
 /// The anti-flooding buffer, unless `ossec.conf` says otherwise.
@@ -98,6 +99,14 @@ impl Agent {
         };
         agent.look();
         agent
+    }
+
+    /// Whether it is connected to its manager, if it tells.
+    pub(super) fn is_connected(&self) -> Option<bool> {
+        if self.home.wait_file().exists() {
+            return Some(false);
+        }
+        Some(self.state?.connected)
     }
 
     pub(super) fn allowance(&mut self) -> Allowance {
@@ -259,19 +268,13 @@ fn begin_anew(mark: &mut Mark) -> Verdict {
 /// `<client_buffer><queue_size>` of an `ossec.conf`, which may have several roots.
 fn buffer_size(ossec_conf: &Path) -> Option<u64> {
     let text = fs::read_to_string(ossec_conf).ok()?;
-    let text = match text.split_once("?>") {
-        Some((head, rest)) if head.trim_start().starts_with("<?xml") => rest,
-        _ => &text,
+    let sizes = |all: roxmltree::Node<'_, '_>| {
+        all.descendants()
+            .filter(|node| node.has_tag_name("client_buffer"))
+            .filter_map(|node| ossec_conf::child(node, "queue_size")?.parse().ok())
+            .next_back()
     };
-    let text = format!("<roots>{text}</roots>");
-    let document = roxmltree::Document::parse(&text).ok()?;
-    document
-        .descendants()
-        .filter(|node| node.has_tag_name("client_buffer"))
-        .flat_map(|node| node.children())
-        .filter(|node| node.has_tag_name("queue_size"))
-        .filter_map(|node| node.text()?.trim().parse().ok())
-        .next_back()
+    ossec_conf::read(&text, sizes).ok()?
 }
 
 #[cfg(test)]

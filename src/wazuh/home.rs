@@ -152,6 +152,12 @@ impl Home {
         living_process(&self.path, prefixes)
     }
 
+    /// The living process that runs Wazuh's modules, the built-in `office365` among them.
+    #[must_use]
+    pub fn modules_process(&self) -> Option<Process> {
+        living_process(&self.path, &["wazuh-modulesd-"])
+    }
+
     fn first_that_exists(&self, names: &[&str]) -> PathBuf {
         first_that_exists(&self.path, names)
     }

@@ -6,17 +6,19 @@
 
 pub mod acknowledge;
 mod agent;
+pub mod cap;
 pub mod home;
 mod manager;
+pub mod native;
+pub mod ossec_conf;
 mod pace;
 pub mod queue;
 mod statistics;
-pub mod window;
 
-pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Verdict};
+pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Told, Verdict};
+pub use cap::Cap;
 pub use home::{Home, Role};
-pub use queue::{Queue, QueueFault, Sending};
-pub use window::Window;
+pub use queue::{AT_ONCE, Queue, QueueFault};
 
 impl From<QueueFault> for crate::Error {
     fn from(fault: QueueFault) -> Self {

@@ -1,6 +1,6 @@
-//! Wazuh's queue: a datagram socket that takes one event at a time.
+//! Wazuh's queue: a datagram socket, one datagram an event.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
@@ -10,26 +10,22 @@ use std::time::Duration;
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
 /// Datagrams of at most 65,535 bytes, and the kernel's overhead; what Wazuh's own senders ask for.
 const SEND_BUFFER: usize = 65_792;
+
+/// Datagrams that one call hands to the kernel, which lets no more than about ten wait for their reader
+/// (`net.unix.max_dgram_qlen`).
+pub const AT_ONCE: usize = 16;
 
 /// An open way into Wazuh.
 #[derive(Debug)]
 pub struct Queue {
     socket: UnixDatagram,
     path: PathBuf,
-}
-
-/// What became of a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Sending {
-    /// The kernel has it; Wazuh reads it next.
-    Sent,
-    /// There is no room for now: wait ([`Queue::wait_writable`]) and send it again.
-    Full,
 }
 
 /// Why the queue cannot be used, in the operator's words.
@@ -89,24 +85,39 @@ impl Queue {
         })
     }
 
-    /// Hands one datagram to the kernel, without waiting.
+    /// Hands datagrams to the kernel, in their order and without waiting, as far as it has room for them and
+    /// at most [`AT_ONCE`] of them; returns how many. After 0 wait ([`Queue::wait_writable`]) and try again.
     ///
     /// # Errors
     ///
-    /// `NoReader`: the reader has gone, this `Queue` is of no more use, connect again. `TooLong`:
-    /// this datagram will never pass. Others as they come.
-    pub fn try_send(&self, datagram: &[u8]) -> Result<Sending, QueueFault> {
+    /// Of the first datagram; those before were sent and counted by an earlier call. `NoReader`: the
+    /// reader has gone, this `Queue` is of no more use, connect again. `TooLong`: this datagram will never
+    /// pass. Others as they come.
+    pub fn try_send(&self, datagrams: &[&[u8]]) -> Result<usize, QueueFault> {
+        let parts: Vec<[IoSlice<'_>; 1]> = datagrams
+            .iter()
+            .take(AT_ONCE)
+            .map(|datagram| [IoSlice::new(datagram)])
+            .collect();
+        let mut nothing: [_; AT_ONCE] = std::array::from_fn(|_| SendAncillaryBuffer::default());
+        let mut messages: Vec<MMsgHdr<'_>> = parts
+            .iter()
+            .zip(&mut nothing)
+            .map(|(part, nothing)| MMsgHdr::new(part, nothing))
+            .collect();
         loop {
-            let Err(error) = self.socket.send(datagram) else {
-                return Ok(Sending::Sent);
+            let error = match sendmmsg(&self.socket, &mut messages, SendFlags::NOSIGNAL) {
+                Ok(sent) => return Ok(sent),
+                Err(error) => error,
             };
-            match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sending::Full),
-                Some(libc::EINTR) => {}
-                Some(libc::EMSGSIZE) => {
-                    return Err(QueueFault::TooLong(self.path.clone(), datagram.len()));
+            match error {
+                Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => return Ok(0),
+                Errno::INTR => {}
+                Errno::MSGSIZE => {
+                    let length = datagrams.first().map_or(0, |datagram| datagram.len());
+                    return Err(QueueFault::TooLong(self.path.clone(), length));
                 }
-                _ => return Err(fault(&self.path, error)),
+                _ => return Err(fault(&self.path, error.into())),
             }
         }
     }
@@ -193,7 +204,7 @@ mod tests {
         let queue = Queue::connect(&path).unwrap();
         assert_eq!(queue.unread().unwrap(), 0);
         for text in [b"1:office365:{}".to_vec(), vec![b'x'; 64_000]] {
-            assert_eq!(queue.try_send(&text).unwrap(), Sending::Sent);
+            assert_eq!(queue.try_send(&[&text]).unwrap(), 1);
             assert!(queue.unread().unwrap() > 0);
             let mut buffer = vec![0; 65_536];
             let length = reader.recv(&mut buffer).unwrap();
@@ -208,12 +219,52 @@ mod tests {
         let reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
         assert!(queue.wait_writable(Duration::ZERO));
-        while queue.try_send(b"event").unwrap() == Sending::Sent {}
+        let mut tries = 0..10_000;
+        assert!(
+            tries.any(|_| queue.try_send(&[b"event"]).unwrap() == 0),
+            "what nobody reads counts as sent"
+        );
         assert!(!queue.wait_writable(Duration::from_millis(1)));
-        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Full);
+        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 0);
         reader.recv(&mut [0; 16]).unwrap();
         assert!(queue.wait_writable(Duration::from_secs(5)));
-        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
+    }
+
+    #[test]
+    fn several_arrive_in_their_order_as_far_as_there_is_room() {
+        let (_dir, path) = place();
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        let texts: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; 1 + usize::from(n)]).collect();
+        let mut unsent: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        let mut arrived = Vec::new();
+        let mut buffer = vec![0; 65_536];
+        while !unsent.is_empty() {
+            let sent = queue.try_send(&unsent).unwrap();
+            assert!(sent <= AT_ONCE);
+            unsent.drain(..sent);
+            if sent == 0 {
+                let length = reader.recv(&mut buffer).unwrap();
+                arrived.push(buffer[..length].to_vec());
+            }
+        }
+        reader.set_nonblocking(true).unwrap();
+        while let Ok(length) = reader.recv(&mut buffer) {
+            arrived.push(buffer[..length].to_vec());
+        }
+        assert_eq!(arrived, texts);
+    }
+
+    #[test]
+    fn one_that_can_never_pass_is_told_of_after_those_before_it() {
+        let (_dir, path) = place();
+        let _reader = UnixDatagram::bind(&path).unwrap();
+        let queue = Queue::connect(&path).unwrap();
+        let long = vec![b'x'; 1_000_000];
+        assert_eq!(queue.try_send(&[b"event", &long]).unwrap(), 1);
+        let fault = queue.try_send(&[&long, b"event"]).unwrap_err();
+        assert!(matches!(fault, QueueFault::TooLong(_, 1_000_000)));
     }
 
     #[test]
@@ -221,11 +272,11 @@ mod tests {
         let (_dir, path) = place();
         let reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        assert_eq!(queue.try_send(b"lost").unwrap(), Sending::Sent);
+        assert_eq!(queue.try_send(&[b"lost"]).unwrap(), 1);
         drop(reader);
         assert_eq!(queue.unread().unwrap(), 0, "0 proves nothing by itself");
         for _ in 0..2 {
-            let fault = queue.try_send(b"event").unwrap_err();
+            let fault = queue.try_send(&[b"event"]).unwrap_err();
             assert!(matches!(fault, QueueFault::NoReader(_)), "{fault:?}");
         }
         let fault = Queue::connect(&path).unwrap_err();
@@ -233,7 +284,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
     }
 
     #[test]
@@ -261,9 +312,9 @@ mod tests {
         let (_dir, path) = place();
         let _reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        let fault = queue.try_send(&vec![b'x'; 1_000_000]).unwrap_err();
+        let fault = queue.try_send(&[&vec![b'x'; 1_000_000]]).unwrap_err();
         assert!(matches!(fault, QueueFault::TooLong(_, 1_000_000)));
-        assert_eq!(queue.try_send(b"event").unwrap(), Sending::Sent);
+        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use simulator::microsoft::Options;
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 use simulator::wazuh::{Background, Manager, Settings};
 
 use crate::world::World;
@@ -140,4 +140,35 @@ fn without_acknowledgement_a_restart_sends_nothing_again() {
     assert_eq!(verdict.repeats, 0, "{verdict}");
     assert_eq!(status(&world)["unconfirmed"], 0);
     assert_eq!(status(&world)["assurance"], "accepted");
+}
+
+/// A state that began, and one that ended: neither would be seen again by looking.
+#[test]
+fn what_a_killed_manager_lost_of_health_comes_again() {
+    let (world, manager) = with_manager(Settings::default());
+    let told = |manager: &Manager, health: &str| {
+        let is_it = |line: &String| {
+            serde_json::from_str::<Value>(line).unwrap()["o365_wodle"]["health"] == health
+        };
+        manager.alerts().iter().filter(|line| is_it(line)).count()
+    };
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222));
+    world.microsoft.faults(Plan::default().rule(refused));
+    // Accepted by a manager that never gets to process it.
+    manager.pause();
+    world.run_expecting(77, &[]);
+    manager.kill();
+    manager.revive(Duration::ZERO).unwrap();
+    world.run_expecting(77, &[]);
+    assert_eq!(told(&manager, "auth_failed"), 1, "{}", world.log());
+
+    world.microsoft.faults(Plan::default());
+    manager.pause();
+    world.run_expecting(0, &[]);
+    manager.kill();
+    manager.revive(Duration::ZERO).unwrap();
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    assert_eq!(told(&manager, "recovered"), 1, "{}", world.log());
+    assert_eq!(told(&manager, "auth_failed"), 1);
 }

@@ -8,8 +8,18 @@
 )]
 
 mod acknowledge;
+mod backfill;
+mod doctor;
 mod faults;
+mod health;
+mod import_native;
 mod main_job;
+mod metrics;
+mod safeguards;
 mod scale;
+mod scheduler;
+mod sign_in;
+mod status;
+mod time;
 
 use simulator::world;

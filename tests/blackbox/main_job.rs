@@ -221,6 +221,45 @@ fn a_dry_run_prints_events_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_shows_the_bytes_of_each_event_and_says_why_a_record_was_reshaped() {
+    let world = World::with_tenants(1, Options::default());
+    world.microsoft.subscribe_all(&world.id(0));
+    let records = [
+        r#"{"Id":"plain","RecordType":2,"s":"\u00e9"}"#,
+        r#"{"Id":"odd","RecordType":2,"s":"\ud800","n":1.5}"#,
+    ];
+    let created = world.microsoft.now() - TimeDelta::minutes(1);
+    world
+        .microsoft
+        .issue(&world.id(0), "Audit.Exchange", records, created);
+    let output = world.run(&["-v", "run", "--dry-run"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let reasons: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("reshaped"))
+        .collect();
+    assert_eq!(reasons.len(), 1, "{said}");
+    let expected = "Audit.Exchange: record odd was reshaped: surrogate, big_number";
+    assert!(reasons[0].ends_with(expected), "{said}");
+    let quiet = world.run_expecting(0, &["--dry-run"]);
+    assert_eq!(quiet.stdout, output.stdout);
+    assert!(quiet.stderr.is_empty());
+    world.run_expecting(0, &[]);
+    let about_records =
+        |datagram: &Vec<u8>| datagram.windows(12).any(|part| part == b"\"RecordType\"");
+    let mut sent: Vec<_> = world.queue.received();
+    sent.retain(about_records);
+    let printed: Vec<_> = output
+        .stdout
+        .strip_suffix(b"\n")
+        .unwrap()
+        .split(|byte| *byte == b'\n')
+        .map(|event| [b"1:office365:", event].concat())
+        .collect();
+    assert_eq!(printed, sent);
+}
+
+#[test]
 fn a_dry_run_starts_no_subscription() {
     let mut world = World::with_tenants(1, Options::default());
     world.issue_everywhere(1, 1);
@@ -336,4 +375,42 @@ fn the_simulator_itself_is_not_blind() {
     let microsoft = Microsoft::start(Options::default()).unwrap();
     microsoft.add_tenant(TenantSpec::numbered(1));
     assert_eq!(microsoft.request_count(), 0);
+}
+
+#[test]
+fn subscriptions_by_hand() {
+    let mut world = World::with_tenants(2, Options::default());
+    let id = world.id(1);
+    world.microsoft.subscribe_all(&id);
+    let said = |output: std::process::Output| String::from_utf8(output.stdout).unwrap();
+    let list = said(world.run(&["subscriptions", "list"]));
+    assert!(
+        list.contains("tenant-1 DLP.All: none: `o365-wodle subscriptions start`"),
+        "{list}"
+    );
+    assert!(list.contains("tenant-2 DLP.All: enabled\n"), "{list}");
+    let started = said(world.run(&[
+        "subscriptions",
+        "start",
+        "--tenant",
+        "tenant-1",
+        "--content-type",
+        "dlp.all",
+    ]));
+    assert_eq!(
+        started,
+        "tenant-1 DLP.All: started; the first content may take hours\n"
+    );
+    let again = said(world.run(&["subscriptions", "start", "--tenant", "tenant-1"]));
+    assert!(
+        again.contains("tenant-1 DLP.All: enabled already\n"),
+        "{again}"
+    );
+    assert!(again.contains("tenant-1 Audit.General: started"), "{again}");
+    // A run knows what was started by hand.
+    world.issue_everywhere(1, 1);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    let unknown = world.run(&["subscriptions", "list", "--tenant", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(2));
 }

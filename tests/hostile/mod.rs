@@ -37,6 +37,32 @@ pub(crate) fn members(json: &str) -> Option<Vec<(String, &RawValue)>> {
     Some(members)
 }
 
+/// Valid JSON without the white space between its tokens.
+fn compact(json: &[u8]) -> Vec<u8> {
+    let (mut inside, mut escaped) = (false, false);
+    let kept = json.iter().copied().filter(|byte| {
+        let keep = inside || !byte.is_ascii_whitespace();
+        inside ^= *byte == b'"' && !escaped;
+        escaped = inside && *byte == b'\\' && !escaped;
+        keep
+    });
+    kept.collect()
+}
+
+/// The event that a record would be if nobody shaped it.
+pub(crate) fn untouched(record: &[u8], annotation: &str) -> Vec<u8> {
+    let record = compact(record);
+    let separator: &[u8] = if record == b"{}" { b"" } else { b"," };
+    [
+        b"{\"integration\":\"office365\",\"office365\":{\"Subscription\":\"Audit.General\"",
+        separator,
+        &record[1..],
+        annotation.as_bytes(),
+        b"}",
+    ]
+    .concat()
+}
+
 /// What is wrong with the JSON text of an event; empty: Wazuh and its indexer take all of it.
 pub(crate) fn faults(event: &[u8]) -> Vec<String> {
     let mut judge = Judge::default();
@@ -222,11 +248,11 @@ pub(crate) fn decimal(token: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
-    let exponent: i64 = exponent.parse().ok()?;
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
     if significant.is_empty() {
         return Some((false, String::new(), 0));
     }
+    let exponent: i64 = exponent.parse().ok()?;
     let trailing = digits.len() - digits.trim_end_matches('0').len();
     let exponent = exponent - i64::try_from(fraction.len()).ok()? + i64::try_from(trailing).ok()?;
     Some((negative, significant.to_owned(), exponent))

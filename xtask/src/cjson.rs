@@ -1,26 +1,21 @@
 //! Shapes sample records and generated ones and has the real cJSON library, which Wazuh's decoder uses,
 //! say what arrives.
 //!
+//! A record is to be reshaped exactly where its own bytes would not arrive whole.
+//!
 //! Needs a C compiler and cJSON (Debian: `libcjson-dev`).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a check for developers fails by panicking and prints its verdict"
-)]
-
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::ScopedJoinHandle;
 
 use o365_wodle::collect::event::{Envelope, Shaper};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::hostile::{Maker, decimal, faults, members};
+use crate::hostile::{Maker, decimal, faults, members, untouched};
 
 /// What the helper says of one event.
 #[derive(Deserialize)]
@@ -30,49 +25,129 @@ struct Seen {
     leaves: Vec<(String, String)>,
 }
 
-/// Checks every sample record and `count` generated ones; panics at the first event that does not arrive whole.
+const ORIGIN: &str = ",\"o365_wodle\":{\"tenant\":\"contoso\",\"labels\":{\"customer\":\"C-42\"}}";
+
+/// Checks every sample record, `count` hostile ones and a tenth as many ordinary ones, on all processors; panics at
+/// the first event that does not arrive whole and at the first record that was reshaped in vain.
+#[allow(clippy::print_stdout, reason = "the verdict is what was asked for")]
 pub(crate) fn run(count: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let helper = compile(folder.path());
-    let mut shaper = Shaper::new(&Envelope {
-        location: "office365",
-        content_type: "Audit.General",
-        tenant: "contoso",
-        labels: &BTreeMap::from([("customer".into(), "C-42".into())]),
-        annotate: true,
-        flatten: true,
-        redactor: None,
+    let step = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = step as u64;
+    let made = |hostile, worker| {
+        (worker..)
+            .step_by(step)
+            .map(move |seed| Maker::new(seed, hostile).record())
+    };
+    let checks = std::thread::scope(|scope| {
+        let checks: Vec<_> = (0..workers)
+            .map(|worker| {
+                let helper = &helper;
+                scope.spawn(move || {
+                    // the same share for each, the first ones one more
+                    let share = |all: u64| (all + workers - 1 - worker) / workers;
+                    let mut check = Check::start(helper);
+                    check.records(made(true, worker), share(count));
+                    check.records(made(false, worker), share(count / 10));
+                    if worker == 0 {
+                        check.records(samples().into_iter(), u64::MAX);
+                    }
+                    check.end()
+                })
+            })
+            .collect();
+        let ends = checks.into_iter().map(ScopedJoinHandle::join);
+        ends.map(|end| end.expect("a sound check"))
+            .collect::<Vec<_>>()
     });
-    let mut child = Command::new(helper)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the helper starts");
-    let mut to = child.stdin.take().expect("its stdin");
-    let mut from = BufReader::new(child.stdout.take().expect("its stdout")).lines();
-    let (mut all, mut reshaped) = (0, 0);
-    let generated = (0..count).map(|seed| Maker::new(seed, seed % 10 > 0).record());
-    for record in samples().into_iter().chain(generated) {
-        let Some(record) = shaper.read(&record) else {
-            continue;
+    let all: u64 = checks.iter().map(|(all, _)| all).sum();
+    let reshaped: u64 = checks.iter().map(|(_, reshaped)| reshaped).sum();
+    println!(
+        "{all} records ({count} hostile), {reshaped} of them reshaped: cJSON sees every event whole"
+    );
+}
+
+/// One shaper and the helper that decodes what it makes.
+struct Check {
+    shaper: Shaper,
+    child: Child,
+    answers: Lines<BufReader<ChildStdout>>,
+    all: u64,
+    reshaped: u64,
+}
+
+impl Check {
+    fn start(helper: &Path) -> Self {
+        let mut child = Command::new(helper)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the helper starts");
+        let answers = child.stdout.take().expect("its stdout");
+        Self {
+            shaper: Shaper::new(&Envelope {
+                location: "office365",
+                content_type: "Audit.General",
+                tenant: "contoso",
+                labels: &BTreeMap::from([("customer".into(), "C-42".into())]),
+                annotate: true,
+                flatten: true,
+                redactor: None,
+            }),
+            child,
+            answers: BufReader::new(answers).lines(),
+            all: 0,
+            reshaped: 0,
+        }
+    }
+
+    /// Checks the first `count` of these that are records: bytes broken at random may be no JSON object.
+    fn records(&mut self, records: impl Iterator<Item = Vec<u8>>, count: u64) {
+        let last = self.all.saturating_add(count);
+        for record in records {
+            if self.all == last {
+                break;
+            }
+            self.record(&record);
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        let Some(record) = self.shaper.read(bytes) else {
+            return;
         };
         let mut datagram = Vec::new();
-        reshaped += u64::from(!shaper.write(&record, false, &mut datagram).is_empty());
-        all += 1;
-        if all % 10_000 == 0 {
-            eprintln!("{all}");
-        }
+        let reasons = self.shaper.write(&record, false, &mut datagram);
         let event = datagram.strip_prefix(b"1:office365:").expect("the header");
         assert_eq!(faults(event), Vec::<String>::new());
+        let raw_faults = faults(&untouched(bytes, ORIGIN));
+        assert_eq!(
+            reasons.is_empty(),
+            raw_faults.is_empty(),
+            "{raw_faults:?}: {}",
+            String::from_utf8_lossy(event)
+        );
+        let mut to = self.child.stdin.as_ref().expect("its stdin");
         to.write_all(event)
             .and_then(|()| to.write_all(b"\n"))
             .expect("the helper reads");
-        let answer = from.next().expect("an answer").expect("the helper writes");
+        let answer = self.answers.next().expect("an answer");
+        let answer = answer.expect("the helper writes");
         judge(std::str::from_utf8(event).expect("UTF-8"), &answer);
+        self.reshaped += u64::from(!reasons.is_empty());
+        self.all += 1;
+        if self.all.is_multiple_of(10_000) {
+            eprintln!("{}", self.all);
+        }
     }
-    drop(to);
-    assert!(child.wait().expect("the helper ends").success());
-    println!("{all} records, {reshaped} of them reshaped: cJSON sees every event whole");
+
+    /// How many records were checked, and how many of them were reshaped.
+    fn end(mut self) -> (u64, u64) {
+        // waiting closes its stdin first
+        assert!(self.child.wait().expect("the helper ends").success());
+        (self.all, self.reshaped)
+    }
 }
 
 fn compile(folder: &Path) -> std::path::PathBuf {

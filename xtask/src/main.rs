@@ -1,7 +1,18 @@
 //! Long campaigns and benches, on demand.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a trial fails by panicking, and a figure is rounded"
+)]
+
+mod bench;
 mod campaign;
 mod cjson;
+mod delivery;
+mod fuzz;
 #[path = "../../tests/hostile/mod.rs"]
 mod hostile;
 mod tools;
@@ -17,6 +28,15 @@ enum Task {
     /// Kills, power cuts, bad disks, clocks, rivals and faults of both sides against the real
     /// binary; an oracle judges what was lost and what was repeated
     Campaign(campaign::Arguments),
+    /// Delivery to a manager that confirms, at its full rate and under kills
+    Delivery(delivery::Arguments),
+    /// Whole runs of the program: time, processor and memory beside the floor of the machine
+    Bench(bench::Arguments),
+    /// The fuzz targets, each for a while, with cargo-fuzz
+    Fuzz(fuzz::Arguments),
+    /// A process of the bench's own
+    #[command(subcommand, hide = true)]
+    Part(bench::Part),
     /// Shaped events against the real cJSON library
     Cjson {
         /// How many generated records, besides the samples
@@ -26,18 +46,23 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match Task::parse() {
+    let done = match Task::parse() {
         Task::Cjson { count } => {
             cjson::run(count);
-            ExitCode::SUCCESS
+            Ok(true)
         }
-        Task::Campaign(arguments) => match campaign::run(&arguments) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(why) => {
-                eprintln!("campaign: {why}");
-                ExitCode::FAILURE
-            }
-        },
+        Task::Campaign(arguments) => campaign::run(&arguments),
+        Task::Delivery(arguments) => delivery::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Part(part) => bench::part(part).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
     }
 }

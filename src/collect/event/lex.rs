@@ -16,51 +16,134 @@ pub(super) struct TextFaults {
 pub(super) struct Token {
     /// Its bytes with both quotes.
     pub(super) length: usize,
-    pub(super) escaped: bool,
-    /// Whether a `\u` escape is among them.
-    pub(super) unicode: bool,
     pub(super) faults: TextFaults,
 }
 
-/// How many bytes in front stand for themselves inside a string; `None` if no other follows.
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES * 0x80;
+
+/// Fewer than eight bytes as one word, the first one lowest; zeros stand behind the last.
+fn short_word(bytes: &[u8]) -> u64 {
+    let shifted = |word, byte: &u8| (word << 8) | u64::from(*byte);
+    bytes.iter().rfold(0, shifted)
+}
+
+/// The high bit of each byte of a word that is `byte`; above the first such byte some others may be marked too.
 #[inline]
-fn plain(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
+fn equal(word: u64, byte: u8) -> u64 {
+    let differs = word ^ (ONES * u64::from(byte));
+    differs.wrapping_sub(ONES) & !differs & HIGH
+}
+
+/// The high bit of the first byte of a word that does not stand for itself inside a string: a quote, a backslash or
+/// one below 0x20. Higher bits mean nothing.
+#[inline]
+fn special(word: u64) -> u64 {
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    equal(word, b'"') | equal(word, b'\\') | control
+}
+
+/// How many bytes in front stand for themselves inside a string, at most all of them.
+#[inline]
+pub(super) fn plain(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
     let mut at = 0;
-    // eight at a time: the high bit of a byte is set where it is a quote, a backslash or below 0x20
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*word);
-        let is = |byte: u8| {
-            let differs = word ^ (ONES * u64::from(byte));
-            differs.wrapping_sub(ONES) & !differs
-        };
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (is(b'"') | is(b'\\') | control) & HIGH;
-        if found != 0 {
-            return Some(at + (found.trailing_zeros() / 8) as usize);
+    for word in words {
+        let special = special(u64::from_le_bytes(*word));
+        if special != 0 {
+            return at + (special.trailing_zeros() / 8) as usize;
         }
         at += 8;
     }
-    let rest = bytes.get(at..)?;
-    let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    Some(at + rest.iter().position(special)?)
+    let special = special(short_word(rest));
+    at + ((special.trailing_zeros() / 8) as usize).min(rest.len())
+}
+
+/// What a key is told apart by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KeyPrint {
+    /// The same for equal keys, and for some others.
+    pub(super) hash: u64,
+    /// Not zero if there is a dot in it.
+    dots: u64,
+}
+
+impl KeyPrint {
+    /// Takes in the next eight bytes of a key.
+    #[inline]
+    fn add(&mut self, word: u64, fold: u64) {
+        const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
+        self.hash = (self.hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD);
+        self.dots |= equal(word, b'.');
+    }
+
+    /// Whether there is a dot in it.
+    #[inline]
+    pub(super) fn is_dotted(self) -> bool {
+        self.dots != 0
+    }
+
+    /// The bits that letters of either case have in common, unless case matters.
+    #[inline]
+    fn fold(exact: bool) -> u64 {
+        if exact { 0 } else { ONES * 0x20 }
+    }
+
+    /// The print of a key; unless `exact`, the same in upper and lower case.
+    pub(super) fn of(key: &[u8], exact: bool) -> Self {
+        let mut print = Self::default();
+        let fold = Self::fold(exact);
+        let (words, rest) = key.as_chunks::<8>();
+        for word in words {
+            print.add(u64::from_le_bytes(*word), fold);
+        }
+        print.add(short_word(rest), fold);
+        print
+    }
+
+    /// The print of the plain key in front of `bytes`, and its length: what [`plain`] and [`Self::of`] say, in one go.
+    #[inline]
+    pub(super) fn of_plain(bytes: &[u8], exact: bool) -> (Self, usize) {
+        let mut print = Self::default();
+        let fold = Self::fold(exact);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut at = 0;
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let special = special(word);
+            print.add(word & before(special), fold);
+            if special != 0 {
+                return (print, at + (special.trailing_zeros() / 8) as usize);
+            }
+            at += 8;
+        }
+        let word = short_word(rest);
+        let special = special(word);
+        print.add(word & before(special), fold);
+        (
+            print,
+            at + ((special.trailing_zeros() / 8) as usize).min(rest.len()),
+        )
+    }
+}
+
+/// All bits of the bytes below the first marked one; of all bytes if none is.
+#[inline]
+fn before(mark: u64) -> u64 {
+    ((mark & mark.wrapping_neg()) >> 7).wrapping_sub(1)
 }
 
 /// Measures the string that begins at the quote in front of `bytes`; `None` if it does not end or has an unknown escape.
 ///
 /// Bytes that are no UTF-8 are not looked for.
-#[inline]
 pub(super) fn string(bytes: &[u8]) -> Option<Token> {
     let mut at = 1;
     let mut token = Token {
         length: 0,
-        escaped: false,
-        unicode: false,
         faults: TextFaults::default(),
     };
     loop {
-        at += plain(bytes.get(at..)?)?;
+        at += plain(bytes.get(at..)?);
         match bytes.get(at)? {
             b'"' => {
                 token.length = at + 1;
@@ -68,8 +151,6 @@ pub(super) fn string(bytes: &[u8]) -> Option<Token> {
             }
             b'\\' => {
                 let length = escape(bytes.get(at..)?, &mut token.faults)?;
-                token.escaped = true;
-                token.unicode |= length > 2;
                 at += length;
             }
             control => {

@@ -338,8 +338,7 @@ impl Shaper {
 
     /// Whether a record may have something to redact.
     fn may_redact(&self, record: &Record<'_>) -> bool {
-        self.redactor.is_some()
-            && (record.findings.unicode_escapes || redact::mentions(record.bytes))
+        self.redactor.is_some() && redact::may_mention(record.bytes)
     }
 }
 

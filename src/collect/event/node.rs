@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::reshape::FRONT;
 use super::scan::DEEPEST;
 use super::{lex, text};
 
@@ -97,9 +98,17 @@ pub(super) fn write_members(members: &[(Cow<'_, str>, Node<'_>)], out: &mut Vec<
     }
 }
 
-/// Reads the members of a JSON object; `None` if `json` is none. What is nested deeper than [`DEEPEST`] becomes JSON text.
+/// Values that a tree may have: more than fit into a datagram, at two bytes each with their commas.
+const MOST_VALUES: usize = 40_000;
+
+/// Reads the members of a JSON object; `None` if `json` is none. What is nested deeper than [`DEEPEST`] becomes JSON
+/// text, and from the 40,000th value on only what names the record is read: no more of them would fit into an event,
+/// and each costs a multiple of its bytes.
 pub(super) fn read(json: &[u8]) -> Option<Members<'_>> {
-    let mut reader = Reader { rest: json };
+    let mut reader = Reader {
+        rest: json,
+        values: 0,
+    };
     match reader.value(0)? {
         Node::Object(members) if reader.peek().is_none() => Some(members),
         _ => None,
@@ -108,6 +117,8 @@ pub(super) fn read(json: &[u8]) -> Option<Members<'_>> {
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// How many values the tree has so far.
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -137,6 +148,25 @@ impl<'a> Reader<'a> {
         self.take(token.length).map(lex::text)
     }
 
+    /// Reads the value of a member or an element, and gives it to `keep` if there is room for it in the tree.
+    fn next_value(
+        &mut self,
+        depth: usize,
+        must_stay: bool,
+        keep: impl FnOnce(Node<'a>),
+    ) -> Option<()> {
+        let kept_free = if must_stay { FRONT.len() } else { 0 };
+        if self.values < MOST_VALUES + kept_free {
+            self.values += 1;
+            keep(self.value(depth)?);
+        } else {
+            self.peek()?;
+            let length = self.length()?;
+            self.take(length)?;
+        }
+        Some(())
+    }
+
     /// A value at this depth; an object or array that begins deeper than [`DEEPEST`] as text.
     fn value(&mut self, depth: usize) -> Option<Node<'a>> {
         Some(match self.peek()? {
@@ -145,45 +175,58 @@ impl<'a> Reader<'a> {
             b'{' => {
                 self.take(1)?;
                 let mut members = Vec::new();
+                let mut is_first = true;
                 while !self.has(b'}') {
-                    if !members.is_empty() && !self.has(b',') {
+                    if !is_first && !self.has(b',') {
                         return None;
                     }
                     let key = (self.peek()? == b'"').then(|| self.string())??;
                     if !self.has(b':') {
                         return None;
                     }
-                    members.push((key, self.value(depth + 1)?));
+                    is_first = false;
+                    let must_stay = depth == 0 && FRONT.contains(&key.as_ref());
+                    self.next_value(depth + 1, must_stay, |value| members.push((key, value)))?;
                 }
                 Node::Object(members)
             }
             b'[' => {
                 self.take(1)?;
                 let mut items = Vec::new();
+                let mut is_first = true;
                 while !self.has(b']') {
-                    if !items.is_empty() && !self.has(b',') {
+                    if !is_first && !self.has(b',') {
                         return None;
                     }
-                    items.push(self.value(depth + 1)?);
+                    is_first = false;
+                    self.next_value(depth + 1, false, |item| items.push(item))?;
                 }
                 Node::Array(items)
             }
             _ => {
-                let literals = ["true", "false", "null"];
-                let literal = literals
-                    .iter()
-                    .find(|literal| self.rest.starts_with(literal.as_bytes()));
-                let length = match literal {
-                    Some(literal) => literal.len(),
-                    None => lex::number(self.rest)?,
-                };
+                let length = self.scalar_length()?;
                 Node::Plain(std::str::from_utf8(self.take(length)?).ok()?)
             }
         })
     }
 
-    /// The text of the object or array that comes next, however deep it is.
-    fn nested(&mut self) -> Option<String> {
+    /// How long the number or literal is that comes next.
+    fn scalar_length(&self) -> Option<usize> {
+        let literals = ["true", "false", "null"];
+        let literal = literals
+            .iter()
+            .find(|literal| self.rest.starts_with(literal.as_bytes()));
+        match literal {
+            Some(literal) => Some(literal.len()),
+            None => lex::number(self.rest),
+        }
+    }
+
+    /// How long the value is that comes next, however deep it is.
+    fn length(&self) -> Option<usize> {
+        if !matches!(self.rest.first()?, b'"' | b'{' | b'[') {
+            return self.scalar_length();
+        }
         let mut depth = 0_usize;
         let mut at = 0;
         loop {
@@ -200,11 +243,16 @@ impl<'a> Reader<'a> {
                 }
             }
             if depth == 0 {
-                break;
+                return Some(at);
             }
         }
+    }
+
+    /// The text of the object or array that comes next, however deep it is.
+    fn nested(&mut self) -> Option<String> {
+        let length = self.length()?;
         let mut json = Vec::new();
-        lex::compact(self.take(at)?, &mut json);
+        lex::compact(self.take(length)?, &mut json);
         Some(String::from_utf8_lossy(&json).replace('\0', "\u{fffd}"))
     }
 }

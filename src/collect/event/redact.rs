@@ -44,10 +44,11 @@ impl Redactor {
         let mut found = false;
         match value {
             Node::Plain(_) => {}
-            Node::Text(text) if !mentions(text.as_bytes()) => {}
             Node::Text(text) => {
-                *text = Cow::Owned(self.redact_text(text));
-                found = true;
+                if let Some(redacted) = self.redact_text(text) {
+                    *text = Cow::Owned(redacted);
+                    found = true;
+                }
             }
             Node::Array(items) => {
                 for item in items {
@@ -72,17 +73,18 @@ impl Redactor {
         found
     }
 
-    /// Redacts JSON text; text that mentions detections and cannot be read goes as a whole.
-    fn redact_text(&self, text: &str) -> String {
+    /// Redacts JSON text, if it has detections; text that mentions them and cannot be read goes as a whole.
+    fn redact_text(&self, text: &str) -> Option<String> {
+        if !may_mention(text.as_bytes()) {
+            return None;
+        }
         let wrapped = format!("{{\"text\":{text}}}");
         match node::read(wrapped.as_bytes()).as_deref_mut() {
-            // a string inside the string, or no JSON that is of use
-            None | Some([(_, Node::Text(_))]) => self.hash(text),
-            Some([(_, value)]) => {
-                self.redact(value);
-                value.to_text()
+            Some([(_, value @ (Node::Array(_) | Node::Object(_)))]) => {
+                self.redact(value).then(|| value.to_text())
             }
-            Some(_) => self.hash(text),
+            // a string inside the string, or no JSON that is of use
+            _ => mentions(text.as_bytes()).then(|| self.hash(text)),
         }
     }
 
@@ -107,8 +109,13 @@ impl Redactor {
     }
 }
 
-/// Whether text may hold detections.
-pub(super) fn mentions(bytes: &[u8]) -> bool {
+/// Whether text may hold detections, whose keys may be written with escapes.
+pub(super) fn may_mention(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"\\u").is_some() || mentions(bytes)
+}
+
+/// Whether text names detections.
+fn mentions(bytes: &[u8]) -> bool {
     KEYS.iter()
         .any(|key| text::contains_ignoring_case(bytes, key.as_bytes()))
 }

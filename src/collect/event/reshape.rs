@@ -3,6 +3,7 @@
 //! Each step leaves alone what is fine, so a reshaped record comes through a second time unchanged.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::mapping::{Shape, usual_shape};
@@ -11,7 +12,7 @@ use super::scan::{DEEPEST, LONGEST_STRING, is_record_type};
 use super::{lex, text};
 
 /// What stands in front of a reshaped record, behind `Subscription`, and stays.
-const FRONT: [&str; 9] = [
+pub(super) const FRONT: [&str; 9] = [
     "RecordType",
     "Operation",
     "Workload",
@@ -284,17 +285,17 @@ impl Paths {
 /// Packs objects into arrays of one element, the largest first, until at most `most` leaves are left;
 /// then the last members into one such array. Says whether that was needed.
 pub(super) fn limit_leaves(members: &mut Members<'_>, most: usize) -> bool {
-    let mut leaves: usize = members.iter().map(|(_, value)| value.leaves()).sum();
+    let mut largest: Vec<_> = members
+        .iter_mut()
+        .map(|(_, value)| (value.leaves(), value))
+        .collect();
+    let mut leaves: usize = largest.iter().map(|(count, _)| count).sum();
     let needed = leaves > most;
-    while leaves > most {
-        let largest = members
-            .iter_mut()
-            .map(|(_, value)| (value.leaves(), value))
-            .rev()
-            .max_by_key(|(leaves, _)| *leaves);
-        let Some((count @ 2.., value)) = largest else {
+    largest.sort_by_key(|(count, _)| Reverse(*count));
+    for (count, value) in largest {
+        if leaves <= most || count < 2 {
             break;
-        };
+        }
         leaves -= count - 1;
         pack(value);
     }

@@ -1,6 +1,6 @@
 //! One pass over a record: is it a JSON object, who is it, and does Wazuh take it as it is?
 
-use super::lex;
+use super::lex::{self, KeyPrint};
 use super::mapping::{Shape, usual_shape};
 use super::reasons::Reasons;
 
@@ -13,6 +13,11 @@ const FEW_KEYS: usize = 64;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
 const ABSURD: usize = 10_000;
 
+/// Up to so many keys of a record's open objects are remembered.
+const MOST_KEYS: usize = 65_536;
+/// What the scratch space keeps from record to record, in entries.
+const KEPT_CAPACITY: usize = 1_024;
+
 /// What one pass over a record's bytes tells.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Findings<'a> {
@@ -24,8 +29,6 @@ pub(super) struct Findings<'a> {
     pub(super) leaves: usize,
     /// Whether an array of properties is there to be flattened.
     pub(super) properties: bool,
-    /// Whether a string has `\u` escapes, so that a search for text in the bytes proves nothing.
-    pub(super) unicode_escapes: bool,
     pub(super) fields: Fields<'a>,
 }
 
@@ -72,16 +75,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What may come next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Key,
-    KeyOrEnd,
-    Value,
-    ValueOrEnd,
-    CommaOrEnd,
-}
-
 /// An open object or array.
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
@@ -109,6 +102,9 @@ impl Scanner {
     pub(super) fn scan<'a>(&mut self, record: &'a [u8]) -> Option<Findings<'a>> {
         self.frames.clear();
         self.hashes.clear();
+        // Many scanners live side by side: what one absurd record took goes back.
+        self.frames.shrink_to(KEPT_CAPACITY);
+        self.hashes.shrink_to(KEPT_CAPACITY);
         let mut pass = Pass {
             scratch: self,
             record,
@@ -152,94 +148,125 @@ struct Pass<'s, 'a> {
 impl Pass<'_, '_> {
     /// Reads from behind the first bracket to behind the last, and says where that is.
     fn members(&mut self) -> Option<usize> {
-        let mut next = Next::KeyOrEnd;
         let mut at = 1;
-        loop {
-            let byte = *self.record.get(at)?;
-            next = match (next, byte) {
-                (same, b' ' | b'\t' | b'\n' | b'\r') => {
-                    self.findings.spaced = true;
+        if self.next(&mut at)? == b'}' {
+            return Some(at + 1);
+        }
+        'member: loop {
+            self.key(&mut at)?;
+            'value: loop {
+                match self.next(&mut at)? {
+                    b'{' => {
+                        at += 1;
+                        self.open(false, at)?;
+                        if self.next(&mut at)? != b'}' {
+                            continue 'member;
+                        }
+                    }
+                    b'[' => {
+                        at += 1;
+                        self.open(true, at)?;
+                        if self.next(&mut at)? != b']' {
+                            continue 'value;
+                        }
+                    }
+                    byte => self.scalar(byte, &mut at)?,
+                }
+                loop {
+                    let byte = self.next(&mut at)?;
                     at += 1;
-                    same
-                }
-                (Next::Key | Next::KeyOrEnd, b'"') => {
-                    at = self.key(at)?;
-                    Next::Value
-                }
-                (Next::Value | Next::ValueOrEnd, b'{') => {
-                    at += 1;
-                    self.open(false, at)?;
-                    Next::KeyOrEnd
-                }
-                (Next::Value | Next::ValueOrEnd, b'[') => {
-                    at += 1;
-                    self.open(true, at)?;
-                    Next::ValueOrEnd
-                }
-                (Next::CommaOrEnd | Next::ValueOrEnd, b']') if self.frame.array => {
-                    at += 1;
-                    self.frame = self.scratch.frames.pop()?;
-                    Next::CommaOrEnd
-                }
-                (Next::Value | Next::ValueOrEnd, _) => {
-                    at = self.scalar(byte, at)?;
-                    Next::CommaOrEnd
-                }
-                (Next::CommaOrEnd, b',') => {
-                    at += 1;
-                    if self.frame.array {
-                        Next::Value
-                    } else {
-                        Next::Key
+                    match (byte, self.frame.array) {
+                        (b',', false) => continue 'member,
+                        (b',', true) => continue 'value,
+                        (b'}', false) => match self.close_object() {
+                            Some(outer) => self.frame = outer,
+                            None => return Some(at),
+                        },
+                        (b']', true) => self.frame = self.scratch.frames.pop()?,
+                        _ => return None,
                     }
                 }
-                (Next::CommaOrEnd | Next::KeyOrEnd, b'}') if !self.frame.array => {
-                    at += 1;
-                    let Some(outer) = self.close_object() else {
-                        return Some(at);
-                    };
-                    self.frame = outer;
-                    Next::CommaOrEnd
-                }
-                _ => return None,
-            };
+            }
         }
     }
 
-    /// A key and its colon; says where they end.
-    fn key(&mut self, mut at: usize) -> Option<usize> {
-        let rest = self.record.get(at..)?;
-        let token = lex::string(rest)?;
-        let raw = rest.get(..token.length)?;
-        at += token.length;
-        while self.record.get(at)?.is_ascii_whitespace() {
-            self.findings.spaced = true;
-            at += 1;
+    /// The byte at `at`, or behind the white space there.
+    #[inline]
+    fn next(&mut self, at: &mut usize) -> Option<u8> {
+        loop {
+            match *self.record.get(*at)? {
+                byte if byte > b' ' => return Some(byte),
+                b' ' | b'\t' | b'\n' | b'\r' => {
+                    self.findings.spaced = true;
+                    *at += 1;
+                }
+                byte => return Some(byte),
+            }
         }
-        if *self.record.get(at)? != b':' {
+    }
+
+    /// Measures the string in front of `rest`.
+    #[inline]
+    fn string(&mut self, rest: &[u8]) -> Option<usize> {
+        let end = 1 + lex::plain(rest.get(1..)?);
+        if *rest.get(end)? == b'"' && end <= LONGEST_STRING {
+            return Some(end + 1);
+        }
+        self.odd_string(rest)
+    }
+
+    /// As [`Self::string`], for one with escapes, faults or length.
+    #[cold]
+    fn odd_string(&mut self, rest: &[u8]) -> Option<usize> {
+        let token = lex::string(rest)?;
+        let reasons = &mut self.findings.reasons;
+        reasons.add_if(token.faults.surrogate, Reasons::SURROGATE);
+        reasons.add_if(token.faults.nul, Reasons::NUL);
+        if token.length - 2 > LONGEST_STRING {
+            let text = lex::text(rest.get(..token.length)?);
+            reasons.add_if(text.len() > LONGEST_STRING, Reasons::LONG_STRING);
+        }
+        Some(token.length)
+    }
+
+    /// A key and its colon.
+    #[inline]
+    fn key(&mut self, at: &mut usize) -> Option<()> {
+        if self.next(at)? != b'"' {
             return None;
         }
-        at += 1;
-        self.findings.note_text(raw, token);
-        let decoded;
-        let key = if token.escaped {
-            decoded = lex::text(raw);
-            decoded.as_bytes()
-        } else {
-            raw.get(1..raw.len() - 1)?
-        };
         let exact = self.frame.in_array;
-        let (hash, dot) = hash(key, exact);
+        let rest = self.record.get(*at..)?;
+        let inner = rest.get(1..)?;
+        let (print, length) = KeyPrint::of_plain(inner, exact);
+        if *inner.get(length)? == b'"' && length <= LONGEST_STRING {
+            *at += length + 2;
+            self.note_key(inner.get(..length)?, print);
+        } else {
+            let length = self.odd_string(rest)?;
+            *at += length;
+            let key = lex::text(rest.get(..length)?);
+            self.note_key(key.as_bytes(), KeyPrint::of(key.as_bytes(), exact));
+        }
+        if self.next(at)? != b':' {
+            return None;
+        }
+        *at += 1;
+        Some(())
+    }
+
+    /// Remembers what a key says about its value, and whether it is its object's only one of the name.
+    #[inline]
+    fn note_key(&mut self, key: &[u8], print: KeyPrint) {
         // a dot nests; whether two paths meet is for a closer look
-        let mut closer_look = dot && !exact;
-        closer_look |= self.comes_again(hash);
+        let mut closer_look = print.is_dotted() && !self.frame.in_array;
+        closer_look |= self.comes_again(print.hash);
         if self.scratch.frames.is_empty() {
             self.field = Field::of(key);
             self.shape = usual_shape(key);
             closer_look |= key.eq_ignore_ascii_case(b"Subscription");
         }
         self.findings.reasons.add_if(closer_look, Reasons::KEY_CASE);
-        Some(at)
     }
 
     /// Notes a key's hash and says whether the object has it already; of many keys that is found at the end.
@@ -250,7 +277,10 @@ impl Pass<'_, '_> {
         let hashes = &mut self.scratch.hashes;
         let keys = hashes.get(self.frame.keys..).unwrap_or_default();
         let again = maybe && keys.len() <= FEW_KEYS && keys.contains(&hash);
-        hashes.push(hash);
+        // With more keys the record is too long for an event, and looked at more closely anyway.
+        if hashes.len() < MOST_KEYS {
+            hashes.push(hash);
+        }
         again
     }
 
@@ -303,17 +333,13 @@ impl Pass<'_, '_> {
         self.scratch.frames.pop()
     }
 
-    /// A string, number or literal that begins with `byte`; says where it ends.
+    /// A string, number or literal that begins with `byte`.
     #[inline]
-    fn scalar(&mut self, byte: u8, at: usize) -> Option<usize> {
-        let rest = self.record.get(at..)?;
+    fn scalar(&mut self, byte: u8, at: &mut usize) -> Option<()> {
+        let rest = self.record.get(*at..)?;
         let in_array = self.frame.in_array;
         let length = match byte {
-            b'"' => {
-                let token = lex::string(rest)?;
-                self.findings.note_text(rest.get(..token.length)?, token);
-                token.length
-            }
+            b'"' => self.string(rest)?,
             b't' if rest.starts_with(b"true") => 4,
             b'f' if rest.starts_with(b"false") => 5,
             b'n' if rest.starts_with(b"null") => 4,
@@ -331,20 +357,8 @@ impl Pass<'_, '_> {
         if let Some(field) = self.field.take() {
             self.findings.fields.set(field, token);
         }
-        Some(at + length)
-    }
-}
-
-impl Findings<'_> {
-    fn note_text(&mut self, raw: &[u8], token: lex::Token) {
-        self.reasons
-            .add_if(token.faults.surrogate, Reasons::SURROGATE);
-        self.reasons.add_if(token.faults.nul, Reasons::NUL);
-        self.unicode_escapes |= token.unicode;
-        if token.length - 2 > LONGEST_STRING {
-            self.reasons
-                .add_if(lex::text(raw).len() > LONGEST_STRING, Reasons::LONG_STRING);
-        }
+        *at += length;
+        Some(())
     }
 }
 
@@ -371,28 +385,4 @@ pub(super) fn is_record_type(token: &[u8]) -> bool {
         .and_then(|token| token.strip_suffix(b"\""))
         .unwrap_or(token);
     (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
-}
-
-/// A hash of a key, the same for keys that differ in case only unless `exact`, and whether there may be a dot in it.
-/// Some other keys share the hash too.
-#[inline]
-fn hash(key: &[u8], exact: bool) -> (u64, bool) {
-    const ONES: u64 = u64::MAX / 255;
-    const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
-    let fold = if exact { 0 } else { ONES * 0x20 };
-    let mut dots = 0;
-    let mut mix = |hash: u64, word: u64| {
-        let differs = word ^ (ONES * u64::from(b'.'));
-        dots |= differs.wrapping_sub(ONES) & !differs;
-        (hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD)
-    };
-    let (words, rest) = key.as_chunks::<8>();
-    let whole = words.iter().fold(key.len() as u64, |hash, word| {
-        mix(hash, u64::from_le_bytes(*word))
-    });
-    let last = rest
-        .iter()
-        .fold(0, |word, byte| (word << 8) | u64::from(*byte));
-    let hash = mix(whole, last);
-    (hash, dots & (ONES * 0x80) != 0)
 }

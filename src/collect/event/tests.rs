@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+use super::lex::KeyPrint;
 use super::*;
 
 fn envelope(annotate: bool, labels: &BTreeMap<String, String>) -> Envelope<'_> {
@@ -68,6 +69,35 @@ fn a_record_tells_who_it_is() {
     assert_eq!(read(r#"{"Id":"","RecordNumber":""}"#), (None, None));
     assert_eq!(read(r#"{"Id":5,"RecordNumber":null}"#), (None, None));
     assert_eq!(read("{}"), (None, None));
+}
+
+#[test]
+fn a_key_has_one_print_however_it_is_read() {
+    let text = "Aa.z@`[{é_09Zz-Subscription";
+    for exact in [false, true] {
+        for (end, _) in text.char_indices() {
+            let key = &text.as_bytes()[..end];
+            let whole = KeyPrint::of(key, exact);
+            assert_eq!(whole.is_dotted(), key.contains(&b'.'));
+            for behind in [
+                "\"",
+                "\":1}",
+                "\\u0041.",
+                "\n.........",
+                "\" . . . . . .",
+                "",
+            ] {
+                let bytes = [key, behind.as_bytes()].concat();
+                let (print, length) = KeyPrint::of_plain(&bytes, exact);
+                assert_eq!((length, lex::plain(&bytes)), (end, end));
+                assert_eq!(print.hash, whole.hash, "{end} {behind}");
+                assert_eq!(print.is_dotted(), whole.is_dotted());
+            }
+            let lower = KeyPrint::of(&key.to_ascii_lowercase(), exact);
+            let same = !exact || !key.iter().any(u8::is_ascii_uppercase);
+            assert_eq!(lower.hash == whole.hash, same);
+        }
+    }
 }
 
 #[test]

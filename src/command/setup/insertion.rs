@@ -5,11 +5,11 @@
 //! broke; what is in it stays as it is, byte for byte.
 
 use std::ops::Range;
-use std::path::Path;
 
 use roxmltree::{Document, Node};
 
 use super::BLOCK;
+use crate::wazuh::ossec_conf::{BEFORE, child, is_ours, line_of, wrapped};
 
 /// What became of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,8 +58,7 @@ struct Root {
 
 impl Shape {
     fn of(text: &str) -> Result<Self, roxmltree::Error> {
-        const BEFORE: &str = "<all>";
-        let wrapped = format!("{BEFORE}{}</all>", without_declaration(text));
+        let wrapped = wrapped(text);
         let document = Document::parse(&wrapped)?;
         let start = |node: Node<'_, '_>| node.range().start - BEFORE.len();
         let roots = document
@@ -80,37 +79,9 @@ impl Shape {
     }
 }
 
-/// An XML declaration is allowed at the very start only, where the wrapper is: blanks take its place.
-fn without_declaration(text: &str) -> String {
-    let bare = text.trim_start_matches('\u{feff}');
-    match bare
-        .strip_prefix("<?xml ")
-        .and_then(|rest| rest.split_once("?>"))
-    {
-        Some((_, rest)) => format!("{}{rest}", " ".repeat(text.len() - rest.len())),
-        None => text.to_owned(),
-    }
-}
-
 fn is_empty(text: &str, root: &Root) -> bool {
     text.get(root.range.clone())
         .is_some_and(|source| source.ends_with("/>"))
-}
-
-fn is_ours(node: Node<'_, '_>) -> bool {
-    if !node.has_tag_name("wodle") || node.attribute("name") != Some("command") {
-        return false;
-    }
-    let program = child(node, "command").and_then(|command| {
-        let first = command.split_whitespace().next()?;
-        Path::new(first.trim_matches('"')).file_name()
-    });
-    child(node, "tag") == Some("o365-wodle") || program.is_some_and(|name| name == "o365-wodle")
-}
-
-fn child<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    let child = node.children().find(|child| child.has_tag_name(name))?;
-    child.text().map(str::trim)
 }
 
 /// The text with the block in that root, indented like what stands around it.
@@ -161,10 +132,6 @@ fn indentation(text: &str, at: usize) -> Option<&str> {
     line.chars()
         .all(|c| matches!(c, ' ' | '\t'))
         .then_some(line)
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
 #[cfg(test)]

@@ -8,24 +8,40 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::files::{self, Access, unwritten};
-use crate::config::{Authentication, Cloud, HandOver, Secret, Settings, Tenant};
+use crate::config::{Authentication, Cloud, ContentType, HandOver, Secret, Settings, Tenant};
 use crate::{Error, Result};
 
 /// A tenant that is to be stored.
-pub(super) struct New {
-    pub(super) name: String,
-    pub(super) cloud: Cloud,
-    pub(super) hand_over: HandOver,
+pub(in crate::command) struct New {
+    pub(in crate::command) name: String,
+    pub(in crate::command) cloud: Cloud,
+    pub(in crate::command) hand_over: HandOver,
+    /// Its own content types; none: those of `[collect]`.
+    pub(in crate::command) content_types: Vec<ContentType>,
+    pub(in crate::command) enabled: bool,
+}
+
+impl New {
+    /// A tenant of the commercial cloud that is collected as `[collect]` says.
+    pub(super) fn with_defaults(name: String, hand_over: HandOver) -> Self {
+        Self {
+            name,
+            cloud: Cloud::Commercial,
+            hand_over,
+            content_types: Vec::new(),
+            enabled: true,
+        }
+    }
 }
 
 /// Where a tenant of this name is stored.
-pub(super) struct Place {
-    pub(super) tenant: PathBuf,
-    pub(super) secret: PathBuf,
+pub(in crate::command) struct Place {
+    pub(in crate::command) tenant: PathBuf,
+    pub(in crate::command) secret: PathBuf,
 }
 
 impl Place {
-    pub(super) fn of(config: &Path, name: &str) -> Self {
+    pub(in crate::command) fn of(config: &Path, name: &str) -> Self {
         let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
         Self {
             tenant: config
@@ -37,7 +53,7 @@ impl Place {
 }
 
 /// Stores all of them, or on any error none, and reads the configuration that is there then.
-pub(super) fn store(config: &Path, new: &[New]) -> Result<Settings> {
+pub(in crate::command) fn store(config: &Path, new: &[&New]) -> Result<Settings> {
     let _lock = lock(config)?;
     let clashes = clashes(config, &Settings::load(config)?, new);
     if !clashes.is_empty() {
@@ -124,7 +140,7 @@ pub(super) fn secret_file(tenant: &Tenant) -> Option<&PathBuf> {
 }
 
 /// What is stored already and must not come twice.
-fn clashes(config: &Path, settings: &Settings, new: &[New]) -> Vec<String> {
+fn clashes(config: &Path, settings: &Settings, new: &[&New]) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
     let mut ids: Vec<(&str, &str)> = Vec::new();
     for tenant in &settings.tenants {
@@ -163,17 +179,27 @@ fn text(new: &New) -> String {
         name,
         cloud,
         hand_over,
+        content_types,
+        enabled,
     } = new;
     let cloud = match cloud {
         Cloud::Commercial => String::new(),
         other => format!("cloud = \"{}\"\n", other.as_str()),
     };
+    let content_types = match content_types.as_slice() {
+        [] => String::new(),
+        own => {
+            let names: Vec<_> = own.iter().map(|one| format!("\"{one}\"")).collect();
+            format!("content_types = [{}]\n", names.join(", "))
+        }
+    };
+    let enabled = if *enabled { "" } else { "enabled = false\n" };
     format!(
         "# Every key of a [[tenant]] may stand here.\n\
          tenant_id = \"{}\"\n\
          client_id = \"{}\"\n\
          client_secret_file = \"secrets/{name}\"\n\
-         {cloud}",
+         {cloud}{content_types}{enabled}",
         hand_over.tenant_id, hand_over.client_id
     )
 }

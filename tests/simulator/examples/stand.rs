@@ -1,9 +1,10 @@
 //! A simulated Microsoft 365 and the queue of a simulated Wazuh as a process of their own, for tests that are no
-//! Rust: `stand WAZUH_HOME`, then one command a line on standard input, one line of answer each.
+//! Rust: `stand WAZUH_HOME`, then one command a line on standard input, one line of answer each. It stands on port 443
+//! under Microsoft's own names, so it needs a network of its own (`unshare --net`) where they lead to 127.0.0.1.
 //!
 //! | command | answer |
 //! | --- | --- |
-//! | `url`, `handover` | Microsoft's address; the path of the customer's text with the three values |
+//! | `ca`, `handover` | the path of its authority's certificate; that of the customer's text with the three values |
 //! | `issue N` | `ok`: N records more wait at Microsoft, half an hour old at most |
 //! | `pause`, `resume` | `ok`: Wazuh stops reading its queue, reads again |
 //! | `verdict` | the oracle's: what was issued, received, is missing, came again |
@@ -17,6 +18,7 @@
 )]
 
 use std::io::stdin;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
@@ -29,7 +31,13 @@ const BLOB: usize = 50;
 
 fn main() {
     let home = PathBuf::from(std::env::args_os().nth(1).expect("usage: stand WAZUH_HOME"));
-    let microsoft = Microsoft::start(Options::default()).expect("a listening simulator");
+    let microsoft = Microsoft::start(Options {
+        tls: true,
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 443)),
+        name: Some("https://manage.office.com"),
+        ..Options::default()
+    })
+    .expect("a listening simulator");
     let queue = Queue::bind(&home).expect("a queue socket");
     let tenant = TenantSpec::numbered(1);
     microsoft.add_tenant(tenant.clone());
@@ -41,13 +49,15 @@ fn main() {
         tenant.tenant_id, tenant.client_id, tenant.secret
     );
     std::fs::write(&handover, text).expect("a writable home");
+    let authority = home.join("authority.pem");
+    microsoft.write_ca(&authority).expect("a writable home");
 
     let mut records = Records::new(1);
     let mut blobs = 0;
     for line in stdin().lines() {
         let line = line.expect("text");
         match line.split_once(' ').unwrap_or((&line, "")) {
-            ("url", _) => println!("{}", microsoft.url()),
+            ("ca", _) => println!("{}", authority.display()),
             ("handover", _) => println!("{}", handover.display()),
             ("issue", count) => {
                 let batch: Vec<_> = records

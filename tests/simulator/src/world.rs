@@ -200,10 +200,11 @@ impl World {
             .entry("state")
             .or_default()
             .push(format!("ledger = {}", quoted(&self.ledger())));
-        settings.entry("log").or_default().extend([
-            format!("file = {}", quoted(&folder.join("log"))),
-            "level = \"debug\"".to_owned(),
-        ]);
+        let log = settings.entry("log").or_default();
+        log.push(format!("file = {}", quoted(&folder.join("log"))));
+        if !log.iter().any(|line| line.starts_with("level ")) {
+            log.push("level = \"debug\"".to_owned());
+        }
         for (section, lines) in &settings {
             text.extend(["[", *section, "]\n", &lines.join("\n"), "\n"]);
         }

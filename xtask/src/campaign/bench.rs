@@ -1,12 +1,7 @@
 //! What a trial works with: a world, a look into the ledger, and the judgement.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a trial fails by panicking"
-)]
-
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -21,6 +16,7 @@ use simulator::wazuh::{Manager, Settings};
 use simulator::world::World;
 
 use super::{Setup, Trial};
+use crate::bench::measure::any_figures;
 
 /// The content types of most trials.
 pub(super) const TYPES: [&str; 2] = ["Audit.Exchange", "DLP.All"];
@@ -37,8 +33,8 @@ pub(super) struct Bench {
     pub manager: Option<Manager>,
     world: World,
     setup: Arc<Setup>,
-    /// Lines of its alerts file that the oracle has seen.
-    seen: usize,
+    /// How far the oracle has seen its alerts file, in bytes.
+    seen: u64,
     /// Repeats that the promise allows so far.
     pub allowed: usize,
     /// Blobs so far.
@@ -149,6 +145,17 @@ impl Bench {
         self.wait(child)
     }
 
+    /// The binary with these arguments to its end, and its memory at the peak, in bytes.
+    pub(super) fn measured(&self, arguments: &[&str]) -> (Ended, u64) {
+        let (figures, stderr) = any_figures(&self.command(&[], arguments)).unwrap();
+        let ended = Ended {
+            code: Some(figures.code),
+            stderr,
+            took: figures.wall,
+        };
+        (ended, figures.peak)
+    }
+
     /// Waits for a run's end; it must not hang, nor panic, nor call itself faulty.
     pub(super) fn wait(&self, mut child: Child) -> Ended {
         let since = Instant::now();
@@ -189,9 +196,19 @@ impl Bench {
                 verdict.received - verdict.repeats
             }
             Some(manager) => {
-                for line in manager.alerts().iter().skip(self.seen) {
-                    self.world.oracle.received_event(line.as_bytes());
-                    self.seen += 1;
+                if let Ok(file) = File::open(manager.alerts_file()) {
+                    let mut alerts = BufReader::new(file);
+                    alerts.seek(SeekFrom::Start(self.seen)).unwrap();
+                    let mut line = Vec::new();
+                    while alerts.read_until(b'\n', &mut line).unwrap() > 0 {
+                        // What is not finished yet is read again.
+                        let Some(event) = line.strip_suffix(b"\n") else {
+                            break;
+                        };
+                        self.world.oracle.received_event(event);
+                        self.seen += line.len() as u64;
+                        line.clear();
+                    }
                 }
                 let verdict = self.world.oracle.verdict();
                 verdict.received - verdict.repeats
@@ -213,7 +230,16 @@ impl Bench {
             let told = usize::try_from(told.expect("the manager tells what it decoded")).unwrap();
             assert!(manager.wait_for_alerts(told, Duration::from_secs(5)));
         }
-        let arrived = self.arrived();
+        // What was handed over may not have been read yet.
+        let mut arrived = self.arrived();
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = self.arrived();
+            if now == arrived {
+                break;
+            }
+            arrived = now;
+        }
         let open = arrived.saturating_sub(remembered(&self.ledger()));
         assert!(open <= BATCH, "{open} events are not remembered");
         self.allowed += open;
@@ -283,7 +309,7 @@ impl Bench {
             lost: verdict.missing.len(),
             repeated: verdict.repeats,
             allowed: self.allowed,
-            missed: false,
+            ..Trial::default()
         }
     }
 

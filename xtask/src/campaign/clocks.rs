@@ -1,11 +1,5 @@
 //! Row 6: clocks that are wrong, here and at Microsoft, and a marker that lies ahead.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a trial fails by panicking"
-)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

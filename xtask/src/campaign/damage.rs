@@ -1,12 +1,5 @@
 //! Row 5: the ledger flipped, zeroed and cut page by page, and what else may stand at its path.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a trial fails by panicking"
-)]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;

@@ -1,11 +1,5 @@
 //! Row 4: disks that are full or fail, at each call in turn, and one that is really full.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a trial fails by panicking"
-)]
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;

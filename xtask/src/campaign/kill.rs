@@ -1,12 +1,5 @@
 //! Rows 1 and 2: `kill -9` at every system call, and at random moments.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a trial fails by panicking"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +12,7 @@ use super::{Case, Column, Setup, Trial};
 
 /// What can change a file, a socket or what another process sees.
 const CALLS: &str = "openat,close,fcntl,flock,pread64,pwrite64,write,writev,fsync,fdatasync,ftruncate,fallocate,\
-    unlink,rename,link,linkat,sendto,sendmsg,recvfrom,connect,mmap,munmap,fchmod,newfstatat,statx,futex,\
+    unlink,rename,link,linkat,sendto,sendmsg,sendmmsg,recvfrom,connect,mmap,munmap,fchmod,newfstatat,statx,futex,\
     epoll_wait,clone3,exit_group";
 
 /// What a run that is killed has behind it, and who reads its events.

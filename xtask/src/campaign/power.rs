@@ -4,12 +4,6 @@
 //! killed and the image copied at once: the copy is the disk as a power cut would leave it, and is
 //! mounted in place of the first.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a trial fails by panicking"
-)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

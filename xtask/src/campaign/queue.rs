@@ -1,12 +1,5 @@
 //! Row 8: the queue socket gone, stale, full, of a wrong type; Wazuh restarted with events in memory.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a trial fails by panicking"
-)]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -110,9 +103,11 @@ fn unusable(setup: &Arc<Setup>, way: &str) -> Trial {
     bench.judge()
 }
 
+/// The user without rights.
+pub(super) const NOBODY: u32 = 65_534;
+
 /// Another user runs us, and the socket belongs to root.
 fn denied(setup: &Arc<Setup>) -> Trial {
-    const NOBODY: u32 = 65_534;
     let bench = bench(setup);
     bench.configure();
     let queue = bench.queue.path().to_owned();
@@ -147,7 +142,7 @@ fn denied(setup: &Arc<Setup>) -> Trial {
     bench.judge()
 }
 
-fn hand_to(path: &Path, user: u32) {
+pub(super) fn hand_to(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).unwrap();
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
@@ -159,8 +154,8 @@ fn hand_to(path: &Path, user: u32) {
 /// The system refuses a datagram, three times from the nth on.
 fn send_fails(setup: &Arc<Setup>, error: &str, when: usize) -> Trial {
     let mut bench = bench(setup);
-    let inject = format!("inject=sendto:error={error}:when={when}..{}", when + 2);
-    let ended = bench.go(&strace(&["-e", "trace=sendto", "-e", &inject]));
+    let inject = format!("inject=sendmmsg:error={error}:when={when}..{}", when + 2);
+    let ended = bench.go(&strace(&["-e", "trace=sendmmsg", "-e", &inject]));
     assert!(
         matches!(ended.code, Some(0 | 3 | 75)),
         "{ended:?}\nlog: {}",

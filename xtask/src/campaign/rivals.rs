@@ -1,12 +1,5 @@
 //! Row 7: several runs at once, and the one that works is killed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a trial fails by panicking"
-)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

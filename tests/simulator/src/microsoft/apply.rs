@@ -177,6 +177,26 @@ impl World {
                 reply.only_gzip = true;
                 replace(&mut reply, gzip_bomb(*mebibytes));
             }
+            Action::ManyContents(count) => {
+                let (url, tenant) = (self.url.clone(), call.tenant.clone());
+                let content_type = call.content_type.clone().unwrap_or_default();
+                let stamp = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+                let created = stamp(self.now() - TimeDelta::hours(1));
+                let expires = stamp(self.now() + TimeDelta::days(6));
+                let content = move |n| {
+                    let id = format!("20260314092653000000000${n:07}$audit$gone");
+                    json!({
+                        "contentUri": format!("{url}/api/v1.0/{tenant}/activity/feed/audit/{id}"),
+                        "contentId": id,
+                        "contentType": content_type,
+                        "contentCreated": created,
+                        "contentExpiration": expires,
+                    })
+                    .to_string()
+                    .into_bytes()
+                };
+                replace(&mut reply, Body::array(*count, content));
+            }
             Action::EndlessBody => {
                 let mut body = std::mem::take(&mut reply.body);
                 body.never_end();

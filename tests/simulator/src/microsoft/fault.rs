@@ -89,6 +89,8 @@ pub enum Action {
     /// The `Date` header is off by so many seconds.
     ClockSkew(i64),
 
+    /// So many contents in a listing that are gone when fetched, written as they are sent.
+    ManyContents(u64),
     /// The next page is on another host (scheme, host and port of this URL).
     ForeignNextPage(String),
     /// The next page is this page.

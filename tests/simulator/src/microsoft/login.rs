@@ -172,6 +172,7 @@ impl World {
         tenant_id: &str,
         assertion: &str,
     ) -> Result<(), Refusal> {
+        self.assertions.insert(assertion.to_owned());
         if spec.federated_tokens.iter().any(|known| known == assertion) {
             return Ok(());
         }
@@ -215,8 +216,8 @@ impl World {
             });
         let registered = registered.ok_or((700_027, "certificate not registered"))?;
         let key = registered
-            .tbs_certificate
-            .subject_public_key_info
+            .tbs_certificate()
+            .subject_public_key_info()
             .subject_public_key
             .raw_bytes();
         UnparsedPublicKey::new(algorithm, key)

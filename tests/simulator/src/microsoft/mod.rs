@@ -34,9 +34,11 @@ mod server;
 mod world;
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -77,6 +79,9 @@ pub struct Options {
     pub gzip: bool,
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// What it calls itself in the addresses that it hands out, where that is not what it listens on: Microsoft's own
+    /// name, in a network where that name leads here.
+    pub name: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -89,6 +94,7 @@ impl Default for Options {
             latency: Duration::ZERO,
             gzip: true,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            name: None,
         }
     }
 }
@@ -133,6 +139,7 @@ impl Microsoft {
         } else {
             (format!("http://{address}"), None)
         };
+        let url = options.name.map_or(url, str::to_owned);
         let world = World::new(url.clone(), options.seed, options.page_size, options.gzip);
         let shared = Arc::new(Shared {
             world: Mutex::new(world),
@@ -151,7 +158,7 @@ impl Microsoft {
         })
     }
 
-    /// `http://127.0.0.1:PORT` or `https://localhost:PORT`; both the login and the management URL.
+    /// `http://127.0.0.1:PORT`, `https://localhost:PORT` or [`Options::name`]; both the login and the management URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -168,7 +175,9 @@ impl Microsoft {
     /// # Errors
     /// The file cannot be written.
     pub fn write_ca(&self, path: &Path) -> io::Result<()> {
-        std::fs::write(path, self.ca_pem())
+        std::fs::write(path, self.ca_pem())?;
+        // Whatever the creator's mask: what others could write is trusted by nobody.
+        std::fs::set_permissions(path, Permissions::from_mode(0o644))
     }
 
     fn authority(&self) -> &Authority {
@@ -274,6 +283,14 @@ impl Microsoft {
     #[must_use]
     pub fn struck(&self) -> Vec<u32> {
         self.shared.world().plan.struck()
+    }
+
+    /// Every token that was given out, and every assertion that was presented: what nobody else should see.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<String> {
+        let world = self.shared.world();
+        let tokens = world.tokens.keys();
+        tokens.chain(&world.assertions).cloned().collect()
     }
 
     /// Everything asked so far.

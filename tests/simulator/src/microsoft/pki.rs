@@ -14,7 +14,8 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 /// What the TLS listener shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerCertificate {
-    /// For localhost, 127.0.0.1 and `::1`, signed by the authority of [`super::Microsoft::ca_pem`].
+    /// For localhost, 127.0.0.1, `::1` and Microsoft's own names of the commercial cloud, signed by the authority
+    /// of [`super::Microsoft::ca_pem`].
     #[default]
     Good,
     /// Signed by it, but over since 2001.
@@ -58,6 +59,8 @@ impl Authority {
                 "localhost".to_owned(),
                 "127.0.0.1".to_owned(),
                 "::1".to_owned(),
+                "login.microsoftonline.com".to_owned(),
+                "manage.office.com".to_owned(),
             ],
         };
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;

@@ -144,6 +144,8 @@ pub(super) struct World {
     pub(super) gzip: bool,
     pub(super) tenants: HashMap<String, Tenant>,
     pub(super) tokens: HashMap<String, Token>,
+    /// Every assertion that was presented.
+    pub(super) assertions: HashSet<String>,
     pub(super) pages: HashMap<String, Page>,
     pub(super) plan: Plan,
     pub(super) throttled: HashMap<String, Throttled>,
@@ -161,6 +163,7 @@ impl World {
             gzip,
             tenants: HashMap::new(),
             tokens: HashMap::new(),
+            assertions: HashSet::new(),
             pages: HashMap::new(),
             plan: Plan::default(),
             throttled: HashMap::new(),

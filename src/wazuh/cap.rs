@@ -6,11 +6,11 @@
 /// A confirmation takes at least 1.2 s, so a manager that processes 15,000 events a second needs
 /// some 20,000 under way: the cap must not be small without a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct Cap {
     limit: usize,
 }
 
-impl Window {
+impl Cap {
     /// Never more than this, as promised to users.
     pub const WIDEST: usize = 50_000;
     /// After a loss; with it some 2,000 events a second still pass.
@@ -19,7 +19,7 @@ impl Window {
     /// tenfold in about a minute.
     const GROWTH: usize = 20;
 
-    /// Continues where an earlier run stopped; what [`Window::save`] did not write is wide open.
+    /// Continues where an earlier run stopped; what [`Cap::save`] did not write is wide open.
     #[must_use]
     pub fn from_saved(saved: Option<&str>) -> Self {
         let limit = saved.and_then(|text| text.trim().parse().ok());
@@ -61,39 +61,39 @@ mod tests {
 
     #[test]
     fn wide_open_until_a_loss_and_remembered_across_runs() {
-        let mut window = Window::from_saved(None);
-        assert_eq!(window.limit(), Window::WIDEST);
-        window.confirmed(1_000);
-        assert_eq!(window.limit(), Window::WIDEST);
-        window.lost();
-        window.confirmed(1_000);
-        assert_eq!(window.limit(), Window::NARROWEST + 50);
-        assert_eq!(Window::from_saved(Some(&window.save())), window);
+        let mut cap = Cap::from_saved(None);
+        assert_eq!(cap.limit(), Cap::WIDEST);
+        cap.confirmed(1_000);
+        assert_eq!(cap.limit(), Cap::WIDEST);
+        cap.lost();
+        cap.confirmed(1_000);
+        assert_eq!(cap.limit(), Cap::NARROWEST + 50);
+        assert_eq!(Cap::from_saved(Some(&cap.save())), cap);
         for odd in ["", "none", "-1", "1", "99999999999"] {
-            let limit = Window::from_saved(Some(odd)).limit();
-            assert!((Window::NARROWEST..=Window::WIDEST).contains(&limit));
+            let limit = Cap::from_saved(Some(odd)).limit();
+            assert!((Cap::NARROWEST..=Cap::WIDEST).contains(&limit));
         }
     }
 
-    /// A kill loses all that is unconfirmed, at worst a full window, and the manager is killed
+    /// A kill loses all that is unconfirmed, at worst a full cap, and the manager is killed
     /// after each ten thousand events.
     #[test]
     fn twenty_kills_in_a_row_repeat_little_and_calm_opens_it_again() {
-        // What is under way at most, whatever the window: 1.2 s of each rate and a quarter queue.
+        // What is under way at most, whatever the cap: 1.2 s of each rate and a quarter queue.
         for under_way in [2_400 + 4_096, 18_000 + 4_096] {
-            let mut window = Window::from_saved(None);
+            let mut cap = Cap::from_saved(None);
             let mut repeated = 0;
             for _ in 0..20 {
-                window.confirmed(10_000);
-                repeated += window.limit().min(under_way);
-                window.lost();
+                cap.confirmed(10_000);
+                repeated += cap.limit().min(under_way);
+                cap.lost();
             }
             assert!(repeated <= 20 * 4_000, "{repeated}");
         }
-        let mut window = Window::from_saved(Some("0"));
+        let mut cap = Cap::from_saved(Some("0"));
         let mut seconds = 0.0;
-        while window.limit() < 22_000 {
-            window.confirmed(window.limit());
+        while cap.limit() < 22_000 {
+            cap.confirmed(cap.limit());
             seconds += 1.3;
         }
         assert!(seconds < 90.0, "{seconds}");

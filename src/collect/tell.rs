@@ -1,0 +1,112 @@
+//! What a run saw of a tenant, told to Wazuh where it is due.
+
+use chrono::SecondsFormat;
+
+use super::desk::Closed;
+use super::event;
+use super::health::{self, Finding, Said};
+use super::order::Telling;
+use super::tenant::Collector;
+use crate::ledger::{HealthState, Scope};
+
+impl Collector {
+    /// This run looked at a stream, or at the whole tenant: what is not found there has ended.
+    pub(super) fn looked_at(&self, scope: Scope) {
+        self.findings.borrow_mut().entry(scope).or_default();
+    }
+
+    /// This run saw a state of a stream, or of the whole tenant. Of a stream's faults the first counts.
+    pub(super) fn finds(&self, scope: Scope, finding: Finding) {
+        let mut findings = self.findings.borrow_mut();
+        let found = findings.entry(scope).or_default();
+        let is_same = |other: &Finding| {
+            other.state == finding.state || other.is_fault() && finding.is_fault()
+        };
+        if !found.iter().any(is_same) {
+            found.push(finding);
+        }
+    }
+
+    /// Tells Wazuh what is due, once in a run.
+    pub(super) async fn tell(&self) -> Result<(), Closed> {
+        let now = self.clock.now();
+        if self.findings.borrow().contains_key(&None) {
+            self.look_at_tenant();
+        }
+        let findings = self.findings.take();
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let (tenant_id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
+        let silent_after = self.work.settings.collect.silent_after;
+        let assess = move |ledger: &mut crate::ledger::Ledger| {
+            let mut known = ledger.health(&tenant_id)?;
+            let mut assessed: Vec<(Scope, Vec<HealthState>, Vec<Said>)> = Vec::new();
+            for (scope, mut found) in findings {
+                let stream = streams
+                    .iter()
+                    .find(|(_, content_type)| Some(*content_type) == scope);
+                if let Some((stream, _)) = stream {
+                    let standing = ledger.standing(*stream)?;
+                    found.extend(health::of_standing(&standing, &found, silent_after, now));
+                }
+                let before = known.remove(&scope).unwrap_or_default();
+                let (states, said) = health::assess(before.clone(), &found, now);
+                if states != before || !said.is_empty() {
+                    assessed.push((scope, states, said));
+                }
+            }
+            Ok(assessed)
+        };
+        let assessed = self.work.desk.ledger_in_turn(assess).await?;
+        if assessed.is_empty() {
+            return Ok(());
+        }
+        let mut telling = Telling {
+            tenant_id: self.tenant.tenant_id.clone(),
+            datagrams: Vec::new(),
+            states: Vec::new(),
+        };
+        for (scope, states, said) in assessed {
+            telling
+                .datagrams
+                .extend(said.iter().map(|said| self.event(scope, said)));
+            telling.states.push((scope, states));
+        }
+        self.work.desk.tell(telling)
+    }
+
+    /// What is seen of the whole tenant beside faults.
+    fn look_at_tenant(&self) {
+        let now = self.clock.now();
+        let secret_ends = self.tenant.client_secret_expires;
+        let certificate_ends = self.certificate_ends.get().map(|end| end.date_naive());
+        let found = [
+            self.clock.skew().and_then(Finding::of_skew),
+            self.work.recovered.map(Finding::of_recovery),
+            secret_ends.and_then(|end| Finding::of_expiry("secret_expiring", end, now)),
+            certificate_ends.and_then(|end| Finding::of_expiry("certificate_expiring", end, now)),
+        ];
+        for finding in found.into_iter().flatten() {
+            self.finds(None, finding);
+        }
+    }
+
+    fn event(&self, scope: Scope, said: &Said) -> Vec<u8> {
+        let since = said.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let state = event::Health {
+            tenant_id: &self.tenant.tenant_id,
+            subscription: scope.map(crate::config::ContentType::as_str),
+            response: &said.response,
+            health: &said.state,
+            since: Some(&since),
+            count: Some(said.count.into()),
+            hint: Some(&said.hint),
+            tenant: &self.tenant.name,
+            labels: &self.tenant.labels,
+        };
+        let mut datagram = Vec::new();
+        event::health(&self.work.settings.wazuh.location, &state, &mut datagram);
+        datagram
+    }
+}

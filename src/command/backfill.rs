@@ -1,0 +1,195 @@
+//! `backfill`: a span is fetched again, in rounds that leave scheduled runs their turn.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::run::{collect_and_report, judge, selected};
+use crate::cli::{self, Moment};
+use crate::collect::{Request, Stop};
+use crate::config::{Settings, Tenant};
+use crate::ledger::{BackfillLeft, Ledger, Lock, Purpose, ROUND};
+use crate::stopping::Stopping;
+use crate::{Error, Result};
+
+/// How far back Microsoft can be asked.
+const REACH: TimeDelta = TimeDelta::days(7);
+/// How long a run that waits is given to take the lock.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Rounds in a row in which nothing moves before the rest is left to the scheduled runs.
+const PATIENCE: u32 = 3;
+
+/// Queues the span, then works it off; a run finishes what is interrupted.
+///
+/// # Errors
+/// See the exit codes in the README.
+pub(crate) fn backfill(
+    settings: &Settings,
+    arguments: &cli::Backfill,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let (since, until) = span(arguments, now)?;
+    let tenants = selected(settings, &arguments.tenants)?;
+    if tenants.is_empty() {
+        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+        return Ok(());
+    }
+    let stopping = Stopping::by_signal()?;
+    queue(
+        settings,
+        arguments,
+        &tenants,
+        (since, until),
+        &stopping,
+        now,
+    )?;
+    log::info!(
+        "from {} to {} is queued for {} tenants; what is interrupted is finished by any later run",
+        since.format("%F %T UTC"),
+        until.format("%F %T UTC"),
+        tenants.len()
+    );
+    let request = Request {
+        tenants,
+        content_types: (!arguments.content_types.is_empty())
+            .then(|| arguments.content_types.clone()),
+        deadline: ROUND,
+        is_dry: false,
+        purpose: Purpose::Backfill,
+        stopping,
+    };
+    work_off(settings, &request)
+}
+
+/// What is asked for, within what Microsoft keeps.
+fn span(arguments: &cli::Backfill, now: DateTime<Utc>) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+    let at = |moment: &Moment| match moment {
+        Moment::At(time) => *time,
+        Moment::Ago(ago) => now - *ago,
+    };
+    let since = at(&arguments.since);
+    let until = arguments.until.as_ref().map_or(now, at).min(now);
+    if since < now - REACH {
+        return Err(Error::Usage(format!(
+            "--since: Microsoft keeps 7 days; the earliest is {} (write 7d)",
+            (now - REACH).format("%FT%TZ")
+        )));
+    }
+    if since >= until {
+        return Err(Error::Usage(format!(
+            "--since {} is not before --until {}",
+            since.format("%FT%TZ"),
+            until.format("%FT%TZ")
+        )));
+    }
+    Ok((since, until))
+}
+
+fn queue(
+    settings: &Settings,
+    arguments: &cli::Backfill,
+    tenants: &[Tenant],
+    (since, until): (DateTime<Utc>, DateTime<Utc>),
+    stopping: &Stopping,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let _lock = Lock::take(&settings.state.ledger, Purpose::Backfill, stopping)?;
+    let mut ledger = Ledger::open(&settings.state.ledger, now)?.0;
+    for tenant in tenants {
+        let wanted = tenant.content_types.iter().filter(|content_type| {
+            arguments.content_types.is_empty() || arguments.content_types.contains(content_type)
+        });
+        for &content_type in wanted {
+            let floor = now - tenant.initial_lookback;
+            let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
+            ledger.insert_span(stream.id, since, until, arguments.resend)?;
+        }
+    }
+    Ok(ledger.close()?)
+}
+
+/// Round after round, until all is done or nothing moves any more.
+fn work_off(settings: &Settings, request: &Request) -> Result<()> {
+    let mut idle = 0;
+    loop {
+        let summary = collect_and_report(settings, request)?;
+        let tally = &summary.tally;
+        idle = if tally.sent + tally.duplicate + tally.filtered > 0 {
+            0
+        } else {
+            idle + 1
+        };
+        let left = Ledger::read(&settings.state.ledger)?
+            .map(|ledger| ledger.backfill_left())
+            .transpose()?
+            .unwrap_or_default();
+        if summary.stopped_by == Some(Stop::Deadline) && idle < PATIENCE {
+            log::info!("{} contents are still to be fetched", left.contents);
+            request.stopping.pause(PAUSE);
+            if !request.stopping.is_wished() {
+                continue;
+            }
+        }
+        if left != BackfillLeft::default() {
+            log::warn!(
+                "{} contents are still to be fetched and {} spans to be listed: later runs go on with them",
+                left.contents,
+                left.spans
+            );
+        }
+        return judge(&summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn spans_lie_within_what_microsoft_keeps() {
+        let now: DateTime<Utc> = "2026-03-15T12:00:00Z".parse().unwrap();
+        let spanned = |since: &str, until: Option<&str>| {
+            let arguments = cli::Backfill {
+                since: cli::moment(since).unwrap(),
+                until: until.map(|until| cli::moment(until).unwrap()),
+                ..cli::Backfill::default()
+            };
+            span(&arguments, now)
+                .map(|(since, until)| format!("{since:?} {until:?}"))
+                .map_err(|error| error.to_string())
+        };
+        for (since, until, expected) in [
+            ("36h", None, Ok("2026-03-14T00:00:00Z 2026-03-15T12:00:00Z")),
+            (
+                "7d",
+                Some("6d"),
+                Ok("2026-03-08T12:00:00Z 2026-03-09T12:00:00Z"),
+            ),
+            (
+                "2026-03-14T01:00:00+01:00",
+                Some("2027-01-01T00:00:00Z"),
+                Ok("2026-03-14T00:00:00Z 2026-03-15T12:00:00Z"),
+            ),
+            (
+                "8d",
+                None,
+                Err(
+                    "--since: Microsoft keeps 7 days; the earliest is 2026-03-08T12:00:00Z (write 7d)",
+                ),
+            ),
+            (
+                "1h",
+                Some("2h"),
+                Err("--since 2026-03-15T11:00:00Z is not before --until 2026-03-15T10:00:00Z"),
+            ),
+        ] {
+            assert_eq!(
+                spanned(since, until),
+                expected.map(str::to_owned).map_err(str::to_owned)
+            );
+        }
+        assert!(cli::moment("yesterday").is_err());
+    }
+}

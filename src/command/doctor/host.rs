@@ -1,0 +1,215 @@
+//! What is on this host: configuration, ledger, Wazuh.
+
+use std::fs;
+use std::path::Path;
+
+use super::finding::{Chain, Outcome};
+use super::probes::{self, Probe};
+use super::test_event;
+use crate::config::{Settings, Tenant};
+use crate::ledger::{Fault, Ledger};
+use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
+
+/// Less space than this for the ledger is worth knowing.
+const ROOM: u64 = 500_000_000;
+
+/// What needs the configuration, in order.
+const BEHIND_CONFIGURATION: &[&Probe] = &[
+    &probes::LEDGER,
+    &probes::QUEUE,
+    &probes::ACKNOWLEDGEMENT,
+    &probes::SCHEDULER,
+];
+
+/// The configuration, if it can be used.
+pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
+    let mut chain = Chain::here();
+    let settings = match Settings::check(path) {
+        Ok(settings) => {
+            let tenants = match settings.tenants.len() {
+                1 => "1 tenant".to_owned(),
+                count => format!("{count} tenants"),
+            };
+            let seen = format!("{}: {tenants}; owners and modes are right", path.display());
+            chain.link(&probes::CONFIGURATION, Outcome::Ok(seen));
+            Some(settings)
+        }
+        Err(problems) => {
+            for problem in problems {
+                let outcome = Outcome::failed(&problem.to_string());
+                chain.link(&probes::CONFIGURATION, outcome);
+            }
+            None
+        }
+    };
+    chain.skip_what_is_left(BEHIND_CONFIGURATION);
+    (chain, settings)
+}
+
+/// Wazuh: its queue and what it says there, what starts us, and who else collects.
+pub(super) fn wazuh(settings: &Settings, tenants: &[Tenant], sends_test: bool) -> Vec<Chain> {
+    let mut queue = Chain::here();
+    let home = match Home::find(&settings.wazuh) {
+        Ok(home) => home,
+        Err(error) => {
+            queue.link(&probes::QUEUE, Outcome::failed_sentence(&error.to_string()));
+            queue.skip_what_is_left(BEHIND_CONFIGURATION.get(1..).unwrap_or_default());
+            return vec![queue];
+        }
+    };
+    match Queue::connect(home.queue()) {
+        Ok(open) => {
+            let role = match home.role() {
+                Role::Manager => "a Wazuh manager",
+                Role::Agent => "a Wazuh agent",
+                Role::Unknown => "somebody",
+            };
+            let seen = format!("{}: {role} reads it", home.queue().display());
+            queue.link(&probes::QUEUE, Outcome::Ok(seen));
+            queue.link(&probes::ACKNOWLEDGEMENT, acknowledgement(settings, &home));
+            if sends_test && queue.holds() {
+                let outcome = test_event::send(&open, &home, settings, tenants);
+                queue.link(&probes::TEST_EVENT, outcome);
+            }
+        }
+        Err(fault) => queue.link(&probes::QUEUE, Outcome::failed_sentence(&fault.to_string())),
+    }
+    queue.skip_what_is_left(&[&probes::ACKNOWLEDGEMENT]);
+    if sends_test {
+        queue.skip_what_is_left(&[&probes::TEST_EVENT]);
+    }
+    let mut others = Chain::here();
+    others.add(&probes::SCHEDULER, scheduler(settings, &home));
+    if let Some(outcome) = native(&home, tenants) {
+        others.add(&probes::BUILT_IN, outcome);
+    }
+    vec![queue, others]
+}
+
+/// The file, what it holds, and the room that it has.
+pub(super) fn ledger(settings: &Settings) -> Chain {
+    let mut chain = Chain::here();
+    chain.add(&probes::LEDGER, judge_ledger(&settings.state.ledger));
+    chain
+}
+
+fn judge_ledger(path: &Path) -> Outcome {
+    let file = path.display();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let shown = folder.display();
+    if !folder.is_dir() {
+        return Outcome::Failed(probes::NO_FOLDER.with(&[("folder", &shown)]));
+    }
+    let is_writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
+    let mut access = is_writable(folder);
+    if path.exists() {
+        access = access.and_then(|()| is_writable(path));
+    }
+    if let Err(error) = access {
+        let why = std::io::Error::from(error);
+        return Outcome::Failed(probes::READ_ONLY.with(&[("file", &file), ("why", &why)]));
+    }
+    let read = Ledger::read(path).and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.check()));
+    match read {
+        Ok(()) => {}
+        Err(Fault::Corrupt(why)) => {
+            return Outcome::Failed(probes::DAMAGED.with(&[("file", &file), ("why", &why)]));
+        }
+        Err(fault) => return Outcome::failed_sentence(&fault.to_string()),
+    }
+    let free = rustix::fs::statvfs(folder).map(|space| space.f_bavail * space.f_frsize);
+    match free {
+        Ok(0) => Outcome::Failed(probes::DISK_FULL.with(&[("file", &file), ("folder", &shown)])),
+        Ok(free) if free < ROOM => Outcome::Note(probes::LITTLE_ROOM.with(&[
+            ("file", &file),
+            ("free", &(free / 1_000_000)),
+            ("folder", &shown),
+        ])),
+        _ if path.exists() => Outcome::Ok(format!("{file}: readable, writable, intact")),
+        _ => Outcome::Ok(format!("{file}: the first run makes it")),
+    }
+}
+
+fn acknowledgement(settings: &Settings, home: &Home) -> Outcome {
+    if !settings.wazuh.acknowledge {
+        return Outcome::Note(probes::ACKNOWLEDGE_OFF.with(&[]));
+    }
+    match Acknowledgement::new(home, &settings.wazuh).describe() {
+        Told::Confirms => Outcome::Ok("the manager confirms what it has processed".to_owned()),
+        Told::Forwards(Some(true)) => {
+            Outcome::Ok("the agent is connected to its manager".to_owned())
+        }
+        Told::Forwards(Some(false)) => Outcome::Failed(probes::AGENT_OFFLINE.with(&[])),
+        Told::Forwards(None) => Outcome::Note(probes::AGENT_SILENT.with(&[])),
+        Told::Nothing => {
+            let socket = home.statistics_socket();
+            Outcome::Note(probes::NOBODY_TELLS.with(&[("socket", &socket.display())]))
+        }
+    }
+}
+
+/// Wazuh's block that starts us.
+struct Block {
+    is_disabled: bool,
+    timeout: Option<u64>,
+}
+
+fn scheduler(settings: &Settings, home: &Home) -> Outcome {
+    let path = home.ossec_conf();
+    let file = path.display();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(why) => {
+            return Outcome::Note(probes::CONF_UNREADABLE.with(&[("file", &file), ("why", &why)]));
+        }
+    };
+    let blocks = ossec_conf::read(&text, |all| {
+        all.descendants()
+            .filter(|node| ossec_conf::is_ours(*node))
+            .map(|node| Block {
+                is_disabled: ossec_conf::child(node, "disabled") == Some("yes"),
+                timeout: ossec_conf::child(node, "timeout")
+                    .and_then(|timeout| timeout.parse().ok()),
+            })
+            .collect::<Vec<_>>()
+    });
+    let deadline = settings.collect.deadline.as_secs();
+    let said = match blocks.as_deref() {
+        Err(why) => probes::CONF_BROKEN.with(&[("file", &file), ("why", why)]),
+        Ok([]) => probes::NO_BLOCK.with(&[("file", &file)]),
+        Ok([block]) if block.is_disabled => probes::BLOCK_DISABLED.with(&[("file", &file)]),
+        Ok(
+            [
+                Block {
+                    timeout: Some(timeout),
+                    ..
+                },
+            ],
+        ) if (1..=deadline).contains(timeout) => probes::TIMEOUT_TOO_LOW.with(&[
+            ("file", &file),
+            ("timeout", timeout),
+            ("deadline", &deadline),
+            ("enough", &(deadline + 50)),
+        ]),
+        Ok([_]) => return Outcome::Ok(format!("{file}: Wazuh starts collections")),
+        Ok(more) => probes::TOO_MANY_BLOCKS.with(&[("file", &file), ("count", &more.len())]),
+    };
+    Outcome::Failed(said)
+}
+
+/// The built-in module, where it collects the same tenants.
+fn native(home: &Home, tenants: &[Tenant]) -> Option<Outcome> {
+    let collected = native::collected(home);
+    let both: Vec<&str> = tenants
+        .iter()
+        .filter(|tenant| collected.contains(&tenant.tenant_id))
+        .map(|tenant| tenant.name.as_str())
+        .collect();
+    if both.is_empty() {
+        return None;
+    }
+    Some(Outcome::Failed(probes::COLLECTED_TWICE.with(&[
+        ("tenants", &both.join(", ")),
+        ("file", &home.ossec_conf().display()),
+    ])))
+}

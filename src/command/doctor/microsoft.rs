@@ -1,0 +1,166 @@
+//! All that concerns Microsoft: its hosts, each once however many tenants go there, and each tenant.
+
+use std::rc::Rc;
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::finding::{Chain, Finding};
+use super::{network, tenant};
+use crate::config::{Settings, Tenant};
+use crate::microsoft::{Clock, Credential, Http, Retry};
+use crate::{Error, Result};
+
+pub(in crate::command) use tenant::SignIn;
+
+/// A tenant, and the credential to try in place of its own.
+pub(in crate::command) struct Candidate {
+    pub(in crate::command) tenant: Tenant,
+    pub(in crate::command) credential: Option<Credential>,
+}
+
+impl From<Tenant> for Candidate {
+    /// As it is stored.
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            credential: None,
+        }
+    }
+}
+
+/// What was found at Microsoft.
+pub(in crate::command) struct Report {
+    /// Hosts first, then tenants in the order asked for.
+    pub(in crate::command) findings: Vec<Finding>,
+    /// Of each tenant, in the same order.
+    pub(in crate::command) tenants: Vec<OfTenant>,
+}
+
+/// What was found of a tenant.
+pub(in crate::command) struct OfTenant {
+    pub(in crate::command) name: String,
+    /// Whether it and its hosts are.
+    pub(in crate::command) is_well: bool,
+    pub(in crate::command) sign_in: SignIn,
+}
+
+/// Walks all tenants' ways to Microsoft, some at a time.
+///
+/// # Errors
+/// [`Error::Configuration`] for a `[http]` that cannot be used.
+pub(in crate::command) fn probe(settings: &Settings, candidates: Vec<Candidate>) -> Result<Report> {
+    // Somebody waits: what is said now is what is so now.
+    let retry = Retry {
+        attempts: 0,
+        ..Retry::default()
+    };
+    let http = Http::probing(&settings.http)?.with_retry(retry);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
+    let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
+    let report = LocalSet::new().block_on(&runtime, walk(http, places, candidates));
+    runtime.shutdown_background();
+    Ok(report)
+}
+
+/// A host of Microsoft's, as it was found.
+struct Host {
+    url: String,
+    clock: Clock,
+    chain: Chain,
+}
+
+async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> Report {
+    let mut urls: Vec<String> = Vec::new();
+    for Candidate { tenant, .. } in &candidates {
+        for url in [login_url(tenant), management_url(tenant)] {
+            if !urls.iter().any(|known| known == url) {
+                urls.push(url.to_owned());
+            }
+        }
+    }
+    let hosts = urls.into_iter().map(|url| {
+        let http = http.clone();
+        at_a_place(&places, async move {
+            let clock = Clock::default();
+            let chain = network::probe(&http, &url, &clock).await;
+            Host { url, clock, chain }
+        })
+    });
+    let hosts = all(hosts.collect()).await;
+    let clock = network::clock(hosts.iter().map(|host| &host.clock));
+
+    let tenants = candidates.into_iter().map(|candidate| {
+        let of = |url: &str| hosts.iter().find(|host| host.url == url);
+        let (login, management) = (
+            of(login_url(&candidate.tenant)),
+            of(management_url(&candidate.tenant)),
+        );
+        let is_reached = [login, management]
+            .iter()
+            .flatten()
+            .all(|h| h.chain.holds());
+        // It is the management host by whose clock windows are asked for.
+        let clock = management
+            .map(|host| host.clock.clone())
+            .unwrap_or_default();
+        let http = http.clone();
+        at_a_place(&places, async move {
+            let Candidate { tenant, credential } = candidate;
+            let (chain, sign_in) =
+                tenant::probe(&http, &tenant, credential, is_reached.then_some(clock)).await;
+            let is_well = is_reached && chain.is_well();
+            let of_tenant = OfTenant {
+                name: tenant.name,
+                is_well,
+                sign_in,
+            };
+            (chain, of_tenant)
+        })
+    });
+    let (chains, tenants): (Vec<_>, Vec<_>) = all(tenants.collect()).await.into_iter().unzip();
+
+    let hosts = hosts.into_iter().map(|host| host.chain);
+    let chains = hosts.chain([clock]).chain(chains);
+    Report {
+        findings: chains.flat_map(Chain::into_findings).collect(),
+        tenants,
+    }
+}
+
+/// Work that waits until one of the places is free.
+fn at_a_place<T: 'static>(
+    places: &Rc<Semaphore>,
+    work: impl Future<Output = T> + 'static,
+) -> JoinHandle<T> {
+    let places = Rc::clone(places);
+    tokio::task::spawn_local(async move {
+        // Nobody closes it.
+        let _place = places.acquire().await;
+        work.await
+    })
+}
+
+async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut done = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let result = task.await;
+        done.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())));
+    }
+    done
+}
+
+/// Where a tenant signs in.
+fn login_url(tenant: &Tenant) -> &str {
+    let own = tenant.login_url.as_deref();
+    own.unwrap_or(tenant.cloud.login_url())
+}
+
+/// Where a tenant's contents are listed.
+pub(super) fn management_url(tenant: &Tenant) -> &str {
+    let own = tenant.management_url.as_deref();
+    own.unwrap_or(tenant.cloud.management_url())
+}

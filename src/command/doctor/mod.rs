@@ -1,0 +1,107 @@
+//! `doctor`: every link of the chain from the configuration to Wazuh, one line each, with the cure.
+
+mod finding;
+mod host;
+mod microsoft;
+mod network;
+mod probes;
+mod tenant;
+mod test_event;
+mod token;
+
+use std::io::Write;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::run::selected;
+use super::unsaid;
+use crate::cli;
+use crate::config::{Settings, Tenant};
+use crate::ledger::{Fault, Ledger, Lock, Purpose};
+use crate::{Error, Result};
+use finding::{Chain, Finding, Outcome, Verdict};
+
+pub(super) use finding::print;
+pub(super) use microsoft::{Candidate, Report, SignIn, probe as probe_microsoft};
+
+/// Probes everything and prints what was found, what is wrong first.
+///
+/// # Errors
+/// [`Error::Configuration`] if the configuration cannot be used, [`Error::Partial`] if something else is not well.
+pub(crate) fn doctor(
+    config: &Path,
+    arguments: &cli::Doctor,
+    now: DateTime<Utc>,
+    out: &mut impl Write,
+) -> Result<()> {
+    let (configuration, settings) = host::configuration(config);
+    let mut findings = configuration.into_findings();
+    if let Some(settings) = &settings {
+        findings.extend(probe(settings, arguments, now)?);
+    }
+    let printed = if arguments.json {
+        let report = json!({ "version": 1, "time": now.to_rfc3339(), "findings": findings });
+        writeln!(out, "{report:#}")
+    } else {
+        print(&findings, out)
+    };
+    printed.map_err(unsaid)?;
+    let bad = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Failed);
+    match bad.count() {
+        _ if settings.is_none() => Err(Error::Configuration(
+            "the configuration cannot be used; see above".to_owned(),
+        )),
+        0 => Ok(()),
+        1 => Err(Error::Partial(
+            "one thing is not well; see above".to_owned(),
+        )),
+        count => Err(Error::Partial(format!(
+            "{count} things are not well; see above"
+        ))),
+    }
+}
+
+/// All that needs a configuration.
+fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Result<Vec<Finding>> {
+    let tenants = selected(settings, &arguments.tenants)?;
+    let mut chains = vec![host::ledger(settings)];
+    chains.extend(host::wazuh(settings, &tenants, arguments.send_test));
+    let candidates = tenants.iter().cloned().map(Candidate::from).collect();
+    let report = probe_microsoft(settings, candidates)?;
+    let of_tenants = tenants.iter().zip(&report.tenants);
+    let well = of_tenants.filter(|(_, found)| found.is_well);
+    let well: Vec<&Tenant> = well.map(|(tenant, _)| tenant).collect();
+    let back_off = end_back_off(settings, &well, now);
+    let here = chains.into_iter().flat_map(Chain::into_findings);
+    let back_off = back_off.into_iter().flat_map(Chain::into_findings);
+    Ok(here.chain(report.findings).chain(back_off).collect())
+}
+
+/// Tenants that are well need not be left alone any longer.
+fn end_back_off(settings: &Settings, well: &[&Tenant], now: DateTime<Utc>) -> Option<Chain> {
+    let path = &settings.state.ledger;
+    if well.is_empty() || !path.exists() {
+        return None;
+    }
+    let ended = Lock::try_take(path, Purpose::Run).and_then(|_lock| {
+        let mut ledger = Ledger::open(path, now)?.0;
+        for tenant in well {
+            ledger.end_back_off(&tenant.tenant_id)?;
+        }
+        ledger.close()
+    });
+    match ended {
+        // What is wrong with the ledger was found already.
+        Ok(()) | Err(Fault::Corrupt(_) | Fault::NotOurs { .. } | Fault::Newer(_)) => None,
+        Err(fault) => {
+            let mut chain = Chain::here();
+            let said = probes::BACK_OFF_STAYS.with(&[("why", &fault)]);
+            chain.add(&probes::BACK_OFF, Outcome::Note(said));
+            Some(chain)
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `import-native`: the tenants of Wazuh's built-in module go on here where it stopped.
+
+mod blocks;
+mod bookmarks;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::tenant::say_stored;
+use super::tenant::store::{self, New, Place};
+use super::unsaid;
+use crate::collect::window;
+use crate::config::{ContentType, HandOver, Settings};
+use crate::ledger::{Ledger, Lock, Purpose};
+use crate::stopping::Stopping;
+use crate::wazuh::Home;
+use crate::{Error, Result};
+use blocks::{Found, Native, Secret};
+use bookmarks::Bookmark;
+
+/// Longer files are no `ossec.conf`, and no secret.
+const MAX_CONF: u64 = 16 * 1024 * 1024;
+const MAX_SECRET: u64 = 64 * 1024;
+
+/// A tenant that is to be taken over.
+struct Incoming {
+    new: New,
+    streams: Vec<(ContentType, Bookmark)>,
+}
+
+/// Stores the tenants of the `<office365>` blocks that are not known yet, and begins their streams at
+/// the built-in module's bookmarks. Nothing of Wazuh's is changed.
+///
+/// # Errors
+/// [`Error::Partial`] if something could not be taken over, but another tenant is here now;
+/// [`Error::Configuration`] if none is; [`Error::TryLater`] while a run or the
+/// built-in module goes on.
+pub(crate) fn import(
+    config: &Path,
+    ossec_conf: Option<&Path>,
+    now: DateTime<Utc>,
+    out: &mut impl Write,
+) -> Result<()> {
+    let settings = Settings::load(config)?;
+    let home = Home::find(&settings.wazuh)?;
+    let path = ossec_conf.map_or_else(|| home.ossec_conf(), Path::to_owned);
+    let native = read(&path)?;
+    if native.blocks.is_empty() {
+        let path = path.display();
+        return writeln!(out, "{path}: no <office365> block; nothing to import").map_err(unsaid);
+    }
+    let mut wrong: Vec<String> = native
+        .flaws
+        .iter()
+        .map(|(line, flaw)| format!("{}:{line}: {flaw}", path.display()))
+        .collect();
+    let mut incoming = Vec::new();
+    let mut is_any_known = false;
+    for found in native.tenants {
+        let known = settings.tenants.iter();
+        let mut known = known.filter(|tenant| tenant.tenant_id == found.tenant_id);
+        if let Some(tenant) = known.next() {
+            let (name, id) = (&tenant.name, &tenant.tenant_id);
+            writeln!(out, "{name}: has tenant ID {id} already; left as it is").map_err(unsaid)?;
+            is_any_known = true;
+            continue;
+        }
+        let line = found.line;
+        match take(&home, found, native.enabled, now) {
+            Ok(one) => incoming.push(one),
+            Err(why) => wrong.push(format!("{}:{line}: {why}", path.display())),
+        }
+    }
+    if incoming.is_empty() {
+        return conclude(&wrong, is_any_known);
+    }
+    if native.enabled && home.modules_process().is_some() {
+        return Err(Error::TryLater(
+            "Wazuh's built-in module is still collecting: what it takes from now on would come twice. \
+             Stop Wazuh (systemctl stop wazuh-manager, or wazuh-agent) and import again"
+                .to_owned(),
+        ));
+    }
+    name(config, &settings, &mut incoming);
+    let kept = store_all(config, &settings, &mut incoming)?;
+    for one in &incoming {
+        say(config, one, &kept, now, out).map_err(unsaid)?;
+        for (content_type, bookmark) in &one.streams {
+            if let Bookmark::Damaged(file) = bookmark {
+                wrong.push(format!(
+                    "{}: holds no time of the past, so {content_type} starts initial_lookback before \
+                     its first run; records of that time may come a second time",
+                    file.display()
+                ));
+            }
+        }
+    }
+    say_next(&path, &native.blocks, &incoming, out).map_err(unsaid)?;
+    conclude(&wrong, true)
+}
+
+/// The blocks of a file.
+fn read(path: &Path) -> Result<Native> {
+    let shown = path.display();
+    let wrong = |what: String| Error::Configuration(format!("{shown}{what}"));
+    let bytes = read_bounded(path, MAX_CONF).map_err(|fault| {
+        wrong(format!(
+            ": {fault}; name the file with --ossec-conf, and run this as root"
+        ))
+    })?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| wrong(": it is no UTF-8 text; save it as UTF-8".to_owned()))?;
+    blocks::parse(text).map_err(|line| {
+        wrong(format!(
+            ":{line}: it does not read as XML; correct it there"
+        ))
+    })
+}
+
+/// A file that may hold secrets; the buffer is as large as the file, so that no copy is left behind.
+fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(std::io::Error::other(format!(
+            "it is longer than {limit} bytes"
+        )));
+    }
+    let capacity = usize::try_from(length).unwrap_or_default() + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// All that is to be known of a tenant, its name apart; or why it cannot be taken over.
+fn take(
+    home: &Home,
+    found: Found,
+    enabled: bool,
+    now: DateTime<Utc>,
+) -> std::result::Result<Incoming, String> {
+    let client_secret = match found.secret {
+        Secret::Value(secret) => secret,
+        Secret::File(file) => secret_in(&home.path().join(file))?,
+    };
+    let streams = found
+        .content_types
+        .iter()
+        .map(|&content_type| {
+            bookmarks::read(home.path(), &found.tenant_id, content_type, now)
+                .map(|bookmark| (content_type, bookmark))
+                .map_err(|(file, fault)| format!("{}: {fault}; run this as root", file.display()))
+        })
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(Incoming {
+        new: New {
+            name: String::new(),
+            cloud: found.cloud,
+            hand_over: HandOver {
+                tenant_id: found.tenant_id,
+                client_id: found.client_id,
+                client_secret,
+            },
+            content_types: found.content_types,
+            enabled,
+        },
+        streams,
+    })
+}
+
+/// The secret in a file. (The built-in module sends the line's end with it, ours is trimmed.)
+fn secret_in(file: &Path) -> std::result::Result<SecretString, String> {
+    let shown = file.display();
+    let bytes = read_bounded(file, MAX_SECRET)
+        .map_err(|fault| format!("{shown}: {fault}; check <client_secret_path>"))?;
+    let secret = std::str::from_utf8(&bytes)
+        .map_err(|_| format!("{shown}: it is no UTF-8 text; {}", blocks::NEW_SECRET))?
+        .trim();
+    match blocks::unusable(secret) {
+        None => Ok(SecretString::from(secret)),
+        Some(why) => Err(format!("{shown}: the secret {why}; {}", blocks::NEW_SECRET)),
+    }
+}
+
+/// Names each tenant `tenant-` and the first part of its id, or all of it where that is taken.
+fn name(config: &Path, settings: &Settings, incoming: &mut [Incoming]) {
+    let known = settings.tenants.iter().map(|tenant| tenant.name.clone());
+    let mut taken: BTreeSet<String> = known.collect();
+    for one in incoming {
+        let id = &one.new.hand_over.tenant_id;
+        let short = format!("tenant-{}", id.split('-').next().unwrap_or_default());
+        let place = Place::of(config, &short);
+        let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+        let is_free =
+            !taken.contains(&short) && !is_there(&place.tenant) && !is_there(&place.secret);
+        one.new.name = if is_free {
+            short
+        } else {
+            format!("tenant-{id}")
+        };
+        taken.insert(one.new.name.clone());
+    }
+}
+
+/// Begins the streams, then stores the tenants; returns the streams that the ledger knew better.
+///
+/// In this order, and with no run in between: a tenant that is there has its streams, and streams
+/// without a tenant are begun anew by the next import.
+fn store_all(
+    config: &Path,
+    settings: &Settings,
+    incoming: &mut [Incoming],
+) -> Result<BTreeSet<(String, ContentType)>> {
+    let _lock = Lock::take(&settings.state.ledger, Purpose::Run, &Stopping::default())?;
+    let (mut ledger, _) = Ledger::open(&settings.state.ledger, Utc::now())?;
+    let mut kept = BTreeSet::new();
+    for one in incoming.iter() {
+        let id = &one.new.hand_over.tenant_id;
+        for (content_type, bookmark) in &one.streams {
+            if let Bookmark::At(time) = bookmark
+                && !ledger.take_over_stream(id, *content_type, *time)?
+            {
+                kept.insert((id.clone(), *content_type));
+            }
+        }
+    }
+    ledger.close()?;
+    let news: Vec<&New> = incoming.iter().map(|one| &one.new).collect();
+    store::store(config, &news)?;
+    Ok(kept)
+}
+
+fn say(
+    config: &Path,
+    one: &Incoming,
+    kept: &BTreeSet<(String, ContentType)>,
+    now: DateTime<Utc>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let New {
+        name, hand_over, ..
+    } = &one.new;
+    say_stored(config, name, out)?;
+    let reach = now - window::REACH;
+    for (content_type, bookmark) in &one.streams {
+        write!(out, "{name}: {content_type} ")?;
+        match bookmark {
+            _ if kept.contains(&(hand_over.tenant_id.clone(), *content_type)) => {
+                writeln!(
+                    out,
+                    "is in the ledger already and goes on where it stopped here"
+                )?;
+            }
+            Bookmark::At(time) => {
+                let shown = time.format("%F %T UTC");
+                writeln!(out, "goes on at {shown}, where the built-in module stopped")?;
+                if *time < reach {
+                    let reach = reach.format("%F %T UTC");
+                    writeln!(
+                        out,
+                        "{name}: {content_type} has a gap: Microsoft keeps 7 days, so what became \
+                         available from {shown} to {reach} is lost to this program"
+                    )?;
+                }
+            }
+            Bookmark::None | Bookmark::Damaged(_) => writeln!(
+                out,
+                "has no bookmark: it starts initial_lookback before its first run"
+            )?,
+        }
+    }
+    if !one.new.enabled {
+        let file = Place::of(config, name).tenant;
+        writeln!(
+            out,
+            "{name}: the built-in module was disabled, so nothing is collected until `enabled = false` \
+             is removed from {}",
+            file.display()
+        )?;
+    }
+    Ok(())
+}
+
+fn say_next(
+    path: &Path,
+    blocks: &[std::ops::RangeInclusive<usize>],
+    incoming: &[Incoming],
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let path = path.display();
+    writeln!(
+        out,
+        "\n{path} was not changed. Delete from it, so that nothing is collected twice:"
+    )?;
+    for lines in blocks {
+        let (first, last) = (lines.start(), lines.end());
+        writeln!(out, "  lines {first} to {last}: <office365> … </office365>")?;
+    }
+    let name = incoming.first().map_or("NAME", |one| one.new.name.as_str());
+    writeln!(
+        out,
+        "Then:\n  \
+         o365-wodle doctor\n  \
+         o365-wodle setup --write\n  \
+         systemctl start wazuh-manager      (or wazuh-agent)\n  \
+         o365-wodle -v run\n\
+         To rename a tenant, rename its file: tenants.d/{name}.toml to tenants.d/NEW-NAME.toml."
+    )
+}
+
+fn conclude(wrong: &[String], is_any_here: bool) -> Result<()> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let wrong = wrong.join("\n");
+    Err(if is_any_here {
+        Error::Partial(wrong)
+    } else {
+        Error::Configuration(wrong)
+    })
+}

@@ -1,0 +1,233 @@
+//! What the `<office365>` blocks of an `ossec.conf` say. No I/O here.
+//!
+//! All blocks of a file configure one module: the last `<enabled>` holds for all of it, and a block
+//! without subscriptions has those of the blocks before. Of two `<api_auth>` for the same tenant the
+//! later one counts.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use roxmltree::Node;
+use secrecy::SecretString;
+
+use crate::config::{Cloud, ContentType, Flaw, parse_guid};
+use crate::wazuh::ossec_conf::{self, BEFORE, line_of};
+
+/// What the built-in module was told.
+pub(super) struct Native {
+    /// The lines of each block.
+    pub(super) blocks: Vec<RangeInclusive<usize>>,
+    pub(super) enabled: bool,
+    pub(super) tenants: Vec<Found>,
+    /// What cannot be taken over, each with its line.
+    pub(super) flaws: Vec<(usize, Flaw)>,
+}
+
+/// A tenant of the built-in module.
+pub(super) struct Found {
+    pub(super) line: usize,
+    pub(super) tenant_id: String,
+    pub(super) client_id: String,
+    pub(super) secret: Secret,
+    pub(super) cloud: Cloud,
+    pub(super) content_types: Vec<ContentType>,
+}
+
+/// Where the built-in module has a client secret from.
+pub(super) enum Secret {
+    Value(SecretString),
+    File(PathBuf),
+}
+
+/// Reads the blocks; one that is wrong hides no other.
+///
+/// # Errors
+/// The line at which the text stops being XML. (Not the parser's words: they may quote a secret.)
+pub(super) fn parse(text: &str) -> Result<Native, usize> {
+    let mut reader = Reader {
+        text,
+        native: Native {
+            blocks: Vec::new(),
+            enabled: true,
+            tenants: Vec::new(),
+            flaws: Vec::new(),
+        },
+    };
+    ossec_conf::read(text, |all| {
+        let roots = all.children().filter(|node| {
+            ["ossec_config", "agent_config"]
+                .iter()
+                .any(|root| node.has_tag_name(*root))
+        });
+        let mut subscriptions = Vec::new();
+        for block in roots.flat_map(|root| elements(root, "office365")) {
+            reader.block(block, &mut subscriptions);
+        }
+    })
+    .map_err(|fault| fault.pos().row as usize)?;
+    Ok(reader.native)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    native: Native,
+}
+
+impl Reader<'_> {
+    fn block(&mut self, block: Node<'_, '_>, subscriptions: &mut Vec<ContentType>) {
+        let last = line_of(self.text, block.range().end.saturating_sub(BEFORE.len()));
+        self.native.blocks.push(self.line(block)..=last);
+        for enabled in elements(block, "enabled") {
+            match value(enabled).as_str() {
+                "yes" => self.native.enabled = true,
+                "no" => self.native.enabled = false,
+                _ => self.refuse(
+                    enabled,
+                    "<enabled> is neither yes nor no",
+                    "write one of them",
+                ),
+            }
+        }
+        let own = self.subscriptions(block);
+        if !own.is_empty() {
+            *subscriptions = own;
+        }
+        for auth in elements(block, "api_auth") {
+            if subscriptions.is_empty() {
+                self.refuse(
+                    auth,
+                    "its block names no content type",
+                    "name one in <subscription>",
+                );
+            } else if let Some(found) = self.tenant(auth, subscriptions) {
+                let tenants = &mut self.native.tenants;
+                tenants.retain(|earlier| earlier.tenant_id != found.tenant_id);
+                tenants.push(found);
+            }
+        }
+    }
+
+    fn subscriptions(&mut self, block: Node<'_, '_>) -> Vec<ContentType> {
+        let mut known = Vec::new();
+        let all = elements(block, "subscriptions")
+            .flat_map(|subscriptions| elements(subscriptions, "subscription"));
+        for subscription in all {
+            match ContentType::parse(&value(subscription)) {
+                Some(content_type) if known.contains(&content_type) => {}
+                Some(content_type) => known.push(content_type),
+                None => {
+                    let names = ContentType::ALL.map(ContentType::as_str).join(", ");
+                    let cure = format!("there are {names}");
+                    self.refuse(subscription, "<subscription> is no content type", &cure);
+                }
+            }
+        }
+        known
+    }
+
+    fn tenant(&mut self, auth: Node<'_, '_>, content_types: &[ContentType]) -> Option<Found> {
+        // All that is wrong with it is said at once.
+        let tenant_id = self.guid(auth, "tenant_id");
+        let client_id = self.guid(auth, "client_id");
+        let secret = self.secret(auth);
+        let cloud = self.cloud(auth);
+        Some(Found {
+            line: self.line(auth),
+            tenant_id: tenant_id?,
+            client_id: client_id?,
+            secret: secret?,
+            cloud: cloud?,
+            content_types: content_types.to_vec(),
+        })
+    }
+
+    fn guid(&mut self, auth: Node<'_, '_>, name: &str) -> Option<String> {
+        let Some(node) = elements(auth, name).last() else {
+            self.refuse(auth, &format!("<{name}> is missing"), "write it there");
+            return None;
+        };
+        let guid = parse_guid(&value(node));
+        if guid.is_none() {
+            self.refuse(
+                node,
+                &format!("<{name}> is no GUID"),
+                "copy it from the app registration's overview page in Azure",
+            );
+        }
+        guid
+    }
+
+    fn secret(&mut self, auth: Node<'_, '_>) -> Option<Secret> {
+        let of = |name| elements(auth, name).last().map(value);
+        match (of("client_secret"), of("client_secret_path")) {
+            (Some(secret), None) => match unusable(&secret) {
+                None => return Some(Secret::Value(SecretString::from(secret))),
+                Some(why) => self.refuse(auth, &format!("<client_secret> {why}"), NEW_SECRET),
+            },
+            (None, Some(path)) if !path.is_empty() => return Some(Secret::File(path.into())),
+            (None, Some(_)) => self.refuse(auth, "<client_secret_path> is empty", "name the file"),
+            (Some(_), Some(_)) => self.refuse(
+                auth,
+                "it has both <client_secret> and <client_secret_path>",
+                "leave one of them",
+            ),
+            (None, None) => self.refuse(auth, "<client_secret> is missing", "write it there"),
+        }
+        None
+    }
+
+    fn cloud(&mut self, auth: Node<'_, '_>) -> Option<Cloud> {
+        let Some(node) = elements(auth, "api_type").last() else {
+            return Some(Cloud::Commercial);
+        };
+        match value(node).as_str() {
+            "commercial" => Some(Cloud::Commercial),
+            "gcc" => Some(Cloud::Gcc),
+            "gcc-high" => Some(Cloud::GccHigh),
+            _ => {
+                let cure = "write commercial, gcc or gcc-high";
+                self.refuse(node, "<api_type> is none that the module knows", cure);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, node: Node<'_, '_>, what: &str, cure: &str) {
+        let line = self.line(node);
+        self.native.flaws.push((line, Flaw::new(what, cure)));
+    }
+
+    fn line(&self, node: Node<'_, '_>) -> usize {
+        line_of(self.text, node.range().start.saturating_sub(BEFORE.len()))
+    }
+}
+
+/// What to do about a secret that is none.
+pub(super) const NEW_SECRET: &str =
+    "copy the column Value in Azure; make a new secret if it is gone";
+
+/// Why nobody signs in with that, if so.
+pub(super) fn unusable(secret: &str) -> Option<&'static str> {
+    if secret.is_empty() {
+        Some("is empty")
+    } else if parse_guid(secret).is_some() {
+        Some("is a GUID: the secret's ID in place of its value")
+    } else {
+        None
+    }
+}
+
+fn elements<'a, 'input: 'a>(
+    node: Node<'a, 'input>,
+    name: &'a str,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children()
+        .filter(move |child| child.has_tag_name(name))
+}
+
+/// The text of an element, comments in it left out.
+fn value(node: Node<'_, '_>) -> String {
+    let texts = node.children().filter(Node::is_text);
+    let text: String = texts.filter_map(|text| text.text()).collect();
+    text.trim().to_owned()
+}

@@ -1,0 +1,163 @@
+//! `subscriptions`: by hand what a run does by itself. There is no stop: what is made while a subscription is stopped can
+//! never be fetched.
+
+use std::io::Write;
+
+use super::run::selected;
+use super::unsaid;
+use crate::cli;
+use crate::config::{ContentType, Settings, Tenant};
+use crate::ledger::{Ledger, Lock, Purpose};
+use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN};
+use crate::stopping::Stopping;
+use crate::{Error, Result};
+
+/// Lists the subscriptions of tenants, or starts those that are missing.
+///
+/// # Errors
+/// See the exit codes in the README.
+pub(crate) fn subscriptions(
+    settings: &Settings,
+    command: &cli::Subscriptions,
+    out: &mut impl Write,
+) -> Result<()> {
+    let names = match command {
+        cli::Subscriptions::List { tenants } | cli::Subscriptions::Start { tenants, .. } => tenants,
+    };
+    let tenants = selected(settings, names)?;
+    let http = Http::new(&settings.http)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
+    let mut failed = Vec::new();
+    for tenant in &tenants {
+        let activity = match activity(&http, tenant) {
+            Ok(activity) => activity,
+            Err(error) => {
+                writeln!(out, "{}: {error}", tenant.name).map_err(unsaid)?;
+                failed.push((tenant, None));
+                continue;
+            }
+        };
+        let done = match command {
+            cli::Subscriptions::List { .. } => runtime.block_on(list(&activity, tenant, out)),
+            cli::Subscriptions::Start { content_types, .. } => {
+                runtime.block_on(start(settings, &activity, tenant, content_types, out))
+            }
+        };
+        if let Err(fault) = done? {
+            writeln!(out, "{}: {fault}", tenant.name).map_err(unsaid)?;
+            failed.push((tenant, Some(fault.class)));
+        }
+    }
+    conclude(tenants.len(), &failed)
+}
+
+fn activity(http: &Http, tenant: &Tenant) -> Result<Activity> {
+    let credential = Credential::read(&tenant.authentication)?;
+    Activity::new(http, tenant, credential, Clock::default())
+}
+
+/// The exit code, as an error where it is not 0.
+fn conclude(count: usize, failed: &[(&Tenant, Option<Class>)]) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = failed
+        .iter()
+        .map(|(tenant, _)| tenant.name.as_str())
+        .collect();
+    let said = format!("not done for {}; see above", names.join(", "));
+    let is_refused = |class: &Option<Class>| {
+        matches!(class, None | Some(Class::RefuseTenant | Class::AuditLogOff))
+    };
+    if failed.len() < count {
+        Err(Error::Partial(said))
+    } else if failed.iter().all(|(_, class)| is_refused(class)) {
+        Err(Error::Refused(said))
+    } else {
+        Err(Error::TryLater(said))
+    }
+}
+
+async fn list(
+    activity: &Activity,
+    tenant: &Tenant,
+    out: &mut impl Write,
+) -> Result<Result<(), Fault>> {
+    let subscriptions = match activity.subscriptions().await {
+        Ok(subscriptions) => subscriptions,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    for &content_type in &tenant.content_types {
+        let known = subscriptions
+            .iter()
+            .find(|one| ContentType::parse(&one.content_type) == Some(content_type));
+        let state = match known {
+            Some(one) if one.enabled => "enabled",
+            Some(_) => "disabled: `o365-wodle subscriptions start`, or the next run, starts it",
+            None => "none: `o365-wodle subscriptions start`, or the next run, starts it",
+        };
+        writeln!(out, "{} {content_type}: {state}", tenant.name).map_err(unsaid)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Starts what is missing, and remembers it as a run does.
+async fn start(
+    settings: &Settings,
+    activity: &Activity,
+    tenant: &Tenant,
+    only: &[ContentType],
+    out: &mut impl Write,
+) -> Result<Result<(), Fault>> {
+    let subscriptions = match activity.subscriptions().await {
+        Ok(subscriptions) => subscriptions,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let now = activity.clock().now();
+    let _lock = Lock::take(&settings.state.ledger, Purpose::Run, &Stopping::default())?;
+    let mut ledger = Ledger::open(&settings.state.ledger, now)?.0;
+    let wanted = tenant
+        .content_types
+        .iter()
+        .filter(|content_type| only.is_empty() || only.contains(content_type));
+    let mut result = Ok(());
+    for &content_type in wanted {
+        let is_enabled = subscriptions
+            .iter()
+            .any(|one| one.enabled && ContentType::parse(&one.content_type) == Some(content_type));
+        let floor = now - tenant.initial_lookback;
+        let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
+        let again = stream.started.map(|started| started + START_AGAIN);
+        let state = if is_enabled {
+            "enabled already".to_owned()
+        } else if let Some(again) = again.filter(|again| *again > now) {
+            format!(
+                "not started: Microsoft allows a start every 15 minutes; again after {}",
+                again.format("%F %T UTC")
+            )
+        } else {
+            ledger.subscription_starting(stream.id, now)?;
+            ledger.commit()?;
+            match activity.start(content_type).await {
+                Ok(()) => {
+                    ledger.subscription_enabled(stream.id)?;
+                    "started; the first content may take hours".to_owned()
+                }
+                Err(fault) => {
+                    let said = fault.to_string();
+                    // What the app has no permission for is no failure.
+                    if fault.class != Class::TypeUnavailable {
+                        result = Err(fault);
+                    }
+                    said
+                }
+            }
+        };
+        writeln!(out, "{} {content_type}: {state}", tenant.name).map_err(unsaid)?;
+    }
+    ledger.close()?;
+    Ok(result)
+}

@@ -1,0 +1,149 @@
+//! Spans to be fetched again, below the floor too.
+//!
+//! A span stands here until every content of it stands in the ledger; its contents are fetched
+//! after all that is new. Records that were delivered are dropped like any other. Those of a *resend* are known by keys of
+//! the span's own as well, so that each is handed over once more, however often that is interrupted.
+//! `content.backfill` is 2 for what was confirmed before: where it expires, nothing is lost.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, params};
+
+use super::{Fault, Ledger, NewContent, time};
+
+/// A span that is not completely listed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The ledger's number for it.
+    pub id: i64,
+    /// Of contentCreated, inclusive.
+    pub since: DateTime<Utc>,
+    /// Exclusive.
+    pub until: DateTime<Utc>,
+    /// Whether delivered records are wanted once more.
+    pub is_resend: bool,
+}
+
+/// What is left of all backfills.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackfillLeft {
+    /// Spans that are not completely listed.
+    pub spans: u64,
+    /// Contents that wait to be fetched.
+    pub contents: u64,
+}
+
+impl Ledger {
+    /// Asks for a span of a stream.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn insert_span(
+        &mut self,
+        stream: i64,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        is_resend: bool,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "INSERT INTO backfill (stream, since, until, resend) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                stream,
+                since.timestamp_millis(),
+                until.timestamp_millis(),
+                is_resend
+            ])?;
+        Ok(())
+    }
+
+    /// The spans of a stream, the oldest request first.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn spans(&self, stream: i64) -> Result<Vec<Span>, Fault> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, since, until, resend FROM backfill WHERE stream = ?1 ORDER BY id",
+        )?;
+        let rows = statement.query_map([stream], |row| {
+            Ok(Span {
+                id: row.get(0)?,
+                since: time(row.get(1)?),
+                until: time(row.get(2)?),
+                is_resend: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Inserts the contents of a span that are not known yet; of a resend, those that are known are
+    /// pending once more. Returns how many have to be fetched.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn insert_span_contents(
+        &mut self,
+        stream: i64,
+        span: &Span,
+        contents: &[NewContent],
+    ) -> Result<usize, Fault> {
+        let mut new = 0;
+        let resend = if span.is_resend { span.id } else { 0 };
+        for content in contents
+            .iter()
+            .filter(|content| content.created >= span.since && content.created < span.until)
+        {
+            let known: Option<i64> = self
+                .connection
+                .prepare_cached("SELECT resend FROM content WHERE stream = ?1 AND content_id = ?2")?
+                .query_row(params![stream, content.content_id], |row| row.get(0))
+                .optional()?;
+            match known {
+                None => {
+                    self.insert_contents(stream, span.since, std::slice::from_ref(content))?;
+                }
+                Some(last) if span.is_resend && last != resend => {}
+                Some(_) => continue,
+            }
+            self.write()?
+                .prepare_cached(
+                    "UPDATE content SET state = 0, uri = ?3, resend = ?4, attempts = 0,
+                         backfill = CASE state WHEN 0 THEN max(backfill, 1) WHEN 2 THEN 2 ELSE 1 END,
+                         tried = 0, damage = 0, not_before = 0, error = NULL
+                     WHERE stream = ?1 AND content_id = ?2",
+                )?
+                .execute(params![stream, content.content_id, content.uri, resend])?;
+            new += 1;
+        }
+        Ok(new)
+    }
+
+    /// Every content of a span stands in the ledger.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn span_listed(&mut self, span: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("DELETE FROM backfill WHERE id = ?1")?
+            .execute([span])?;
+        Ok(())
+    }
+
+    /// What is left of all backfills.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn backfill_left(&self) -> Result<BackfillLeft, Fault> {
+        Ok(self.connection.query_row(
+            "SELECT (SELECT count(*) FROM backfill),
+                    (SELECT count(*) FROM content WHERE state = 0 AND backfill > 0)",
+            [],
+            |row| {
+                Ok(BackfillLeft {
+                    spans: row.get(0)?,
+                    contents: row.get(1)?,
+                })
+            },
+        )?)
+    }
+}

@@ -1,0 +1,157 @@
+//! States of the collection, and when Wazuh was told of each.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rusqlite::params;
+
+use super::{Fault, Ledger, time, time_or_never};
+use crate::config::ContentType;
+
+/// Whom a state concerns: one of a tenant's streams, or (`None`) the tenant.
+pub type Scope = Option<ContentType>;
+
+/// A state that lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthState {
+    /// Its name, such as `auth_failed`.
+    pub state: String,
+    /// What it is at; a change is told.
+    pub detail: String,
+    /// When it was seen first.
+    pub since: DateTime<Utc>,
+    /// Runs that saw it.
+    pub runs: u32,
+    /// When it was told last.
+    pub said: Option<DateTime<Utc>>,
+}
+
+/// How a stream stands, for states that no single request shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Contents that expired unfetched, of all time.
+    pub lost: u64,
+    /// Pending contents that were tried in vain.
+    pub failed: u64,
+    /// Why the last of them was.
+    pub error: Option<String>,
+    /// When its latest content was created, and on how many of the three days up to that day it had
+    /// any.
+    pub last_words: Option<(DateTime<Utc>, u32)>,
+}
+
+impl Ledger {
+    /// A tenant's states by scope.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn health(&self, tenant_id: &str) -> Result<BTreeMap<Scope, Vec<HealthState>>, Fault> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT content_type, state, detail, since, runs, said FROM health WHERE tenant_id = ?1",
+        )?;
+        let mut rows = statement.query([tenant_id])?;
+        let mut all: BTreeMap<Scope, Vec<HealthState>> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let scope = ContentType::parse(&row.get::<_, String>(0)?);
+            all.entry(scope).or_default().push(HealthState {
+                state: row.get(1)?,
+                detail: row.get(2)?,
+                since: time(row.get(3)?),
+                runs: row.get(4)?,
+                said: time_or_never(row.get(5)?),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Replaces a scope's states.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn set_health(
+        &mut self,
+        tenant_id: &str,
+        scope: Scope,
+        states: &[HealthState],
+    ) -> Result<(), Fault> {
+        let name = scope.map_or("", ContentType::as_str);
+        let connection = self.write()?;
+        connection
+            .prepare_cached("DELETE FROM health WHERE tenant_id = ?1 AND content_type = ?2")?
+            .execute([tenant_id, name])?;
+        for state in states {
+            connection
+                .prepare_cached(
+                    "INSERT INTO health (tenant_id, content_type, state, detail, since, runs, said)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    tenant_id,
+                    name,
+                    state.state,
+                    state.detail,
+                    state.since.timestamp_millis(),
+                    state.runs,
+                    state.said.map_or(0, |said| said.timestamp_millis()),
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// The events about the collection that Wazuh lost, each with the ledger's number for it.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn lost_telling(&self) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT rowid, datagram FROM told WHERE batch IS NULL ORDER BY rowid",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A lost event was handed over again, with a batch of its own.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn told_again(&mut self, number: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("DELETE FROM told WHERE rowid = ?1")?
+            .execute([number])?;
+        Ok(())
+    }
+
+    /// How a stream stands.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn standing(&self, stream: i64) -> Result<Standing, Fault> {
+        let mut statement = self.connection.prepare_cached(
+            "WITH failed AS (SELECT error, tried_at FROM content
+                             WHERE stream = ?1 AND state = 0 AND attempts > 0),
+                  latest AS (SELECT max(created) AS created,
+                                    max(created) / 86400000 * 86400000 AS midnight
+                             FROM content WHERE stream = ?1)
+             SELECT (SELECT lost FROM stream WHERE id = ?1),
+                    (SELECT count(*) FROM failed),
+                    (SELECT error FROM failed ORDER BY tried_at DESC LIMIT 1),
+                    latest.created,
+                    1 + EXISTS (SELECT 1 FROM content WHERE stream = ?1
+                                AND created >= midnight - 86400000 AND created < midnight)
+                      + EXISTS (SELECT 1 FROM content WHERE stream = ?1
+                                AND created >= midnight - 172800000
+                                AND created < midnight - 86400000)
+             FROM latest",
+        )?;
+        Ok(statement.query_row([stream], |row| {
+            let latest: Option<i64> = row.get(3)?;
+            let days = row.get(4)?;
+            Ok(Standing {
+                lost: row.get(0)?,
+                failed: row.get(1)?,
+                error: row.get(2)?,
+                last_words: latest.map(|latest| (time(latest), days)),
+            })
+        })?)
+    }
+}

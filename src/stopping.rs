@@ -1,0 +1,47 @@
+//! The wish that a command ends: SIGTERM or SIGINT, heeded from its first lock to its last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::{Error, Result};
+
+/// How soon a wish is noticed by who waits for something else.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether somebody wishes the command to end; by default nobody can, and a signal ends the process.
+#[derive(Debug, Clone, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    /// Lets SIGTERM and SIGINT no longer end the process at once, but make this wish.
+    ///
+    /// # Errors
+    /// The kernel refuses, which it has no reason to.
+    pub fn by_signal() -> Result<Self> {
+        let this = Self::default();
+        for signal in [SIGTERM, SIGINT] {
+            flag::register(signal, Arc::clone(&this.0))
+                .map_err(|error| Error::TryLater(format!("signals cannot be heeded: {error}")))?;
+        }
+        Ok(this)
+    }
+
+    /// Whether the command should end.
+    #[must_use]
+    pub fn is_wished(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits that long, or until the command should end.
+    pub fn pause(&self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while !self.is_wished() && Instant::now() < end {
+            thread::sleep(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A span is fetched again: below the floor, once, beside scheduled runs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Child;
+use std::thread;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+use simulator::microsoft::{Operation, Options, Request};
+
+use crate::world::World;
+
+const DAYS: i64 = 6;
+
+/// Contents of each of the last days, of which a first run takes the last one's only.
+fn world(options: Options, blobs: i64) -> World {
+    let mut world = World::with_tenants(2, options);
+    for tenant in 0..2 {
+        for day in 0..DAYS {
+            for blob in 0..blobs {
+                let age = TimeDelta::days(day) + TimeDelta::minutes(5 + blob);
+                world.issue_small(tenant, "Audit.Exchange", 3, age);
+                world.issue_small(tenant, "DLP.All", 3, age);
+            }
+        }
+    }
+    world
+}
+
+#[test]
+fn what_lies_below_the_floor_comes_by_a_backfill_and_once() {
+    let mut world = world(Options::default(), 2);
+    world.run_expecting(0, &[]);
+    let verdict = world.verdict();
+    assert_eq!(
+        verdict.missing.len(),
+        verdict.issued - verdict.issued / usize::try_from(DAYS).unwrap(),
+        "{verdict}"
+    );
+
+    // Only what is asked for.
+    done(
+        &world,
+        &[
+            "backfill", "--since", "50h", "--until", "30h", "--tenant", "tenant-1",
+        ],
+    );
+    assert_eq!(
+        world.verdict().missing.len(),
+        verdict.missing.len() - 2 * 2 * 3
+    );
+
+    done(&world, &["backfill", "--since", "7d"]);
+    world.assert_clean();
+    let received = world.verdict().received;
+    done(&world, &["backfill", "--since", "7d"]);
+    world.run_expecting(0, &[]);
+    assert_eq!(world.verdict().received, received);
+
+    done(
+        &world,
+        &[
+            "backfill",
+            "--since",
+            "7d",
+            "--content-type",
+            "dlp.all",
+            "--resend",
+        ],
+    );
+    world.run_expecting(0, &[]);
+    let verdict = world.verdict();
+    assert_eq!(verdict.repeats, verdict.issued / 2, "{verdict}");
+    assert_eq!(verdict.repeated.len(), verdict.issued / 2, "each once more");
+}
+
+#[test]
+fn a_resend_that_is_interrupted_sends_each_record_once_more() {
+    let options = Options {
+        latency: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let mut world = world(options, 10);
+    done(&world, &["backfill", "--since", "7d"]);
+    world.assert_clean();
+    interrupted(&world, &["backfill", "--since", "7d", "--resend"]);
+    for _ in 0..3 {
+        interrupted(&world, &["run"]);
+    }
+    world.run_expecting(0, &[]);
+    let verdict = world.verdict();
+    assert!(verdict.missing.is_empty());
+    assert_eq!(verdict.repeats, verdict.issued, "each once more: {verdict}");
+}
+
+#[test]
+fn a_backfill_that_is_interrupted_loses_and_repeats_nothing_while_runs_go_on() {
+    let options = Options {
+        latency: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let mut world = world(options, 20);
+    world.run_expecting(0, &[]);
+    for (since, until) in [("7d", "4d"), ("4d", "2d"), ("2d", "1h")] {
+        let fetched = blobs(&world.microsoft.requests());
+        let mut child = world.start(&["backfill", "--since", since, "--until", until]);
+        wait_for_blobs(&world, fetched + 20);
+        // A scheduled run waits for the round instead of being turned away, and live content comes first.
+        world.issue_small(0, "Audit.Exchange", 3, TimeDelta::minutes(2));
+        let scheduled = world.start(&["run"]);
+        World::signal(&child, "TERM");
+        assert!(child.wait().unwrap().code().is_some(), "{}", world.log());
+        let status = scheduled.wait_with_output().unwrap().status;
+        assert_eq!(status.code(), Some(0), "{}", world.log());
+    }
+    done(&world, &["backfill", "--since", "7d"]);
+    world.assert_clean();
+}
+
+#[test]
+fn a_backfill_that_is_killed_loses_nothing_and_status_tells_what_is_left() {
+    let options = Options {
+        latency: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let mut world = world(options, 20);
+    world.run_expecting(0, &[]);
+    assert_eq!(left(&world), 0);
+    let fetched = blobs(&world.microsoft.requests());
+    let mut child = world.start(&["backfill", "--since", "7d"]);
+    wait_for_blobs(&world, fetched + 20);
+    World::signal(&child, "KILL");
+    assert_eq!(child.wait().unwrap().code(), None);
+    assert!(left(&world) > 0);
+    world.run_expecting(0, &[]);
+    assert_eq!(left(&world), 0);
+    let verdict = world.verdict();
+    assert!(verdict.missing.is_empty(), "{verdict}");
+}
+
+/// Contents and spans of a backfill that are still to be fetched, by `status`.
+fn left(world: &World) -> u64 {
+    let output = world.run(&["status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let left = |what| status["backfill"][what].as_u64().unwrap();
+    left("contents") + left("spans")
+}
+
+#[test]
+fn who_waits_for_the_lock_ends_in_order_when_asked() {
+    let world = world(Options::default(), 1);
+    world.run_expecting(0, &[]);
+    let path = world.ledger.with_extension("db.lock");
+    let lock = File::options().write(true).open(path).unwrap();
+    lock.lock().unwrap();
+    // A round of another backfill, for which a run waits as well.
+    (&lock).write_all(b"backfill").unwrap();
+    for arguments in [&["run"][..], &["backfill", "--since", "2d"]] {
+        for name in ["TERM", "INT"] {
+            let mut child = world.start(arguments);
+            wait_until_it_heeds_signals(&child);
+            World::signal(&child, name);
+            assert_eq!(
+                child.wait().unwrap().code(),
+                Some(75),
+                "{arguments:?} {name}"
+            );
+        }
+    }
+    drop(lock);
+    world.run_expecting(0, &[]);
+    assert!(!world.log().contains("is queued"), "{}", world.log());
+}
+
+/// Until SIGTERM and SIGINT no longer end it at once.
+fn wait_until_it_heeds_signals(child: &Child) {
+    let wanted = 1_u64 << 14 | 1 << 1;
+    loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & wanted == wanted {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn done(world: &World, arguments: &[&str]) {
+    let output = world.run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", world.log());
+}
+
+/// A call that is asked to stop once it has fetched some blobs.
+fn interrupted(world: &World, arguments: &[&str]) {
+    let fetched = blobs(&world.microsoft.requests());
+    let mut child = world.start(arguments);
+    wait_for_blobs(world, fetched + 20);
+    World::signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", world.log());
+}
+
+fn wait_for_blobs(world: &World, count: usize) {
+    assert!(
+        world
+            .microsoft
+            .wait_for(Duration::from_mins(1), |requests| blobs(requests) >= count),
+        "{}",
+        world.log()
+    );
+}
+
+fn blobs(requests: &[Request]) -> usize {
+    let is_blob = |request: &&Request| request.operation == Operation::Blob;
+    requests.iter().filter(is_blob).count()
+}

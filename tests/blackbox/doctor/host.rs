@@ -1,0 +1,248 @@
+//! What is wrong on this host.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+#[test]
+fn an_expired_certificate() {
+    let expired = world(Options::default());
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256);
+    let Ok(key) = key else {
+        panic!("no RSA key can be made");
+    };
+    let certificate = parameters.self_signed(&key).unwrap();
+    expired.configure();
+    let pem = expired.folder.path().join("secrets/expired.pem");
+    write(
+        &pem,
+        &format!("{}{}", certificate.pem(), key.serialize_pem()),
+        0o600,
+    );
+    let file = expired.folder.path().join("tenants.d/tenant-1.toml");
+    let text = fs::read_to_string(&file).unwrap().replace(
+        "client_secret_file = \"secrets/tenant-1\"",
+        "certificate_file = \"secrets/expired.pem\"",
+    );
+    write(&file, &text, 0o640);
+    judge(
+        "certificate",
+        &expired.run_as_it_stands(&["doctor", "--json"]),
+        &failed(
+            "credential",
+            "the certificate expired on 2021-01-01",
+            "make a new one in Azure: App registrations > the app > Certificates & secrets; then `o365-wodle tenant rotate NAME --from FILE` for a secret",
+        ),
+    );
+}
+
+#[test]
+fn what_is_wrong_on_this_host() {
+    let missing = world(Options::default());
+    missing.queue.unlink().unwrap();
+    judge(
+        "no socket",
+        &missing.run(&["doctor", "--json"]),
+        &failed(
+            "queue",
+            "Wazuh's queue */queue/sockets/queue does not exist",
+            "Start Wazuh; if it lives elsewhere, set home or queue in [wazuh] of config.toml.",
+        ),
+    );
+
+    let dead = world(Options::default());
+    dead.queue.close();
+    judge(
+        "reader dead",
+        &dead.run(&["doctor", "--json"]),
+        &failed(
+            "queue",
+            "Nobody reads Wazuh's queue */queue/sockets/queue",
+            "Wazuh is stopped or restarting; if this lasts, start it.",
+        ),
+    );
+
+    let mut offline = world(Options::default());
+    offline.set("wazuh", "acknowledge", "\"auto\"");
+    fs::create_dir_all(offline.home().join("bin")).unwrap();
+    fs::write(offline.home().join("bin/wazuh-agentd"), "").unwrap();
+    fs::write(offline.home().join("queue/sockets/.wait"), "").unwrap();
+    judge(
+        "agent offline",
+        &offline.run(&["doctor", "--json"]),
+        &failed(
+            "acknowledgement",
+            "the agent is not connected to its manager, so nothing is sent to it",
+            "look into the agent's logs/ossec.log, and at the manager's address and port 1514",
+        ),
+    );
+
+    for (name, block, seen, cure) in [
+        (
+            "no block",
+            String::new(),
+            "*/etc/ossec.conf has no block that starts collections",
+            "o365-wodle setup --write, then restart Wazuh (or switch on systemd's timer: systemctl enable --now o365-wodle.timer)",
+        ),
+        (
+            "timeout",
+            BLOCK.replace("<timeout>290", "<timeout>60"),
+            "*/etc/ossec.conf: Wazuh stops a run after 60 s, before its own deadline of 240 s",
+            "set <timeout> to 290 or more in the block, or lower deadline in [collect]",
+        ),
+        (
+            "disabled",
+            BLOCK.replace("<disabled>no", "<disabled>yes"),
+            "*/etc/ossec.conf: the block is disabled",
+            "set <disabled>no</disabled> in it and restart Wazuh",
+        ),
+        (
+            "twice",
+            BLOCK.repeat(2),
+            "*/etc/ossec.conf has 2 blocks that start collections",
+            "leave one of them",
+        ),
+    ] {
+        let world = world(Options::default());
+        ossec_conf(&world, &block);
+        judge(
+            name,
+            &world.run(&["doctor", "--json"]),
+            &failed("scheduler", seen, cure),
+        );
+    }
+
+    let both = world(Options::default());
+    let native = format!(
+        "{BLOCK}<office365><api_auth><tenant_id>{}</tenant_id></api_auth></office365>",
+        both.id(0)
+    );
+    ossec_conf(&both, &native);
+    judge(
+        "built-in module",
+        &both.run(&["doctor", "--json"]),
+        &failed(
+            "built-in module",
+            "Wazuh's <office365> module collects tenant-1 as well, so their records come twice",
+            "take the tenants out of <office365> in */etc/ossec.conf and restart Wazuh",
+        ),
+    );
+}
+
+/// `/proc` has no room, whoever asks; who may not write there hears of that first.
+#[test]
+fn a_disk_without_room() {
+    let mut full = world(Options::default());
+    full.ledger = "/proc/ledger.db".into();
+    let (seen, cure) = if rustix::fs::access("/proc", rustix::fs::Access::WRITE_OK).is_ok() {
+        (
+            "/proc/ledger.db: the disk is full",
+            "make room on the file system of /proc; nothing is lost, runs go on from there",
+        )
+    } else {
+        (
+            "/proc/ledger.db: the ledger cannot be written (*",
+            "mount its file system writable, and give file and folder to the user that runs o365-wodle",
+        )
+    };
+    judge(
+        "disk full",
+        &full.run(&["doctor", "--json"]),
+        &failed("ledger", seen, cure),
+    );
+}
+
+#[test]
+fn what_this_user_may_not_do() {
+    let ledger = world(Options::default());
+    ledger.run_expecting(0, &[]);
+    let folder = ledger.ledger().parent().unwrap().to_owned();
+    let output = as_nobody(&ledger, || {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o550)).unwrap();
+    });
+    judge(
+        "ledger read-only",
+        &output,
+        &failed(
+            "ledger",
+            "*/ledger.db: the ledger cannot be written (Permission denied (os error 13))",
+            "mount its file system writable, and give file and folder to the user that runs o365-wodle",
+        ),
+    );
+
+    let queue = world(Options::default());
+    let path = queue.queue.path().to_owned();
+    let output = as_nobody(&queue, || {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    });
+    judge(
+        "not writable",
+        &output,
+        &failed(
+            "queue",
+            "No permission to write to Wazuh's queue *",
+            "Run as root or as a member of the group wazuh.",
+        ),
+    );
+}
+
+#[test]
+fn a_damaged_ledger() {
+    let world = world(Options::default());
+    fs::write(world.ledger(), "x".repeat(8192)).unwrap();
+    fs::set_permissions(world.ledger(), fs::Permissions::from_mode(0o600)).unwrap();
+    judge(
+        "ledger damaged",
+        &world.run(&["doctor", "--json"]),
+        &failed(
+            "ledger",
+            "*/ledger.db: the ledger is damaged (file is not a database)",
+            "nothing to do: the next run sets it aside and reads the last 7 days again; if it comes again, look at the disk",
+        ),
+    );
+}
+
+/// Somebody without rights.
+const NOBODY: u32 = 65_534;
+
+/// `doctor` of a user without rights, once `then` has taken some away: root, who may do everything, becomes somebody else
+/// for it.
+fn as_nobody(world: &World, then: impl FnOnce()) -> Output {
+    world.configure();
+    if !rustix::process::geteuid().is_root() {
+        then();
+        return world.run_as_it_stands(&["doctor", "--json"]);
+    }
+    let folder = world.folder.path();
+    let program = folder.join("o365-wodle");
+    fs::copy(&world.binary, &program).unwrap();
+    give(folder, NOBODY);
+    then();
+    let mut command = Command::new(&program);
+    command.uid(NOBODY).gid(NOBODY);
+    let output = command
+        .arg("--config")
+        .arg(world.config())
+        .args(["doctor", "--json"])
+        .output();
+    output.unwrap_or_else(|error| {
+        let folder = folder.display();
+        panic!("{folder}: another user cannot run a program there ({error}); set TMPDIR to a folder where it can")
+    })
+}
+
+/// Gives a folder and all that is in it to somebody.
+fn give(path: &Path, to: u32) {
+    chown(path, Some(to), Some(to)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), to);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What Entra ID and the Activity API refuse.
+
+use super::*;
+use base64::Engine;
+use simulator::microsoft::RetryAfter;
+
+const GRANT: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.Read, then Grant admin consent, and wait some minutes";
+const NEW_SECRET: &str = "make a new one in Azure: App registrations > the app > Certificates & secrets > New client secret; then `o365-wodle tenant rotate NAME --from FILE`";
+const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
+const AUDIT: &str = "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour";
+
+fn fault(world: &World, operation: Operation, action: Action) {
+    let rule = Rule::on(operation, action);
+    world.microsoft.faults(Plan::default().rule(rule));
+}
+
+/// A world's name, how it is broken, and what is said of it.
+type Broken = (&'static str, fn(&mut World), Expected);
+
+#[test]
+fn sign_in() {
+    const WORLDS: [Broken; 6] = [
+        (
+            "wrong cloud",
+            |world| fault(world, Operation::Token, Action::aadsts(900_382)),
+            failed(
+                "sign-in",
+                "the app belongs to another of Microsoft's clouds (AADSTS900382, *",
+                "set the tenant's cloud to the one that the organisation is in: commercial, gcc, gcc-high, dod or china",
+            ),
+        ),
+        (
+            "wrong secret",
+            |world| world.tenants[0].1.secret = "not.the~secret".to_owned(),
+            failed(
+                "sign-in",
+                "the client secret is wrong (AADSTS7000215, trace id *",
+                "hand over the secret's Value, not its Secret ID; Azure shows it only once: App registrations > the app > Certificates & secrets > New client secret",
+            ),
+        ),
+        (
+            "expired secret",
+            |world| {
+                let yesterday = world.microsoft.now() - TimeDelta::days(1);
+                world.microsoft.change_tenant(&world.id(0), |spec| {
+                    spec.secret_expires = Some(yesterday);
+                });
+            },
+            failed(
+                "sign-in",
+                "the client secret has expired (AADSTS7000222, *",
+                NEW_SECRET,
+            ),
+        ),
+        (
+            "secret ID",
+            |world| world.tenants[0].1.secret = "11111111-2222-3333-4444-555555555555".to_owned(),
+            Expected {
+                code: 78,
+                ..failed(
+                    "configuration",
+                    "*/secrets/tenant-1 holds a GUID: that is the secret's ID in place of its value",
+                    "put nothing but the secret's value there, as Azure showed it once when it was made",
+                )
+            },
+        ),
+        (
+            "swapped ids",
+            |world| {
+                let spec = &mut world.tenants[0].1;
+                std::mem::swap(&mut spec.tenant_id, &mut spec.client_id);
+            },
+            failed(
+                "sign-in",
+                "the tenant is unknown in this cloud (AADSTS90002, *",
+                IDS,
+            ),
+        ),
+        (
+            "app missing",
+            |world| {
+                world.tenants[0].1.client_id = "99999999-2222-4000-9000-ba9876543210".to_owned();
+            },
+            failed(
+                "sign-in",
+                "the app is not in this tenant (AADSTS700016, *",
+                IDS,
+            ),
+        ),
+    ];
+    walk(WORLDS);
+}
+
+#[test]
+fn permissions() {
+    const WORLDS: [Broken; 2] = [
+        (
+            "no consent",
+            |world| fault(world, Operation::Token, Action::TokenWithoutRoles),
+            failed(
+                "permissions",
+                "the application lacks the permission ActivityFeed.Read",
+                GRANT,
+            ),
+        ),
+        (
+            "delegated only",
+            |world| {
+                let body = format!(
+                    r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{}"}}"#,
+                    token(r#"{"scp":"ActivityFeed.Read","roles":[]}"#)
+                );
+                let answer = Action::Status { status: 200, body };
+                fault(world, Operation::Token, answer);
+            },
+            failed(
+                "permissions",
+                "the application lacks the permission ActivityFeed.Read; it has delegated permissions, which do not count here",
+                GRANT,
+            ),
+        ),
+    ];
+    walk(WORLDS);
+}
+
+/// Delegated permissions stand in `scp`.
+fn token(claims: &str) -> String {
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.x", part(r#"{"alg":"none"}"#), part(claims))
+}
+
+#[test]
+fn a_permission_for_one_content_type_is_no_failure() {
+    let (world, _manager) = world_with_manager();
+    world.microsoft.change_tenant(&world.id(0), |spec| {
+        spec.roles.retain(|role| role != "ActivityFeed.ReadDlp");
+    });
+    judge(
+        "no ReadDlp",
+        &world.run(&["doctor", "--json"]),
+        &Expected {
+            code: 0,
+            result: "note",
+            probe: "permissions",
+            seen: "the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out",
+            cure: "to have it, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent",
+        },
+    );
+}
+
+#[test]
+fn the_activity_api() {
+    const WORLDS: [Broken; 3] = [
+        (
+            "audit log off",
+            |world| fault(world, Operation::SubscriptionsList, Action::AuditLogOff),
+            failed(
+                "audit log",
+                "Microsoft finds no audit log for this tenant; unified audit logging is almost certainly switched off *",
+                AUDIT,
+            ),
+        ),
+        (
+            "audit log off, seen late",
+            |world| fault(world, Operation::Content, Action::AuditLogOff),
+            failed(
+                "audit log",
+                "Microsoft finds no audit log for this tenant; unified audit logging is almost certainly switched off *",
+                AUDIT,
+            ),
+        ),
+        (
+            "throttled",
+            |world| {
+                let throttle = Action::Throttle {
+                    status: 429,
+                    retry_after: RetryAfter::Seconds(60),
+                    tenant_wide: None,
+                };
+                fault(world, Operation::SubscriptionsList, throttle);
+            },
+            failed(
+                "subscriptions",
+                "Microsoft wants fewer requests for this tenant *",
+                "if it happens often, lower requests_per_minute or concurrency; another collector may share the tenant's quota",
+            ),
+        ),
+    ];
+    walk(WORLDS);
+}
+
+fn walk(worlds: impl IntoIterator<Item = Broken>) {
+    for (name, breaks, expected) in worlds {
+        let mut world = world(Options::default());
+        breaks(&mut world);
+        judge(name, &world.run(&["doctor", "--json"]), &expected);
+    }
+}

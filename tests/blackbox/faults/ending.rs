@@ -1,0 +1,158 @@
+//! Runs that are ended, by a signal or their deadline: in order, in time, and saying who did not answer.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
+
+use super::{AGES, RECORDS, assert_clean, fill, run, world};
+use crate::world::World;
+
+/// Runs until enough blobs were asked for, then asks the process to stop.
+#[test]
+fn a_signal_ends_a_run_in_order() {
+    for name in ["TERM", "INT"] {
+        let mut world = World::with_tenants(
+            2,
+            Options {
+                latency: Duration::from_millis(40),
+                ..Options::default()
+            },
+        );
+        for blob in 1..=200 {
+            world.issue_small(0, "Audit.Exchange", 2, TimeDelta::minutes(blob));
+            world.issue_small(1, "DLP.All", 2, TimeDelta::minutes(blob));
+        }
+        let mut child = world.start(&["run"]);
+        let blobs = |requests: &[simulator::microsoft::Request]| {
+            requests
+                .iter()
+                .filter(|request| request.operation == Operation::Blob)
+                .count()
+                > 20
+        };
+        assert!(world.microsoft.wait_for(Duration::from_mins(1), blobs));
+        let begin = Instant::now();
+        World::signal(&child, name);
+        let status = child.wait().unwrap();
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begin.elapsed()
+        );
+        assert_eq!(status.code(), Some(0), "{}", world.log());
+        let verdict = world.verdict();
+        assert!(
+            !verdict.missing.is_empty() && verdict.received > 0,
+            "{verdict}"
+        );
+        world.run_expecting(0, &[]);
+        world.assert_clean();
+    }
+}
+
+/// A command that hangs must not hold up the end of a run.
+#[test]
+fn a_signal_is_heeded_while_a_secret_is_waited_for() {
+    let mut world = world(2);
+    fill(&mut world);
+    let mut child = {
+        world.configure();
+        let file = world.folder.path().join("tenants.d/tenant-2.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace(
+            "client_secret_file = \"secrets/tenant-2\"",
+            "client_secret_command = [\"/usr/bin/sleep\", \"9\"]",
+        );
+        crate::world::write(&file, &text, 0o640);
+        std::process::Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+            .args(["--config", world.config().to_str().unwrap(), "run"])
+            .spawn()
+            .unwrap()
+    };
+    let all = 2 * AGES.len() * RECORDS;
+    assert!(
+        world.queue.wait_for(all, Duration::from_mins(1)),
+        "{}",
+        world.log()
+    );
+    let begin = Instant::now();
+    World::signal(&child, "TERM");
+    let status = child.wait().unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert_eq!(run(&world), 0);
+    assert_clean(&mut world);
+}
+
+#[test]
+fn a_deadline_ends_a_run_in_order() {
+    let mut world = World::with_tenants(
+        1,
+        Options {
+            latency: Duration::from_millis(100),
+            ..Options::default()
+        },
+    );
+    for blob in 1..=300 {
+        world.issue_small(0, "Audit.Exchange", 2, TimeDelta::minutes(blob));
+    }
+    let begin = Instant::now();
+    world.run_expecting(0, &["--deadline", "4s"]);
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    let verdict = world.verdict();
+    assert!(!verdict.missing.is_empty(), "{verdict}");
+    assert!(world.log().contains("deadline"));
+    while !world.verdict().missing.is_empty() {
+        world.run_expecting(0, &["--deadline", "20s"]);
+    }
+    world.assert_clean();
+}
+
+/// Who does not answer at all is said to fail, though the deadline comes before patience ends.
+#[test]
+fn silence_until_the_deadline_is_a_failure() {
+    let mut world = world(2);
+    world.set("http", "request_timeout", "\"1m\"");
+    fill(&mut world);
+    let rule = Rule::any(Action::StallBeforeHeaders).tenant(&world.id(0));
+    world.microsoft.faults(Plan::new(1).rule(rule));
+    world.run_expecting(3, &["--deadline", "15s"]);
+    let log = world.log();
+    let told = |line: &&str| line.contains(" ERROR tenant-1");
+    assert_eq!(log.lines().filter(told).count(), 1, "{log}");
+    world.microsoft.faults(Plan::default());
+    assert_eq!(run(&world), 0);
+    assert_clean(&mut world);
+}
+
+/// Blobs that never answer take every place of a run, but not of the next.
+#[test]
+fn silent_blobs_let_others_come_first_next_time() {
+    let mut world = world(1);
+    world.set("http", "request_timeout", "\"1m\"");
+    world.set("collect", "concurrency", "2");
+    let ids = fill(&mut world);
+    // The oldest of each content type are fetched first.
+    let silent = [&ids[AGES.len() - 1], &ids[2 * AGES.len() - 1]];
+    let plan = silent.iter().fold(Plan::default(), |plan, id| {
+        plan.rule(Rule::on(Operation::Blob, Action::StallBeforeHeaders).content(id))
+    });
+    world.microsoft.faults(plan);
+    world.run_expecting(3, &["--deadline", "14s"]);
+    assert_eq!(world.verdict().received, 0);
+    assert_eq!(world.sum("failed"), 2, "{}", world.log());
+    world.run(&["run", "--deadline", "8s"]);
+    assert_eq!(world.verdict().missing.len(), silent.len() * RECORDS);
+    world.microsoft.faults(Plan::default());
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}

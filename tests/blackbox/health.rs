@@ -1,0 +1,152 @@
+//! What Wazuh is told of the collection itself.
+
+use std::time::Duration;
+
+use chrono::{Days, TimeDelta, Utc};
+use serde_json::Value;
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule, Violation};
+
+use crate::world::World;
+
+const MINUTES: Duration = Duration::from_mins(6);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A world in which time passes from run to run, and what Wazuh was told in it.
+struct Story {
+    world: World,
+    told: Vec<String>,
+}
+
+impl Story {
+    /// Time passes, perhaps something is issued, and a run is made; what it tells is noted.
+    fn run(&mut self, day: &str, after: Duration, issues: bool) {
+        self.world.microsoft.advance(after);
+        if issues {
+            self.world
+                .issue_small(0, "Audit.Exchange", 1, TimeDelta::minutes(1));
+        }
+        self.world.run(&["run"]);
+        for datagram in self.world.queue.drain() {
+            let json = datagram.splitn(3, |byte| *byte == b':').nth(2).unwrap();
+            let event: Value = serde_json::from_slice(json).unwrap();
+            let (office, wodle) = (&event["office365"], &event["o365_wodle"]);
+            let Some(health) = wodle["health"].as_str() else {
+                self.world.oracle.received(&datagram);
+                continue;
+            };
+            assert_eq!(office["actor"], "wazuh");
+            assert_eq!(office["tenant_id"], self.world.id(0).as_str());
+            assert!(
+                office["RecordType"].is_null(),
+                "official rule 91648 needs it so"
+            );
+            assert!(!office["response"].as_str().unwrap().is_empty());
+            assert!(!wodle["hint"].as_str().unwrap().is_empty());
+            assert!(wodle["since"].is_string());
+            let stream = office["subscription_name"].as_str().unwrap_or("-");
+            self.told
+                .push(format!("{day}: {health} {stream} {}", wodle["count"]));
+        }
+    }
+
+    fn secret_expires(&mut self, days: Option<i64>) {
+        let now = self.world.microsoft.now();
+        let line = days.map(|days| {
+            let end = (now + TimeDelta::days(days)).date_naive();
+            format!("client_secret_expires = {end}")
+        });
+        let mut lines = vec!["content_types = [\"Audit.Exchange\", \"DLP.All\"]".to_owned()];
+        lines.extend(line);
+        let name = self.world.tenants[0].0.clone();
+        self.world.tenant_settings.insert(name, lines);
+    }
+}
+
+#[test]
+fn ten_days() {
+    let mut story = Story {
+        world: World::with_tenants(1, Options::default()),
+        told: Vec::new(),
+    };
+    // It begins in the morning, whenever it is played: a day is a day of the calendar here.
+    let tomorrow = Utc::now().date_naive() + Days::new(1);
+    let morning = tomorrow.and_hms_opt(6, 0, 0).unwrap().and_utc();
+    story.world.microsoft.set_clock(morning);
+    // Records that were lost with the ledger come again.
+    story.world.microsoft.allow(Violation::StartTooSoon);
+    story.secret_expires(Some(8));
+    story.run("0", Duration::ZERO, true);
+    // The machine's clock stays where it is.
+    story.run("1", DAY, true);
+    story.run("1", MINUTES, false);
+    story.run("1", MINUTES, false);
+    story.run("2", DAY, true);
+
+    // The secret ends before it was said to, and is renewed.
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222));
+    story.world.microsoft.faults(Plan::default().rule(refused));
+    story.run("2", MINUTES, false);
+    story.run("2", MINUTES, false);
+    story.world.microsoft.faults(Plan::default());
+    story.secret_expires(None);
+    story.run("2", MINUTES, false);
+
+    // A permission is taken away, and given back.
+    let id = story.world.id(0);
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles = vec!["ActivityFeed.Read".to_owned()];
+    });
+    story.run("3", DAY, true);
+    story.run("3", MINUTES, false);
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
+    });
+    story.run("3", 7 * HOUR, false);
+
+    // Nothing comes any more, then something does.
+    story.run("4", DAY, false);
+    story.run("4", MINUTES, false);
+    story.run("4", 2 * MINUTES, false);
+    story.run("5", DAY, true);
+
+    // A content expires before it is fetched.
+    let expired = Rule::any(Action::ContentExpired);
+    story.world.microsoft.faults(Plan::default().rule(expired));
+    story.run("6", DAY, true);
+    story.world.microsoft.faults(Plan::default());
+    story.run("6", MINUTES, false);
+
+    // Nobody runs it for long.
+    story.run("16", 10 * DAY, true);
+    story.run("16", MINUTES, false);
+
+    // A power cut leaves a broken ledger.
+    std::fs::write(story.world.ledger(), "no database").unwrap();
+    story.run("16", MINUTES, false);
+    story.run("16", MINUTES, false);
+
+    let expected = [
+        "0: secret_expiring - 1",
+        "1: clock_skew - 2",
+        "1: secret_expiring - 2",
+        "2: clock_skew - 5",
+        "2: auth_failed - 1",
+        "2: recovered - 2",
+        "2: recovered - 7",
+        "3: clock_skew - 9",
+        "3: permission_missing DLP.All 1",
+        "3: recovered DLP.All 1",
+        "4: clock_skew - 12",
+        "4: silent Audit.Exchange 3",
+        "5: clock_skew - 15",
+        "5: recovered Audit.Exchange 3",
+        "6: clock_skew - 16",
+        "6: content_lost Audit.Exchange 1",
+        "16: clock_skew - 18",
+        "16: gap Audit.Exchange 1",
+        "16: gap DLP.All 1",
+        "16: ledger_recovered - 1",
+    ];
+    assert_eq!(story.told, expected);
+}

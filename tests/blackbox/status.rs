@@ -1,0 +1,160 @@
+//! Every state that a content can be in shows in `status`.
+
+use chrono::TimeDelta;
+use rusqlite::Connection;
+use simulator::microsoft::{Action, CONTENT_TYPES, Operation, Options, Plan, Rule};
+
+use crate::world::World;
+
+/// What `status` prints, its blanks folded, and its exit code.
+fn table(world: &World) -> (Vec<String>, Option<i32>) {
+    let output = world.run_as_it_stands(&["status"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let fold = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    (text.lines().map(fold).collect(), output.status.code())
+}
+
+#[test]
+fn each_state_of_a_content_is_visible_and_worded() {
+    let mut world = World::with_tenants(1, Options::default());
+    for content_type in CONTENT_TYPES {
+        world.issue_small(0, content_type, 2, TimeDelta::minutes(5));
+    }
+    let (lines, code) = {
+        world.configure();
+        table(&world)
+    };
+    assert_eq!(code, Some(0));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("tenant-1 DLP.All no run yet")),
+        "{lines:?}"
+    );
+    let meaning = "5 no run yet: no run has looked at it yet";
+    assert!(lines.contains(&meaning.to_owned()), "{lines:?}");
+
+    world.run_expecting(0, &[]);
+    let (lines, code) = table(&world);
+    assert_eq!(code, Some(0), "{lines:?}");
+    assert!(
+        lines.contains(&"tenant-1 DLP.All ok just now just now 2 2 0 0 0 0 0".to_owned()),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("Delivered records are accepted: taken by the reader")),
+        "{lines:?}"
+    );
+
+    // One stream in each of the states that are left.
+    let ledger = Connection::open(world.ledger()).unwrap();
+    ledger
+        .execute_batch(
+            "UPDATE content SET state = 0 WHERE stream = 1;
+             UPDATE content SET state = 0, attempts = 2, error = 'no answer', tried_at = 1 WHERE stream = 2;
+             UPDATE content SET state = 3 WHERE stream = 3; UPDATE stream SET lost = 1 WHERE id = 3;
+             UPDATE content SET state = 4 WHERE stream = 4; UPDATE stream SET damaged = 1 WHERE id = 4;
+             UPDATE content SET state = 1 WHERE stream = 5;
+             INSERT INTO batch (id, sent, events, mark, keys) VALUES (99, 0, 2, '', x'');
+             INSERT INTO batch_content SELECT 99, id, 2 FROM content WHERE stream = 5;",
+        )
+        .unwrap();
+    drop(ledger);
+    let (lines, code) = table(&world);
+    assert_eq!(code, Some(3));
+    for (row, line) in [
+        "tenant-1 Audit.Exchange FAILING just now just now 2 2 0 1 1 0 0",
+        "tenant-1 Audit.SharePoint LOST just now just now 2 2 0 0 0 0 1",
+        "tenant-1 Audit.General DAMAGED just now just now 2 2 0 0 0 1 0",
+        "tenant-1 Audit.AzureActiveDirectory pending just now just now 2 2 0 1 0 0 0",
+        "tenant-1 DLP.All ok just now just now 2 2 2 0 0 0 0",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(lines[row + 1], line, "problems first: {lines:?}");
+    }
+    for meaning in [
+        "1 LOST: expired before it could be fetched: nobody has it any more",
+        "1 DAMAGED: Microsoft handed out what cannot be read, for good; what could be read of it was sent",
+        "1 FAILING: the last attempt failed, as said below; the next run tries again",
+        "1 pending: listed, not all fetched yet; the next run goes on",
+        "1 ok: listed and fetched, as far as Microsoft lists",
+    ] {
+        assert!(lines.contains(&meaning.to_owned()), "{meaning}: {lines:?}");
+    }
+    assert!(
+        lines.iter().any(|line| line.ends_with("no answer")),
+        "the last error and its age: {lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.ends_with("Not yet confirmed: 2.")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
+    let world = World::with_tenants(2, Options::default());
+    let (first, second) = (world.id(0), world.id(1));
+    world
+        .microsoft
+        .change_tenant(&first, |spec| spec.roles.truncate(1));
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&second);
+    world.microsoft.faults(Plan::default().rule(refused));
+    world.run(&["run"]);
+    let (lines, code) = table(&world);
+    assert_eq!(code, Some(3));
+    assert!(
+        lines[1].starts_with("tenant-2 Audit.AzureActiveDirectory FAILING"),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("tenant-1 DLP.All unavailable")),
+        "{lines:?}"
+    );
+    let meaning = "1 unavailable: the application lacks the permission for it; a run looks again every 6 hours";
+    assert!(lines.contains(&meaning.to_owned()), "{lines:?}");
+    let said = |line: &String| {
+        line.starts_with("tenant-2, just now: the client secret has expired (AADSTS7000222")
+    };
+    assert!(lines.iter().any(said), "{lines:?}");
+}
+
+/// What a person reads of each assurance, and what a program.
+#[test]
+fn each_assurance_is_worded() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_small(0, "Audit.Exchange", 1, TimeDelta::minutes(5));
+    world.run_expecting(0, &[]);
+    for (assurance, words) in [
+        (
+            "confirmed",
+            "Delivered records are confirmed: processed and written by the Wazuh manager. Not yet confirmed: 0.",
+        ),
+        (
+            "forwarded",
+            "Delivered records are forwarded: the Wazuh agent passed them on while connected. Not yet confirmed: 0.",
+        ),
+        (
+            "accepted",
+            "Delivered records are accepted: taken by the reader of the queue socket; nothing more can be known there. Not yet confirmed: 0.",
+        ),
+    ] {
+        let ledger = Connection::open(world.ledger()).unwrap();
+        let set = "UPDATE value SET value = ?1 WHERE name = 'assurance'";
+        assert_eq!(ledger.execute(set, [assurance]).unwrap(), 1);
+        drop(ledger);
+        let (lines, _) = table(&world);
+        assert!(lines.contains(&words.to_owned()), "{lines:?}");
+        let output = world.run_as_it_stands(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(status["assurance"], assurance);
+    }
+}

@@ -1,0 +1,98 @@
+//! What time does: outages, listings that come late, clocks that are wrong. Nothing of it is skipped.
+
+use std::time::Duration;
+
+use chrono::{Days, TimeDelta, Timelike, Utc};
+use simulator::microsoft::Options;
+
+use crate::world::World;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// One stream; it is `hour` o'clock at Microsoft, whenever the test runs.
+fn world(hour: u32) -> World {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    let today = Utc::now().with_hour(hour).unwrap();
+    world.microsoft.set_clock(today - Days::new(1));
+    world
+}
+
+fn issue(world: &mut World, hours_ago: &[i64]) {
+    for &ago in hours_ago {
+        let ago = TimeDelta::hours(ago) + TimeDelta::minutes(1);
+        world.issue_small(0, "Audit.Exchange", 2, ago);
+    }
+}
+
+#[test]
+fn what_came_while_nothing_ran_is_fetched() {
+    let mut world = world(12);
+    // What the marker says is to be listed, and nothing else.
+    world.set("collect", "resweep", "\"0s\"");
+    issue(&mut world, &[1, 20]);
+    world.run_expecting(0, &[]);
+    world.microsoft.advance(3 * DAY);
+    issue(&mut world, &[0, 1, 30, 50, 71]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn an_outage_of_nine_days_costs_only_what_microsoft_dropped() {
+    let mut world = world(12);
+    world.set("collect", "resweep", "\"0s\"");
+    issue(&mut world, &[1]);
+    world.run_expecting(0, &[]);
+    world.microsoft.advance(9 * DAY);
+    issue(&mut world, &[0, 60, 150, 167]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert!(
+        world.log().contains("can no longer be listed"),
+        "{}",
+        world.log()
+    );
+}
+
+#[test]
+fn what_is_listed_late_comes_with_the_overlap_and_what_is_later_still_with_the_daily_sweep() {
+    // At three o'clock the overlap of six hours reaches into the day before.
+    let mut world = world(3);
+    world.set("collect", "initial_lookback", "\"7d\"");
+    issue(&mut world, &[0]);
+    world.run_expecting(0, &[]);
+    issue(&mut world, &[4]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    issue(&mut world, &[40, 100]);
+    world.run_expecting(0, &[]);
+    assert!(!world.verdict().missing.is_empty(), "the sweep is not due");
+    world.microsoft.advance(DAY);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+#[test]
+fn a_clock_that_runs_ahead_hides_nothing() {
+    // Ours is a day ahead of Microsoft's.
+    let mut world = world(12);
+    world.set("collect", "resweep", "\"0s\"");
+    world.set("collect", "overlap", "\"0s\"");
+    for _ in 0..3 {
+        issue(&mut world, &[0]);
+        world.run_expecting(0, &[]);
+        world.microsoft.advance(Duration::from_hours(2));
+    }
+    world.assert_clean();
+    // An older ledger believes that a month to come was listed.
+    let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
+    let marker = (world.microsoft.now() + Days::new(30)).timestamp_millis();
+    ledger
+        .execute("UPDATE stream SET marker = ?1", [marker])
+        .unwrap();
+    drop(ledger);
+    issue(&mut world, &[0, 1]);
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}

@@ -1,0 +1,78 @@
+//! `setup --write`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::place::Place;
+
+#[test]
+fn setup_write_inserts_the_block_once_after_a_backup() {
+    let place = Place::new();
+    let before = include_str!("../fixtures/ossec/manager-two-roots.conf");
+    let conf = place.write("ossec/etc/ossec.conf", before);
+    fs::set_permissions(&conf, fs::Permissions::from_mode(0o660)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&conf, Some(0), Some(4321)).unwrap();
+    }
+    let owner = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
+    };
+    let was = owner(&conf);
+    let said = place.run(&["setup", "--write"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(
+        said.out
+            .starts_with("DIR/ossec/etc/ossec.conf: the block was inserted at line "),
+        "{}",
+        said.out
+    );
+    let after = place.read("ossec/etc/ossec.conf");
+    assert_eq!(after.matches("<tag>o365-wodle</tag>").count(), 1);
+    assert_eq!(after.matches("<ossec_config>").count(), 2);
+    let files = place.files();
+    let backup = files.iter().find(|name| name.contains(".bak")).unwrap();
+    assert_eq!(place.read(backup), before);
+    assert_eq!((owner(&place.path(backup)), owner(&conf)), (was, was));
+
+    let said = place.run(&["setup", "--write"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(
+        said.out.contains("the block is there already"),
+        "{}",
+        said.out
+    );
+    assert_eq!(
+        (place.read("ossec/etc/ossec.conf"), place.files()),
+        (after, files)
+    );
+}
+
+#[test]
+fn setup_write_prints_the_block_where_the_file_is_beyond_it() {
+    let place = Place::new();
+    let said = place.run(&["setup", "--write"]);
+    assert_eq!(said.code, 78);
+    assert!(
+        said.err.contains("DIR/ossec/etc/ossec.conf: "),
+        "{}",
+        said.err
+    );
+    let broken = b"<ossec_config>\n  <a>\xe9 & b</a>\n</ossec_config>\n";
+    place.write("ossec/etc/ossec.conf", broken);
+    let files = place.files();
+    let said = place.run(&["setup", "--write"]);
+    assert_eq!(said.code, 3);
+    assert_eq!(said.out, place.run(&["setup"]).out);
+    assert!(
+        said.err.contains("was not changed: it is no UTF-8 text"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        fs::read(place.path("ossec/etc/ossec.conf")).unwrap(),
+        broken
+    );
+    assert_eq!(place.files(), files);
+}

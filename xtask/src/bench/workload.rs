@@ -1,0 +1,389 @@
+//! The workloads.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use simulator::microsoft::{CONTENT_TYPES, Operation, Options};
+use simulator::wazuh::{Background, Manager, Queue, Settings};
+use simulator::world::World;
+
+use crate::tools;
+
+use super::measure::{Figures, figures, median};
+
+/// Blobs that a tenant's fetches run at once, and tenants; the program's defaults.
+const CONCURRENCY: usize = 8;
+const TENANTS_AT_ONCE: usize = 16;
+/// Bytes of a record.
+const RECORD: usize = 1536;
+
+/// What is collected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Workload {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    tenants: usize,
+    /// Of each tenant, spread over the content types.
+    blobs: usize,
+    /// Of each blob.
+    records: usize,
+    latency: Duration,
+    tls: bool,
+    gzip: bool,
+    /// Whether everything was collected before: what is measured is a run that finds nothing.
+    nothing_new: bool,
+    /// Events a second of a manager that confirms; without, a bare reader.
+    manager: Option<f64>,
+}
+
+const PLAIN: Workload = Workload {
+    name: "W1",
+    what: "2,000 blobs of 50 records",
+    tenants: 1,
+    blobs: 2000,
+    records: 50,
+    latency: Duration::ZERO,
+    tls: false,
+    gzip: false,
+    nothing_new: false,
+    manager: None,
+};
+
+pub(super) const WORKLOADS: [Workload; 10] = [
+    PLAIN,
+    Workload {
+        name: "W1 TLS",
+        tls: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "W1 TLS gzip",
+        tls: true,
+        gzip: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "W2",
+        what: "the same, 50 ms a request",
+        latency: Duration::from_millis(50),
+        ..PLAIN
+    },
+    Workload {
+        name: "W3",
+        what: "50 tenants of 20 blobs, 20 ms a request",
+        tenants: 50,
+        blobs: 20,
+        latency: Duration::from_millis(20),
+        ..PLAIN
+    },
+    Workload {
+        name: "W4 50 MB",
+        what: "one blob of 50 MB",
+        blobs: 1,
+        records: 50_000_000 / RECORD,
+        ..PLAIN
+    },
+    Workload {
+        name: "W4 400 MB",
+        what: "one blob of 400 MB",
+        blobs: 1,
+        records: 400_000_000 / RECORD,
+        ..PLAIN
+    },
+    Workload {
+        name: "W5",
+        what: "nothing new, 1 tenant",
+        blobs: 20,
+        nothing_new: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "W5 300",
+        what: "nothing new, 300 tenants, 20 ms a request",
+        tenants: 300,
+        blobs: 5,
+        records: 1,
+        latency: Duration::from_millis(20),
+        nothing_new: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "W7",
+        what: "a manager of 15,000 events/s that confirms",
+        manager: Some(15_000.0),
+        ..PLAIN
+    },
+];
+
+/// Figures of a workload.
+pub(super) struct Measured {
+    pub(super) workload: Workload,
+    pub(super) ours: Figures,
+    /// Floor A.
+    pub(super) fetch: Option<Figures>,
+    /// Floor B.
+    pub(super) send: Option<Figures>,
+    /// Requests of one run, the token's among them.
+    pub(super) requests: usize,
+    /// Events of one run.
+    pub(super) events: usize,
+    /// What the manager saw.
+    pub(super) seen: Option<Seen>,
+}
+
+/// What a manager saw of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// Events a second that it processed, from the first one's arrival to the end of the last.
+    pub(super) rate: f64,
+    /// Events that it dropped.
+    pub(super) dropped: u64,
+}
+
+impl Measured {
+    /// What the requests take if nothing else does.
+    pub(super) fn network(&self) -> Option<Duration> {
+        let at_once = CONCURRENCY * self.workload.tenants.min(TENANTS_AT_ONCE);
+        let rounds = u32::try_from(self.requests.div_ceil(at_once)).unwrap_or(u32::MAX);
+        (!self.workload.latency.is_zero()).then(|| self.workload.latency * rounds)
+    }
+}
+
+impl Workload {
+    /// Measures it so many times, each in a world of its own; the medians.
+    pub(super) fn measure(self, binary: &Path, runs: usize) -> Result<Measured, String> {
+        let (mut ours, mut fetch, mut send) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last = None;
+        for _ in 0..runs {
+            let stage = Stage::set(self, binary);
+            let (figures, requests, events, seen) = stage.ours()?;
+            ours.push(figures);
+            if self.has_floor() {
+                fetch.push(stage.fetch()?);
+                send.push(stage.send(events)?);
+            }
+            last = Some((requests, events, seen));
+        }
+        let (requests, events, seen) = last.ok_or("no runs")?;
+        Ok(Measured {
+            workload: self,
+            ours: median(ours).ok_or("no runs")?,
+            fetch: median(fetch),
+            send: median(send),
+            requests,
+            events,
+            seen,
+        })
+    }
+
+    /// Whether what it takes is more than waiting.
+    fn has_floor(&self) -> bool {
+        !self.nothing_new && self.manager.is_none() && self.latency.is_zero()
+    }
+
+    fn events(&self) -> usize {
+        self.tenants * self.blobs * self.records
+    }
+}
+
+/// Instructions that one more record takes, in a run like the first workload, only smaller. The difference of two runs
+/// leaves out what every run takes.
+pub(super) fn instructions_a_record(binary: &Path) -> Result<u64, String> {
+    let of = |blobs| {
+        let workload = Workload { blobs, ..PLAIN };
+        let instructions = Stage::set(workload, binary).instructions()?;
+        Ok::<_, String>((instructions, workload.events() as u64))
+    };
+    let ((few, fewer), (many, more)) = (of(10)?, of(60)?);
+    Ok(many.saturating_sub(few) / (more - fewer))
+}
+
+/// A world in which a workload is measured.
+struct Stage {
+    workload: Workload,
+    world: World,
+    manager: Option<Manager>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Stage {
+    fn set(workload: Workload, binary: &Path) -> Self {
+        let mut world = World::with_tenants(
+            workload.tenants,
+            Options {
+                tls: workload.tls,
+                gzip: workload.gzip,
+                latency: workload.latency,
+                ..Options::default()
+            },
+        );
+        binary.clone_into(&mut world.binary);
+        world.set("log", "level", "\"info\"");
+        let bytes = Arc::new(AtomicU64::new(0));
+        let manager = workload.manager.map(|rate| {
+            world.set("wazuh", "acknowledge", "\"auto\"");
+            world.set("wazuh", "events_per_second", "\"auto\"");
+            world.queue.close();
+            std::fs::remove_dir_all(world.home()).ok();
+            let settings = Settings {
+                rate: Some(rate),
+                background: Background::default(),
+                ..Settings::default()
+            };
+            Manager::start(&world.home(), settings).expect("a manager")
+        });
+        if manager.is_none() {
+            let count = Arc::clone(&bytes);
+            let read = move |datagram: &[u8]| {
+                count.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+            };
+            world.queue = Queue::bind_with(&world.home(), read).expect("a queue");
+        }
+        for tenant in 0..workload.tenants {
+            let id = world.id(tenant);
+            world.microsoft.subscribe_all(&id);
+            for (blob, content_type) in (0..workload.blobs).zip(CONTENT_TYPES.into_iter().cycle()) {
+                let ago = TimeDelta::seconds(60 + i64::try_from(blob).unwrap_or_default() * 20);
+                let created = world.microsoft.now() - ago;
+                let records: Vec<_> = (0..workload.records)
+                    .map(|_| world.records.sized(RECORD))
+                    .collect();
+                world.microsoft.issue(&id, content_type, records, created);
+            }
+        }
+        Self {
+            workload,
+            world,
+            manager,
+            bytes,
+        }
+    }
+
+    /// The program's figures, its requests, its events, and what a manager saw of them.
+    fn ours(&self) -> Result<(Figures, usize, usize, Option<Seen>), String> {
+        if self.workload.nothing_new {
+            let output = self.world.run(&["run"]);
+            if !output.status.success() {
+                return Err(format!(
+                    "the first run: {:?}\n{}",
+                    output.status,
+                    self.world.log()
+                ));
+            }
+        }
+        let before = (self.world.microsoft.request_count(), self.arrived());
+        let command = self.world.command(&["run"]);
+        let (figures, seen) = thread::scope(|scope| {
+            let seen = scope.spawn(|| self.seen());
+            (figures(&command), seen.join())
+        });
+        let figures = figures.map_err(|error| format!("{error}\n{}", self.world.log()))?;
+        let seen = seen.map_err(|_| "the watcher of the manager panicked")?;
+        let events = self.arrived() - before.1;
+        let wanted = if self.workload.nothing_new {
+            0
+        } else {
+            self.workload.events()
+        };
+        if events != wanted {
+            return Err(format!("{events} events arrived instead of {wanted}"));
+        }
+        Ok((
+            figures,
+            self.world.microsoft.request_count() - before.0,
+            events,
+            seen,
+        ))
+    }
+
+    /// Watches the manager until it has processed everything.
+    fn seen(&self) -> Option<Seen> {
+        const PATIENCE: Duration = Duration::from_mins(5);
+        let (manager, events) = (self.manager.as_ref()?, self.workload.events());
+        let is_begun = manager.wait_received(1, PATIENCE);
+        let begin = Instant::now();
+        let is_done = manager.wait_received(events as u64, PATIENCE) && manager.wait_idle(PATIENCE);
+        (is_begun && is_done).then(|| Seen {
+            rate: events as f64 / begin.elapsed().as_secs_f64(),
+            dropped: manager.dropped(),
+        })
+    }
+
+    /// How many instructions a run takes, libraries included and the kernel left out.
+    fn instructions(&self) -> Result<u64, String> {
+        let out = self.world.folder.path().join("callgrind");
+        let option = format!("--callgrind-out-file={}", out.display());
+        let wrapper = ["valgrind", "-q", "--tool=callgrind", &option];
+        tools::run(&mut self.world.command_under(&wrapper, &["run"]))?;
+        let events = self.arrived();
+        if events != self.workload.events() {
+            return Err(format!(
+                "{events} events arrived instead of {}",
+                self.workload.events()
+            ));
+        }
+        let text =
+            fs::read_to_string(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
+            .ok_or_else(|| format!("{}: no total", out.display()))
+    }
+
+    fn arrived(&self) -> usize {
+        match &self.manager {
+            None => self.world.queue.count(),
+            Some(manager) => {
+                if !manager.wait_idle(Duration::from_mins(1)) {
+                    eprintln!("the manager is still at work");
+                }
+                manager.alerts().len()
+            }
+        }
+    }
+
+    fn fetch(&self) -> Result<Figures, String> {
+        let (url, spec) = (self.world.microsoft.url(), &self.world.tenants[0].1);
+        let mut lines = vec![
+            format!("{url}/{}/oauth2/v2.0/token", spec.tenant_id),
+            spec.client_id.clone(),
+            spec.secret.clone(),
+        ];
+        for request in self.world.microsoft.requests() {
+            if request.operation == Operation::Blob {
+                let publisher = &spec.tenant_id;
+                lines.push(format!(
+                    "{url}{}?PublisherIdentifier={publisher}",
+                    request.path
+                ));
+            }
+        }
+        let list = self.world.folder.path().join("addresses");
+        fs::write(&list, lines.join("\n")).map_err(|error| error.to_string())?;
+        self.part(&[
+            "fetch",
+            &list.display().to_string(),
+            &CONCURRENCY.to_string(),
+        ])
+    }
+
+    fn send(&self, events: usize) -> Result<Figures, String> {
+        let each = self.bytes.load(Ordering::Relaxed) / events.max(1) as u64;
+        let socket = self.world.queue.path().display().to_string();
+        self.part(&["send", &socket, &events.to_string(), &each.to_string()])
+    }
+
+    fn part(&self, arguments: &[&str]) -> Result<Figures, String> {
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = std::process::Command::new(own);
+        command.arg("part").args(arguments);
+        if self.workload.tls {
+            command.env("SSL_CERT_FILE", self.world.folder.path().join("ca.pem"));
+        }
+        figures(&command)
+    }
+}
