@@ -164,6 +164,8 @@ fn strikes(setup: &Arc<Setup>, faults: Vec<(Action, Rule)>) -> Trial {
         // A content that is listed late is found behind the marker.
         bench.set("collect", "overlap", "\"1d\"");
     }
+    // Whatever the hour is here: a first listing that comes seven hours later still asks for all of it.
+    bench.set("collect", "initial_lookback", "\"2d\"");
     bench.set("http", "request_timeout", "\"1s\"");
     bench.issue_some();
     let plan = faults
