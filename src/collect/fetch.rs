@@ -127,7 +127,7 @@ async fn hand_over(
         }
     };
     drop(large);
-    let is_last_try = content.damage + 1 >= DAMAGED_RUNS;
+    let is_last_try = packer.is_last_try;
     if let Some(damage) = damage {
         match &damage {
             Damage::Syntax { rest, bytes, .. } if is_last_try => {

@@ -22,6 +22,8 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const UNAVAILABLE: Duration = Duration::from_hours(6);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
+/// By how much this machine's clock is believed to be late where it differs from Microsoft's: a floor goes no lower.
+const LATE: Duration = Duration::from_hours(24);
 /// The time that the first listing may take before its start is out of Microsoft's reach.
 const REACH_MARGIN: Duration = Duration::from_mins(5);
 /// What is read again after a ledger was lost.
@@ -48,7 +50,7 @@ impl Collector {
         };
         // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
         // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
-        let earlier = Utc::now().clamp(now - LIST_SUBSCRIPTIONS, now);
+        let earlier = Utc::now().clamp(now - LATE, now);
         let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
         let (state, streams) = self

@@ -134,7 +134,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     let redactor = settings
         .collect
         .redact_dlp
-        .then(|| ledger::installation_key(&settings.state.ledger))
+        .then(|| ledger::installation_key(&settings.state.ledger, request.is_dry))
         .transpose()?
         .map(|key| Redactor::new(key.as_slice()));
     let home = Home::find(&settings.wazuh)?;
@@ -353,7 +353,7 @@ async fn finish(
             for collector in collectors {
                 // A hand-over that has stopped remembers nothing more.
                 collector.cut_off().await.unwrap_or_default();
-                collector.tell().await.unwrap_or_default();
+                collector.tell_later().await.unwrap_or_default();
             }
             Some(Stop::Deadline)
         }

@@ -7,7 +7,10 @@ use super::event;
 use super::health::{self, Finding, Said};
 use super::order::Telling;
 use super::tenant::Collector;
-use crate::ledger::{HealthState, Scope};
+use crate::ledger::{self, HealthState, Ledger, Scope};
+
+/// What becomes of a scope's states, and what is due to be said of them.
+type Assessed = (Scope, Vec<HealthState>, Vec<Said>);
 
 impl Collector {
     /// This run looked at a stream, or at the whole tenant: what is not found there has ended.
@@ -27,21 +30,59 @@ impl Collector {
         }
     }
 
-    /// Tells Wazuh what is due, once in a run.
+    /// Tells Wazuh what is due, once in a run, after the records that were handed over before.
     pub(super) async fn tell(&self) -> Result<(), Closed> {
+        let Some(assess) = self.assessment() else {
+            return Ok(());
+        };
+        let assessed = self.work.desk.ledger_in_turn(assess).await?;
+        match self.telling(assessed) {
+            Some(telling) => self.work.desk.tell(telling),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::tell`], but leaves it to the next run to tell: waits for nothing that Wazuh may hold up.
+    pub(super) async fn tell_later(&self) -> Result<(), Closed> {
+        let Some(assess) = self.assessment() else {
+            return Ok(());
+        };
+        let assessed = self.work.desk.ledger(assess).await?;
+        let Some(telling) = self.telling(assessed) else {
+            return Ok(());
+        };
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                for datagram in &telling.datagrams {
+                    ledger.tell_later(datagram)?;
+                }
+                for (scope, states) in &telling.states {
+                    ledger.set_health(&telling.tenant_id, *scope, states)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What finds out, in the ledger, which of this run's findings are due; `None` if there are none.
+    fn assessment(
+        &self,
+    ) -> Option<impl FnOnce(&mut Ledger) -> Result<Vec<Assessed>, ledger::Fault> + Send + 'static>
+    {
         let now = self.clock.now();
         if self.findings.borrow().contains_key(&None) {
             self.look_at_tenant();
         }
         let findings = self.findings.take();
         if findings.is_empty() {
-            return Ok(());
+            return None;
         }
         let (tenant_id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         let silent_after = self.work.settings.collect.silent_after;
-        let assess = move |ledger: &mut crate::ledger::Ledger| {
+        Some(move |ledger: &mut Ledger| {
             let mut known = ledger.health(&tenant_id)?;
-            let mut assessed: Vec<(Scope, Vec<HealthState>, Vec<Said>)> = Vec::new();
+            let mut assessed = Vec::new();
             for (scope, mut found) in findings {
                 let stream = streams
                     .iter()
@@ -57,10 +98,13 @@ impl Collector {
                 }
             }
             Ok(assessed)
-        };
-        let assessed = self.work.desk.ledger_in_turn(assess).await?;
+        })
+    }
+
+    /// The events about what is due; `None` if nothing is.
+    fn telling(&self, assessed: Vec<Assessed>) -> Option<Telling> {
         if assessed.is_empty() {
-            return Ok(());
+            return None;
         }
         let mut telling = Telling {
             tenant_id: self.tenant.tenant_id.clone(),
@@ -73,7 +117,7 @@ impl Collector {
                 .extend(said.iter().map(|said| self.event(scope, said)));
             telling.states.push((scope, states));
         }
-        self.work.desk.tell(telling)
+        Some(telling)
     }
 
     /// What is seen of the whole tenant beside faults.

@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -406,14 +408,19 @@ impl Collector {
     pub(super) async fn keep_distance(&self) -> Result<(), Closed> {
         let activity = self.activity.borrow().clone();
         let throttled = activity.and_then(|activity| activity.throttled_for());
-        match throttled {
-            // What ended the turn for good was remembered then.
-            Some(wait) if !self.is_over.get() => {
-                let said = "Microsoft asked to be left alone for a while".to_owned();
-                self.failed(said, false, Some(wait)).await.map(|_| ())
-            }
-            _ => Ok(()),
-        }
+        // What ended the turn for good was remembered then.
+        let Some(wait) = throttled.filter(|_| !self.is_over.get()) else {
+            return Ok(());
+        };
+        let why = "Microsoft asked to be left alone for a while";
+        log::warn!("{}: {why}", self.tenant.name);
+        // By this machine's clock, as in `failed`.
+        let (id, now) = (self.tenant.tenant_id.clone(), Utc::now());
+        let stamp = stamp(&self.tenant);
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.tenant_left_alone(&id, now, wait, &stamp, why))
+            .await
     }
 
     /// The deadline has come: who has not answered in all this time is said to fail.
@@ -490,22 +497,39 @@ async fn credential(authentication: &Authentication) -> Result<Credential, Flaw>
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Which credential a tenant has, without reading it: a back-off for one ends when it is replaced.
+/// All that a tenant signs in with, without reading what is secret: a back-off ends when any of it is replaced.
 fn stamp(tenant: &Tenant) -> String {
-    let file = match &tenant.authentication {
-        Authentication::Secret(Secret::File(file))
-        | Authentication::FederatedToken(file)
-        | Authentication::Certificate {
-            certificate_file: file,
+    let files: Vec<&Path> = match &tenant.authentication {
+        Authentication::Secret(Secret::File(file)) | Authentication::FederatedToken(file) => {
+            vec![file]
+        }
+        Authentication::Certificate {
+            certificate_file,
+            private_key_file,
+            password_file,
             ..
-        } => Some(file),
-        Authentication::Secret(Secret::Command(_) | Secret::Credential(_)) => None,
+        } => [
+            Some(certificate_file),
+            private_key_file.as_ref(),
+            password_file.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect(),
+        Authentication::Secret(Secret::Command(_) | Secret::Credential(_)) => Vec::new(),
     };
-    let version = file
-        .and_then(|file| std::fs::metadata(file).ok())
-        .map(|metadata| format!("{}.{}", metadata.mtime(), metadata.mtime_nsec()))
-        .unwrap_or_default();
-    format!("{} {version}", tenant.client_id)
+    let versions: Vec<_> = files
+        .iter()
+        .filter_map(|file| file.metadata().ok())
+        .map(|file| (file.mtime(), file.mtime_nsec()))
+        .collect();
+    let stamp = format!(
+        "{} {:?} {:?} {:?} {versions:?}",
+        tenant.client_id, tenant.cloud, tenant.login_url, tenant.authentication
+    );
+    // A command's arguments are nobody's business.
+    format!("{:?}", digest(&SHA256, stamp.as_bytes()))
 }
 
 /// Whether a time is still to come; one that is further ahead than it can ever be set was set by a

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, NaiveTime, Utc};
+use chrono::{DateTime, Days, NaiveTime, SubsecRound, Utc};
 
 pub use crate::microsoft::REACH;
 
@@ -18,7 +18,7 @@ pub struct Window {
 /// What to list of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The windows, the oldest first; they tile `[start, now)` without gap or overlap.
+    /// The windows, the oldest first; they tile `[start, now)` without gap or overlap, now being the last whole second.
     pub windows: Vec<Window>,
     /// What can no longer be listed: from what is complete to where Microsoft's reach begins.
     pub gap: Option<Window>,
@@ -47,10 +47,11 @@ pub fn plan(
     }
 }
 
-/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`.
+/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`, in whole seconds:
+/// requests know no smaller time.
 #[must_use]
 pub fn tile(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
-    let to = to.min(now);
+    let to = to.min(now).trunc_subsecs(0);
     let mut windows = Vec::new();
     let mut start = midnight(from).max(now - REACH);
     while start < to {
@@ -115,6 +116,18 @@ mod tests {
             ] as [(String, String); 3]
         );
         assert_eq!(plan.gap, None);
+    }
+
+    #[test]
+    fn ends_with_the_last_whole_second() {
+        let tile = |now| tile(at("2026-03-15T12:00:00Z"), at(now), at(now));
+        assert_eq!(
+            tile("2026-03-16T00:00:00.4Z").len(),
+            1,
+            "nothing of today yet"
+        );
+        let windows = tile("2026-03-16T00:00:01.4Z");
+        assert_eq!(windows[1].end, at("2026-03-16T00:00:01Z"));
     }
 
     #[test]

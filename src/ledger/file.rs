@@ -13,7 +13,7 @@ use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, M
 use zeroize::Zeroizing;
 
 use super::Fault;
-use super::batches::seen_table;
+use super::seen::seen_table;
 use crate::config::Flaw;
 use crate::config::ownership::{self, Kind};
 use crate::stopping::Stopping;
@@ -132,12 +132,12 @@ fn is_of_backfill(ledger: &Path) -> bool {
     fs::read(beside(ledger, "lock")).is_ok_and(|text| text == BACKFILL)
 }
 
-/// The key of this installation, beside the ledger; made when first asked for. What is hashed with
-/// it stays comparable within the installation and means nothing outside.
+/// The key of this installation, beside the ledger; made when first asked for, and kept unless the run `is_dry`. What is
+/// hashed with it stays comparable within the installation and means nothing outside.
 ///
 /// # Errors
 /// The file cannot be read or made, or is not as long as a key.
-pub fn installation_key(ledger: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+pub fn installation_key(ledger: &Path, is_dry: bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let path = beside(ledger, "key");
     match ownership::read(&path, Kind::Secret, 64) {
         Ok(key) if key.len() == 32 => return Ok(key),
@@ -158,6 +158,9 @@ pub fn installation_key(ledger: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut key = Zeroizing::new(vec![0; 32]);
     aws_lc_rs::rand::fill(&mut key)
         .map_err(|_| Fault::Unwritable("no random numbers can be had".to_owned()))?;
+    if is_dry {
+        return Ok(key);
+    }
     let new = beside(&path, "new");
     remove(&new).map_err(unwritable(&new))?;
     OpenOptions::new()
@@ -176,17 +179,17 @@ pub(super) fn open(path: &Path, now: DateTime<Utc>) -> Result<(Connection, Opene
     let is_there = check_file(path)?;
     if !is_there {
         create(path)?;
-        return Ok((connect(path)?, Opened::New));
+        return Ok((connect(path, Access::Alone)?, Opened::New));
     }
-    match connect(path) {
+    match connect(path, Access::Alone) {
         Ok(connection) => Ok((connection, Opened::Existing)),
         Err(Fault::Corrupt(why)) => {
             if teeth::is_off("aside") {
                 create(path)?;
-                return Ok((connect(path)?, Opened::New));
+                return Ok((connect(path, Access::Alone)?, Opened::New));
             }
             set_aside(path, &why, now)?;
-            Ok((connect(path)?, Opened::Recovered))
+            Ok((connect(path, Access::Alone)?, Opened::Recovered))
         }
         Err(fault) => Err(fault),
     }
@@ -198,7 +201,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Connection>, Fault> {
         return Ok(None);
     }
     // A reader of a write-ahead log has to write its index, so the file is opened for writing.
-    let connection = connect(path)?;
+    let connection = connect(path, Access::Beside)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(Some(connection))
 }
@@ -286,7 +289,7 @@ fn place(new: &Path, path: &Path) -> Result<(), Fault> {
 /// Opens the file, or an empty ledger in memory where there is none, for a run without a trace.
 pub(super) fn open_dry(path: &Path) -> Result<Connection, Fault> {
     if check_file(path)? {
-        return connect(path);
+        return connect(path, Access::Alone);
     }
     let mut connection = Connection::open_in_memory()?;
     migrate(&mut connection, path)?;
@@ -297,7 +300,16 @@ fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
     move |error| Fault::Unwritable(format!("{}: {error}", path.display()))
 }
 
-fn connect(path: &Path) -> Result<Connection, Fault> {
+/// Who may be at work on the ledger beside us.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Nobody: we have the [`Lock`].
+    Alone,
+    /// A run.
+    Beside,
+}
+
+fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     let length = fs::metadata(path).map_err(unwritable(path))?.len();
     if length == 0 {
         return Err(Fault::Corrupt("the file is empty".to_owned()));
@@ -320,6 +332,11 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
     }
     // Our schema leaves this mark for good: without it the header is damaged, not old.
     settle(&connection)?;
+    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // A run of an earlier version may be at work: nothing changes under it.
+    let lock = (access == Access::Beside && version < STEPS.len())
+        .then(|| Lock::try_take(path, Purpose::Run));
+    let _lock = lock.transpose()?;
     migrate(&mut connection, path)?;
     check(&connection)?;
     Ok(connection)

@@ -98,6 +98,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// Leaves an event about the collection to the next run, as if Wazuh had lost it.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn tell_later(&mut self, datagram: &[u8]) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("INSERT INTO told (batch, datagram) VALUES (NULL, ?1)")?
+            .execute([datagram])?;
+        Ok(())
+    }
+
     /// The events about the collection that Wazuh lost, each with the ledger's number for it.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ mod health;
 #[cfg(test)]
 mod model_tests;
 mod report;
+mod seen;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -44,15 +45,16 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use backfill::{BackfillLeft, Span};
-pub use batches::{Batch, Key, Keys, Unconfirmed, place_key, record_key, resend_key};
+pub use batches::{Batch, Unconfirmed};
 pub use contents::{NewContent, Pending};
 pub use fault::Fault;
 pub use file::{Lock, Opened, Purpose, ROUND, installation_key, set_aside};
 pub use health::{HealthState, Scope, Standing};
 pub use report::StreamReport;
+pub use seen::{Key, Keys, place_key, record_key, resend_key};
 pub use streams::{LONGEST_BACK_OFF, Stream, TenantState};
 
-use batches::Recent;
+use seen::Recent;
 
 /// The open ledger of a run.
 pub struct Ledger {

@@ -168,6 +168,35 @@ impl Ledger {
         Ok(not_before)
     }
 
+    /// Remembers that Microsoft wants a tenant left alone for a while, which is no failure of its.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn tenant_left_alone(
+        &mut self,
+        tenant_id: &str,
+        now: DateTime<Utc>,
+        wait: Duration,
+        credential: &str,
+        why: &str,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached(
+                "INSERT INTO tenant (tenant_id, not_before, credential, error, error_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (tenant_id) DO UPDATE SET not_before = ?2, refused = 0, credential = ?3,
+                     error = ?4, error_at = ?5",
+            )?
+            .execute(params![
+                tenant_id,
+                not_before(now, wait.min(LONGEST_BACK_OFF)),
+                credential,
+                why,
+                now.timestamp_millis()
+            ])?;
+        Ok(())
+    }
+
     /// Forgets a tenant's failures.
     ///
     /// # Errors

@@ -270,6 +270,47 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
 }
 
 #[test]
+fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
+    let mut world = World::new();
+    let stream = world.listed(&["left behind", "sent"]);
+    let sent = world.pending(&stream).pop().unwrap();
+    let batch = world.send(&sent, &["a"]);
+    world.ledger.confirm(batch).unwrap();
+    let count = |world: &World, what: &str| -> i64 {
+        let connection = &world.ledger.connection;
+        connection
+            .query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
+    };
+    world.ledger.prune(now() - Days::new(8), || true).unwrap();
+    assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
+    world.ledger.prune(now() + Days::new(7), || true).unwrap();
+    let left = count(&world, "content WHERE content_id = 'left behind'");
+    assert_eq!((left, count(&world, "day")), (0, 0));
+    assert_eq!(world.ledger.standing(stream.id).unwrap().lost, 1);
+}
+
+#[test]
+fn a_reader_changes_no_schema_under_a_run() {
+    let (_folder, path, _) = closed();
+    fs::remove_file(&path).unwrap();
+    let old = include_str!("../../tests/fixtures/ledgers/0.1.0.sql");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(old).unwrap();
+    drop(connection);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let lock = Lock::try_take(&path, Purpose::Run).unwrap();
+    assert!(matches!(Ledger::read(&path), Err(Fault::Locked(_))));
+    drop(lock);
+    assert!(Ledger::read(&path).unwrap().is_some());
+    // From then on it is this version's.
+    let _lock = Lock::try_take(&path, Purpose::Run).unwrap();
+    assert!(Ledger::read(&path).unwrap().is_some());
+}
+
+#[test]
 fn a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run() {
     let mut world = World::new();
     let stream = world.listed(&["a", "b"]);

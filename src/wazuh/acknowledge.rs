@@ -135,6 +135,11 @@ impl ReaderId {
         Self(parts.join(" "))
     }
 
+    /// Whether anything is known of it.
+    pub(super) fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// False only if something that is known of both differs.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {

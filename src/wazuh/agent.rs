@@ -161,8 +161,11 @@ impl Agent {
         {
             return Verdict::Lost;
         }
+        let named = mark.reader.as_ref().is_some_and(ReaderId::is_known);
         match self.state {
             Some(state) => assess(mark, unread, state, now, process.is_some()),
+            // It went away, and its buffer with it, or it is starting: the next process tells which.
+            None if named && process.is_none() => Verdict::Pending,
             // Its state is not written: nothing more can be known.
             None => accepted(unread),
         }

@@ -190,8 +190,12 @@ fn another_agentd_has_lost_its_buffer() {
         .spawn()
         .unwrap();
     fs::remove_file(pid_file(std::process::id())).unwrap();
-    // Stopped: unknown for now.
+    // Stopped: unknown for now, also once its state is no longer written.
     assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
+    let stale = SystemTime::now() - STALE - Duration::from_secs(1);
+    write_state(&home, stale, "connected", 0, "7");
+    assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
+    assert_eq!(acknowledgement.assess(&mut mark, None), Verdict::Pending);
     fs::write(pid_file(another.id()), "").unwrap();
     assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Lost);
     another.kill().unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
+use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
 
 use super::{AGES, RECORDS, assert_clean, fill, run, world};
 use crate::world::World;
@@ -115,6 +115,54 @@ fn a_deadline_ends_a_run_in_order() {
         world.run_expecting(0, &["--deadline", "20s"]);
     }
     world.assert_clean();
+}
+
+/// A queue that is full does not hold up the end of a run, and what was to be told is told by the next.
+#[test]
+fn a_deadline_holds_though_wazuh_takes_nothing() {
+    let mut world = World::with_tenants(1, Options::default());
+    let id = world.id(0);
+    world.microsoft.change_tenant(&id, |spec| {
+        spec.roles = vec!["ActivityFeed.Read".to_owned()];
+    });
+    for blob in 1..=30 {
+        world.issue_small(0, "Audit.Exchange", 2, TimeDelta::minutes(blob));
+    }
+    world.queue.pause();
+    let begin = Instant::now();
+    world.run_expecting(0, &["--deadline", "4s"]);
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    world.queue.resume();
+    world.run_expecting(0, &[]);
+    let told =
+        |datagram: &&Vec<u8>| memchr::memmem::find(datagram, b"permission_missing").is_some();
+    assert_eq!(world.queue.received().iter().filter(told).count(), 1);
+    world.assert_clean();
+}
+
+/// Being asked to wait is no failure, and the next run waits too.
+#[test]
+fn a_run_that_ends_while_microsoft_wants_to_be_left_alone_is_well() {
+    let mut world = world(1);
+    fill(&mut world);
+    let wait = super::throttle(429, RetryAfter::Seconds(10), Some(10));
+    let rule = Rule::on(Operation::Blob, wait).from(3).times(1);
+    world.microsoft.faults(Plan::new(1).rule(rule));
+    world.run_expecting(0, &["--deadline", "5s"]);
+    assert!(world.verdict().received > 0);
+    assert!(
+        world.log().contains("left alone for a while"),
+        "{}",
+        world.log()
+    );
+    assert_eq!(world.run_as_it_stands(&["run"]).status.code(), Some(75));
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(run(&world), 0);
+    assert_clean(&mut world);
 }
 
 /// Who does not answer at all is said to fail, though the deadline comes before patience ends.

@@ -352,6 +352,33 @@ fn a_long_throttle_outlives_the_run() {
     assert_eq!(world.microsoft.request_count(), asked);
 }
 
+/// What the cures say to correct is tried at once when it was corrected, be it no secret.
+#[test]
+fn a_corrected_tenant_is_tried_at_once() {
+    let mut world = world(1);
+    fill(&mut world);
+    let refused = Rule::on(Operation::Token, Action::aadsts(90_002));
+    world.microsoft.faults(Plan::default().rule(refused));
+    assert_eq!(run(&world), 77);
+    world.microsoft.faults(Plan::default());
+    let asked = world.microsoft.request_count();
+    assert_eq!(code(&world.run_as_it_stands(&["run"])), 77);
+    assert_eq!(world.microsoft.request_count(), asked, "left alone");
+    let file = world.folder.path().join("tenants.d/tenant-1.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let login = format!("login_url = {:?}", world.microsoft.url());
+    assert!(text.contains(&login));
+    let corrected = login.replace("127.0.0.1", "localhost");
+    crate::world::write(&file, &text.replace(&login, &corrected), 0o640);
+    assert_eq!(
+        code(&world.run_as_it_stands(&["run"])),
+        0,
+        "{}",
+        world.log()
+    );
+    assert_clean(&mut world);
+}
+
 #[test]
 fn an_expired_secret_costs_a_login_an_hour_and_a_rotated_one_is_tried_at_once() {
     for skew in [-600, 0, 600] {
