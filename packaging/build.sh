@@ -68,9 +68,7 @@ compile() {
     local maps=("--remap-path-prefix=$root=." "--remap-path-prefix=$cargo_home=cargo") map="-ffile-prefix-map=$root=. -ffile-prefix-map=$cargo_home=cargo"
     CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f' "${maps[@]}" | sed 's/\x1f$//')
     export CARGO_ENCODED_RUSTFLAGS CFLAGS="$map" CXXFLAGS="$map"
-    # What is shipped is optimised further than what is built every day.
-    CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=4 \
-        cargo auditable zigbuild --locked --release --bin o365-wodle --target "$TARGET.$GLIBC"
+    cargo auditable zigbuild --locked --release --bin o365-wodle --target "$TARGET.$GLIBC"
 }
 
 # What the binary promises: starts on an old glibc, needs nothing but it, and does not tell where it was built.
