@@ -17,6 +17,9 @@ pub enum Error {
     /// Nothing could be done for now; the next run will (exit code 75).
     #[error("{0}")]
     TryLater(String),
+    /// Another run is at work (exit code 75).
+    #[error("{0}")]
+    Busy(String),
     /// The ledger turned out to be damaged while it was used; the caller sets it aside (75).
     #[error("the ledger is damaged: {0}")]
     Corrupt(String),
@@ -39,7 +42,7 @@ impl Error {
             Self::Unexpected(_) => 1,
             Self::Usage(_) => 2,
             Self::Partial(_) => 3,
-            Self::TryLater(_) | Self::Corrupt(_) => 75,
+            Self::TryLater(_) | Self::Busy(_) | Self::Corrupt(_) => 75,
             Self::Refused(_) => 77,
             Self::Configuration(_) => 78,
         })

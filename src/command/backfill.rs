@@ -65,7 +65,11 @@ pub(crate) fn backfill(
 fn span(arguments: &cli::Backfill, now: DateTime<Utc>) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
     let at = |moment: &Moment| match moment {
         Moment::At(time) => *time,
-        Moment::Ago(ago) => now - *ago,
+        // What no calendar holds is too far back, whatever it is.
+        Moment::Ago(ago) => TimeDelta::from_std(*ago)
+            .ok()
+            .and_then(|ago| now.checked_sub_signed(ago))
+            .unwrap_or_default(),
     };
     let since = at(&arguments.since);
     let until = arguments.until.as_ref().map_or(now, at).min(now);

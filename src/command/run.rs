@@ -44,7 +44,8 @@ pub(super) fn collect_and_report(settings: &Settings, request: &Request) -> Resu
     let begin = Instant::now();
     let _progress = (!request.is_dry).then(|| Progress::follow(settings.state.ledger.clone()));
     let collected = collect(settings, request);
-    if !request.is_dry {
+    // A run that another one keeps from running is none.
+    if !request.is_dry && !matches!(collected, Err(Error::Busy(_))) {
         metrics::write(settings, Utc::now(), begin.elapsed());
     }
     let summary = collected?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use toml::Value;
 
+use super::ownership::Kind;
 use super::raw;
 use super::scope::{DAY, Scope};
 use super::settings::{
@@ -26,7 +27,13 @@ pub(super) struct Inherited {
 }
 
 /// Everything but the tenants.
-pub(super) fn settings(scope: &mut Scope<'_>, raw: raw::Settings) -> (Settings, Inherited) {
+///
+/// `looks`: whether the files that it names are looked at.
+pub(super) fn settings(
+    scope: &mut Scope<'_>,
+    raw: raw::Settings,
+    looks: bool,
+) -> (Settings, Inherited) {
     let (collect, inherited) = collect(&mut scope.at("collect"), raw.collect);
     let settings = Settings {
         wazuh: wazuh(&mut scope.at("wazuh"), raw.wazuh),
@@ -38,7 +45,7 @@ pub(super) fn settings(scope: &mut Scope<'_>, raw: raw::Settings) -> (Settings, 
         },
         log: log(&mut scope.at("log"), raw.log),
         collect,
-        http: http(&mut scope.at("http"), raw.http),
+        http: http(&mut scope.at("http"), raw.http, looks),
         metrics: Metrics {
             textfile: scope.at("metrics").path("textfile", raw.metrics.textfile),
         },
@@ -213,7 +220,7 @@ pub(super) fn inherit(scope: &mut Scope<'_>, own: Own, from: &Inherited) -> Inhe
     }
 }
 
-fn http(scope: &mut Scope<'_>, raw: raw::Http) -> Http {
+fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
     let proxy = raw.proxy.filter(|proxy| match Url::parse(proxy) {
         Ok(url) if url.password().is_some() => {
             let cure = "take it out, put it into a file of mode 0600 and name that with proxy_password_file";
@@ -234,13 +241,22 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http) -> Http {
             "set both, or remove the line",
         );
     }
+    let ca_file = scope.path("ca_file", raw.ca_file);
+    if looks {
+        scope.look_at(
+            "proxy_password_file",
+            proxy_password_file.as_deref(),
+            Kind::Secret,
+        );
+        scope.look_at("ca_file", ca_file.as_deref(), Kind::Configuration);
+    }
     let (ten_seconds, two_minutes) = (Duration::from_secs(10), Duration::from_mins(2));
     let (ten_minutes, hour) = (Duration::from_mins(10), Duration::from_hours(1));
     Http {
         proxy,
         proxy_password_file,
         no_proxy: raw.no_proxy.unwrap_or_default(),
-        ca_file: scope.path("ca_file", raw.ca_file),
+        ca_file,
         connect_timeout: scope.duration(
             "connect_timeout",
             raw.connect_timeout,

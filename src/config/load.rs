@@ -60,7 +60,7 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
     let table = parse(&mut scope).unwrap_or_default();
     let mut raw: raw::Settings = take(&mut scope, table);
     let here = std::mem::take(&mut raw.tenant);
-    let (mut settings, inherited) = checked::settings(&mut scope, raw);
+    let (mut settings, inherited) = checked::settings(&mut scope, raw, secrets);
     let mut origins = Vec::new();
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");
@@ -102,7 +102,8 @@ fn parse(scope: &mut Scope<'_>) -> Option<Table> {
         scope.refuse("", "is no UTF-8 text", "save it as UTF-8");
         return None;
     };
-    match text.trim_start_matches('\u{feff}').parse() {
+    let text = text.trim_start_matches('\u{feff}');
+    match text.parse() {
         Ok(table) => Some(table),
         Err(fault) => {
             let before = fault.span().and_then(|span| text.get(..span.start));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::ownership::{self, Kind};
 use super::problem::{Flaw, Problem};
 use super::settings::ContentType;
 
@@ -61,6 +62,13 @@ impl Scope<'_> {
                 key,
                 flaw,
             });
+        }
+    }
+
+    /// Opens the file that a key names, as it is opened when it is used.
+    pub(super) fn look_at(&mut self, key: &str, path: Option<&Path>, kind: Kind) {
+        if let Some(Err(flaw)) = path.map(|path| ownership::open(path, kind)) {
+            self.note(key, flaw);
         }
     }
 

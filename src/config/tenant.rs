@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 
 use super::checked::{Inherited, Own, inherit};
-use super::ownership::{self, Kind};
+use super::ownership::Kind;
 use super::raw;
 use super::scope::Scope;
 use super::settings::{Authentication, Cloud, Filter, Secret, Tenant};
@@ -250,11 +250,7 @@ fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentica
 
 /// Looks at the files that an authentication names. A command is not run: `check` is offline.
 fn look_at(scope: &mut Scope<'_>, authentication: &Authentication) {
-    let mut open = |key, path, kind| {
-        if let Err(flaw) = ownership::open(path, kind) {
-            scope.note(key, flaw);
-        }
-    };
+    let mut open = |key, path, kind| scope.look_at(key, Some(path), kind);
     match authentication {
         Authentication::Secret(secret @ Secret::File(_)) => {
             if let Err(flaw) = secret.read() {

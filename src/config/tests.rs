@@ -204,6 +204,9 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
     let auth = |more: &str| tenant(1, "").replace("client_secret_file = 's'", more);
     vec![
         (tenant(1, ""), vec![]),
+        ("\u{feff}[log]\n\n=".into(), vec![
+            "config.toml: line 3 is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
+        ]),
         ("[wazuh]\nhome = '/x'\nlokation = 'x'\n[collect]\noverlapp = '1h'\nzz = 1\n[colect]".into(), vec![
             "config.toml: colect: unknown key; did you mean collect?",
             "config.toml: collect.overlapp: unknown key; did you mean overlap?",
@@ -304,6 +307,21 @@ fn check_looks_at_owners_and_modes() {
             ]
         );
     }
+    let http = "[http]\nproxy = 'http://u@proxy:3128'\nproxy_password_file = 'p'\nca_file = 'ca'\n";
+    let files = folder(http, &[("p", "x"), ("ca", "")]);
+    assert_eq!(found(&files), [""; 0]);
+    let set = |name: &str, mode| {
+        fs::set_permissions(files.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("p", 0o644);
+    set("ca", 0o666);
+    assert_eq!(
+        found(&files),
+        [
+            "config.toml: http.proxy_password_file: p is readable by others (mode 0644); chmod 0600 p",
+            "config.toml: http.ca_file: ca is writable by others (mode 0666); chmod go-w ca",
+        ]
+    );
     let nowhere = folder("", &[]);
     fs::remove_file(nowhere.path().join("config.toml")).unwrap();
     assert_eq!(

@@ -82,7 +82,8 @@ impl From<Fault> for Error {
         let said = fault.to_string();
         match fault {
             Fault::Newer(_) | Fault::NotOurs { .. } => Self::Configuration(said),
-            Fault::Locked(_) | Fault::Unwritable(_) => Self::TryLater(said),
+            Fault::Locked(_) => Self::Busy(said),
+            Fault::Unwritable(_) => Self::TryLater(said),
             Fault::Corrupt(why) => Self::Corrupt(why),
             Fault::Unexpected(_) => Self::Unexpected(said),
         }

@@ -1,7 +1,5 @@
 //! Signing in: what a tenant's application proves itself with, and what it gets for it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -169,10 +167,8 @@ fn foreign_token(path: &Path) -> Result<Zeroizing<String>, Fault> {
             "",
         )
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE));
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE as u64).read_to_end(&mut bytes))
-        .map_err(|error| refuse(&error))?;
+    // Kubernetes writes tokens that others on the node may read.
+    let bytes = ownership::read(path, Configuration, MAX_FILE).map_err(|flaw| refuse(&flaw))?;
     match str::from_utf8(&bytes).map(str::trim) {
         Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
             Ok(Zeroizing::new(token.to_owned()))

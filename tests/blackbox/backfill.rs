@@ -52,6 +52,24 @@ fn what_lies_below_the_floor_comes_by_a_backfill_and_once() {
         verdict.missing.len() - 2 * 2 * 3
     );
 
+    for (option, usage) in [
+        ("--since", "Microsoft keeps 7 days"),
+        ("--until", "is not before"),
+    ] {
+        let ages = ["backfill", "--since", "7d", option, "100000000d"];
+        let ages = if option == "--since" {
+            [ages[0], option, ages[4], "--until", "1d"]
+        } else {
+            ages
+        };
+        let output = world.run(&ages);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(usage),
+            "{output:?}"
+        );
+    }
+
     done(&world, &["backfill", "--since", "7d"]);
     world.assert_clean();
     let received = world.verdict().received;

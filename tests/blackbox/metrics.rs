@@ -118,6 +118,13 @@ fn figures_are_written_whole_after_each_run() {
             .unwrap()
             .contains("o365_wodle_run_duration_seconds")
     );
+    // One that another keeps from running has none.
+    let lock = fs::File::open(world.folder.path().join("ledger.db.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(world.run(&["run"]).status.code(), Some(75));
+    assert!(!file.exists());
+    drop(lock);
     world.queue.rebind().unwrap();
     world.set("metrics", "textfile", "\"/proc/o365_wodle.prom\"");
     world.run_expecting(0, &[]);

@@ -10,6 +10,8 @@ use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger};
 use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
 
+/// Where systemd's timer is, once it is enabled.
+const TIMER: &str = "/etc/systemd/system/timers.target.wants/o365-wodle.timer";
 /// Less space than this for the ledger is worth knowing.
 const ROOM: u64 = 500_000_000;
 
@@ -79,7 +81,10 @@ pub(super) fn wazuh(settings: &Settings, tenants: &[Tenant], sends_test: bool) -
         queue.skip_what_is_left(&[&probes::TEST_EVENT]);
     }
     let mut others = Chain::here();
-    others.add(&probes::SCHEDULER, scheduler(settings, &home));
+    others.add(
+        &probes::SCHEDULER,
+        scheduler(settings, &home, Path::new(TIMER)),
+    );
     if let Some(outcome) = native(&home, tenants) {
         others.add(&probes::BUILT_IN, outcome);
     }
@@ -154,7 +159,8 @@ struct Block {
     timeout: Option<u64>,
 }
 
-fn scheduler(settings: &Settings, home: &Home) -> Outcome {
+/// `timer` is where systemd's would be enabled.
+fn scheduler(settings: &Settings, home: &Home, timer: &Path) -> Outcome {
     let path = home.ossec_conf();
     let file = path.display();
     let text = match fs::read_to_string(&path) {
@@ -176,6 +182,9 @@ fn scheduler(settings: &Settings, home: &Home) -> Outcome {
     let deadline = settings.collect.deadline.as_secs();
     let said = match blocks.as_deref() {
         Err(why) => probes::CONF_BROKEN.with(&[("file", &file), ("why", why)]),
+        Ok([]) if timer.is_symlink() => {
+            return Outcome::Ok("systemd's timer starts collections".to_owned());
+        }
         Ok([]) => probes::NO_BLOCK.with(&[("file", &file)]),
         Ok([block]) if block.is_disabled => probes::BLOCK_DISABLED.with(&[("file", &file)]),
         Ok(
@@ -212,4 +221,31 @@ fn native(home: &Home, tenants: &[Tenant]) -> Option<Outcome> {
         ("tenants", &both.join(", ")),
         ("file", &home.ossec_conf().display()),
     ])))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_timer_of_systemd_starts_collections_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("etc")).unwrap();
+        fs::write(path("etc/ossec.conf"), "<ossec_config></ossec_config>").unwrap();
+        fs::write(
+            path("config.toml"),
+            format!("[wazuh]\nhome = {:?}\n", folder.path()),
+        )
+        .unwrap();
+        let settings = Settings::load(&path("config.toml")).unwrap();
+        let home = Home::find(&settings.wazuh).unwrap();
+        let timer = path("o365-wodle.timer");
+        let found = || scheduler(&settings, &home, &timer);
+        assert!(matches!(found(), Outcome::Failed(_)));
+        std::os::unix::fs::symlink("/usr/lib/systemd/system/o365-wodle.timer", &timer).unwrap();
+        assert!(matches!(found(), Outcome::Ok(_)));
+    }
 }

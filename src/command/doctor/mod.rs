@@ -22,9 +22,19 @@ use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger, Lock, Purpose};
 use crate::{Error, Result};
 use finding::{Chain, Finding, Outcome, Verdict};
+use probes::Probe;
 
 pub(super) use finding::print;
 pub(super) use microsoft::{Candidate, Report, SignIn, probe as probe_microsoft};
+
+/// What cannot be tried without a client, in order.
+const BEHIND_HTTP: &[&Probe] = &[
+    &probes::NAME,
+    &probes::CONNECTION,
+    &probes::TLS,
+    &probes::ANSWER,
+    &probes::SIGN_IN,
+];
 
 /// Probes everything and prints what was found, what is wrong first.
 ///
@@ -71,7 +81,16 @@ fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Re
     let mut chains = vec![host::ledger(settings)];
     chains.extend(host::wazuh(settings, &tenants, arguments.send_test));
     let candidates = tenants.iter().cloned().map(Candidate::from).collect();
-    let report = probe_microsoft(settings, candidates)?;
+    let report = match probe_microsoft(settings, candidates) {
+        Err(Error::Configuration(why)) => {
+            let mut chain = Chain::here();
+            chain.link(&probes::CONFIGURATION, Outcome::failed(&why));
+            chain.skip_what_is_left(BEHIND_HTTP);
+            chains.push(chain);
+            return Ok(chains.into_iter().flat_map(Chain::into_findings).collect());
+        }
+        report => report?,
+    };
     let of_tenants = tenants.iter().zip(&report.tenants);
     let well = of_tenants.filter(|(_, found)| found.is_well);
     let well: Vec<&Tenant> = well.map(|(tenant, _)| tenant).collect();

@@ -137,6 +137,29 @@ fn what_is_wrong_on_this_host() {
 
 /// `/proc` has no room, whoever asks; who may not write there hears of that first.
 #[test]
+fn an_http_section_that_cannot_be_used() {
+    let mut unusable = world(Options::default());
+    let ca = unusable.folder.path().join("ca");
+    write(&ca, "nothing", 0o644);
+    unusable.set("http", "ca_file", &format!("{ca:?}"));
+    let output = unusable.run(&["doctor", "--json"]);
+    judge(
+        "no certificate",
+        &output,
+        &failed(
+            "configuration",
+            "http.ca_file */ca: no certificate in it",
+            "give a PEM file with the certification authority's certificate",
+        ),
+    );
+    let skipped = super::skipped(&output);
+    assert!(
+        skipped.iter().any(|probe| probe.contains("sign-in")),
+        "{skipped:?}"
+    );
+}
+
+#[test]
 fn a_disk_without_room() {
     let mut full = world(Options::default());
     full.ledger = "/proc/ledger.db".into();
