@@ -187,9 +187,14 @@ impl Finding {
         let (detail, response) = if left < 0 {
             ("expired".to_owned(), format!("the {what} expired on {end}"))
         } else {
+            let when = match left {
+                0 => "today".to_owned(),
+                1 => "tomorrow".to_owned(),
+                _ => format!("in {left} days"),
+            };
             (
                 detail.to_string(),
-                format!("the {what} expires on {end}, in {left} days"),
+                format!("the {what} expires on {end}, {when}"),
             )
         };
         Some(Self::new(

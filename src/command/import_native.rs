@@ -17,7 +17,7 @@ use super::tenant::store::{self, New, Place};
 use super::unsaid;
 use crate::collect::window;
 use crate::config::{ContentType, HandOver, Settings};
-use crate::ledger::{Ledger, Lock, Purpose};
+use crate::ledger::{Ledger, Lock, Opened, Purpose};
 use crate::stopping::Stopping;
 use crate::wazuh::Home;
 use crate::{Error, Result};
@@ -218,7 +218,15 @@ fn store_all(
     incoming: &mut [Incoming],
 ) -> Result<BTreeSet<(String, ContentType)>> {
     let _lock = Lock::take(&settings.state.ledger, Purpose::Run, &Stopping::default())?;
-    let (mut ledger, _) = Ledger::open(&settings.state.ledger, Utc::now())?;
+    let (mut ledger, opened) = Ledger::open(&settings.state.ledger, Utc::now())?;
+    if opened == Opened::Recovered {
+        // Whether it can be said or not, the next run says it to Wazuh.
+        drop(writeln!(
+            std::io::stderr(),
+            "o365-wodle: {}: the ledger was damaged; it was set aside, and a new one begun",
+            settings.state.ledger.display()
+        ));
+    }
     let mut kept = BTreeSet::new();
     for one in incoming.iter() {
         let id = &one.new.hand_over.tenant_id;

@@ -136,7 +136,7 @@ fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<
                 })
             })
             .collect();
-        return writeln!(out, "{:#}", json!({"schema": 1, "tenants": tenants}));
+        return writeln!(out, "{:#}", json!({"version": 1, "tenants": tenants}));
     }
     if tenants.is_empty() {
         return writeln!(out, "No tenants yet.");

@@ -94,7 +94,7 @@ pub struct Collect {
     pub resweep: Duration,
     /// A run ends itself in order by then.
     pub deadline: Duration,
-    /// How many tenants are worked on at once.
+    /// Requests at once over all tenants: as many as so many tenants may have.
     pub tenants_in_parallel: usize,
     /// How long record ids are remembered.
     pub deduplicate_for: Duration,

@@ -26,7 +26,7 @@ pub enum Class {
     StartTooSoon,
     /// The subscription to be started runs already: a success.
     AlreadyEnabled,
-    /// The blob is gone for good: count it as lost.
+    /// The blob is not there: tried again until it expires, then counted as lost; one that has expired at once.
     SkipBlob,
     /// Microsoft refuses the window or its page: list it again from its start.
     RestartWindow,

@@ -38,7 +38,7 @@ const CLOUD: &str = "set the tenant's cloud to the one that the organisation is 
 const AUDIT: &str = "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour";
 const WINDOW: &str =
     "the next run lists the window again by Microsoft's clock; check this machine's clock";
-const LOST: &str = "nothing can be done; it is counted as lost";
+const LOST: &str = "nothing to do: runs try it again as long as Microsoft keeps contents, 7 days, then it is counted as lost";
 const LIMITED: &str = "if it happens often, lower requests_per_minute or concurrency; another collector may share the tenant's quota";
 
 /// The API's throttle, whichever of its spellings it came in.

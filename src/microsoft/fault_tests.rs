@@ -102,7 +102,7 @@ fn activity_row_by_row() {
     const REPORT: &str = "update o365-wodle; if it stays, report it with this message";
     const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
     const WINDOW: &str = "the next run lists the window again by Microsoft's clock; check this machine's clock";
-    const LOST: &str = "nothing can be done; it is counted as lost";
+    const LOST: &str = "nothing to do: runs try it again as long as Microsoft keeps contents, 7 days, then it is counted as lost";
     const LIMITED: &str = "if it happens often, lower requests_per_minute or concurrency; another collector may share the tenant's quota";
     const WAIT: &str = "nothing to do: it passes, and the next run tries again";
     let rows = [

@@ -103,7 +103,8 @@ fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Re
 /// Tenants that are well need not be left alone any longer.
 fn end_back_off(settings: &Settings, well: &[&Tenant], now: DateTime<Utc>) -> Option<Chain> {
     let path = &settings.state.ledger;
-    if well.is_empty() || !path.exists() {
+    // A ledger that is damaged was said to be, and is set aside by the next run.
+    if well.is_empty() || !Ledger::read(path).is_ok_and(|ledger| ledger.is_some()) {
         return None;
     }
     let ended = Lock::try_take(path, Purpose::Run).and_then(|_lock| {

@@ -80,7 +80,7 @@ pub(crate) struct Column {
 }
 
 impl Column {
-    /// A figure of proof.md: for CI, or for a release.
+    /// How often something is tried: for CI, or for a release.
     fn of(&self, ci: usize, release: usize) -> usize {
         if self.is_release { release } else { ci }
     }
