@@ -301,7 +301,7 @@ fn by_status(answer: &Answer<'_>, said: &Said) -> (Class, Box<str>, &'static str
         404 | 410 if answer.operation == Operation::Fetch && said.shape != Shape::Other => (
             Class::SkipBlob,
             "Microsoft does not have this content any more".into(),
-            "nothing can be done; it is counted as lost",
+            "nothing to do: runs try it again as long as Microsoft keeps contents, 7 days, then it is counted as lost",
         ),
         400 | 401 | 403 if sign_in && said.code.is_some() => (
             Class::RefuseTenant,

@@ -94,8 +94,8 @@ fn the_way_to_a_host() {
             "token",
             "permissions",
             "subscriptions",
-            "listing",
             "audit log",
+            "listing",
             "blob",
         ];
         assert_eq!(
