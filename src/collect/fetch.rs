@@ -212,6 +212,10 @@ impl<'a> Packer<'a> {
                     };
                     let tenant = &self.collector.tenant;
                     if event::passes(&record, &tenant.include, &tenant.exclude) {
+                        if self.datagrams.is_empty() {
+                            // What a parcel usually comes to: it grows without being moved.
+                            self.datagrams.reserve(PARCEL + PIECE);
+                        }
                         let reasons =
                             self.shaper
                                 .write(&record, self.is_backlog, &mut self.datagrams);
