@@ -127,44 +127,7 @@ async fn hand_over(
         }
     };
     drop(large);
-    let is_last_try = packer.is_last_try;
-    if let Some(damage) = damage {
-        match &damage {
-            Damage::Syntax { rest, bytes, .. } if is_last_try => {
-                packer.raw(&damage.to_string(), rest, *bytes);
-            }
-            _ => {
-                // What could be read of it counts; the rest comes with another transfer.
-                packer.hand_over(desk).await?;
-                return Err(Failure::Unreadable {
-                    what: damage.to_string(),
-                    is_damage: matches!(damage, Damage::Syntax { .. }),
-                });
-            }
-        }
-    }
-    packer.hand_over(desk).await?;
-    if packer.broken > 0 && !is_last_try {
-        return Err(Failure::Unreadable {
-            what: format!("{} of its elements are no readable records", packer.broken),
-            is_damage: true,
-        });
-    }
-    if packer.broken > 0 {
-        log::error!(
-            "{} {}: content {} stays damaged: what could be read of it was sent, the rest goes out as \
-             an event about the collection; the portal's audit search may have it whole",
-            collector.tenant.name,
-            content.content_type,
-            content.content_id
-        );
-    }
-    desk.end(Ending {
-        content: content.id,
-        stream: content.stream,
-        is_damaged: packer.broken > 0,
-    })?;
-    Ok(())
+    packer.end(damage, desk).await
 }
 
 /// Shapes elements and packs them into parcels.
@@ -248,6 +211,47 @@ impl<'a> Packer<'a> {
             }
         }
         self.place += 1;
+    }
+
+    /// The blob's bytes have ended: what is left goes out, and what is wrong with them is said.
+    async fn end(&mut self, damage: Option<Damage>, desk: &Desk) -> Result<(), Failure> {
+        if let Some(damage) = damage {
+            match &damage {
+                Damage::Syntax { rest, bytes, .. } if self.is_last_try => {
+                    self.raw(&damage.to_string(), rest, *bytes);
+                }
+                _ => {
+                    // What could be read of it counts; the rest comes with another transfer.
+                    self.hand_over(desk).await?;
+                    return Err(Failure::Unreadable {
+                        what: damage.to_string(),
+                        is_damage: matches!(damage, Damage::Syntax { .. }),
+                    });
+                }
+            }
+        }
+        self.hand_over(desk).await?;
+        if self.broken > 0 && !self.is_last_try {
+            return Err(Failure::Unreadable {
+                what: format!("{} of its elements are no readable records", self.broken),
+                is_damage: true,
+            });
+        }
+        if self.broken > 0 {
+            log::error!(
+                "{} {}: content {} stays damaged: what could be read of it was sent, the rest goes out as \
+                 an event about the collection; the portal's audit search may have it whole",
+                self.collector.tenant.name,
+                self.content.content_type,
+                self.content.content_id
+            );
+        }
+        desk.end(Ending {
+            content: self.content.id,
+            stream: self.content.stream,
+            is_damaged: self.broken > 0,
+        })?;
+        Ok(())
     }
 
     /// What is no record goes out as raw text, once it is clear that it stays so.
