@@ -1,6 +1,6 @@
 //! Which records the operator wants.
 
-use super::scan::Field;
+use super::findings::Field;
 use super::{Record, scalar, string};
 use crate::config::Filter;
 

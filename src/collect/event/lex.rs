@@ -19,18 +19,18 @@ pub(super) struct Token {
     pub(super) faults: TextFaults,
 }
 
-const ONES: u64 = u64::MAX / 255;
+pub(super) const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES * 0x80;
 
 /// Fewer than eight bytes as one word, the first one lowest; zeros stand behind the last.
-fn short_word(bytes: &[u8]) -> u64 {
+pub(super) fn short_word(bytes: &[u8]) -> u64 {
     let shifted = |word, byte: &u8| (word << 8) | u64::from(*byte);
     bytes.iter().rfold(0, shifted)
 }
 
 /// The high bit of each byte of a word that is `byte`; above the first such byte some others may be marked too.
 #[inline]
-fn equal(word: u64, byte: u8) -> u64 {
+pub(super) fn equal(word: u64, byte: u8) -> u64 {
     let differs = word ^ (ONES * u64::from(byte));
     differs.wrapping_sub(ONES) & !differs & HIGH
 }
@@ -59,103 +59,29 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
     at + ((special.trailing_zeros() / 8) as usize).min(rest.len())
 }
 
-/// What a key is told apart by.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct KeyPrint {
-    /// The same for equal keys, and for some others.
-    pub(super) hash: u64,
-    /// Not zero if there is a dot in it.
-    dots: u64,
-}
-
-impl KeyPrint {
-    /// Takes in the next eight bytes of a key.
-    #[inline]
-    fn add(&mut self, word: u64, fold: u64) {
-        const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
-        self.hash = (self.hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD);
-        self.dots |= equal(word, b'.');
-    }
-
-    /// Whether there is a dot in it.
-    #[inline]
-    pub(super) fn is_dotted(self) -> bool {
-        self.dots != 0
-    }
-
-    /// The bits that letters of either case have in common, unless case matters.
-    #[inline]
-    fn fold(exact: bool) -> u64 {
-        if exact { 0 } else { ONES * 0x20 }
-    }
-
-    /// The print of a key; unless `exact`, the same in upper and lower case.
-    pub(super) fn of(key: &[u8], exact: bool) -> Self {
-        let mut print = Self::default();
-        let fold = Self::fold(exact);
-        let (words, rest) = key.as_chunks::<8>();
-        for word in words {
-            print.add(u64::from_le_bytes(*word), fold);
-        }
-        print.add(short_word(rest), fold);
-        print
-    }
-
-    /// The print of the plain key in front of `bytes`, and its length: what [`plain`] and [`Self::of`] say, in one go.
-    #[inline]
-    pub(super) fn of_plain(bytes: &[u8], exact: bool) -> (Self, usize) {
-        let mut print = Self::default();
-        let fold = Self::fold(exact);
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut at = 0;
-        for word in words {
-            let word = u64::from_le_bytes(*word);
-            let special = special(word);
-            print.add(word & before(special), fold);
-            if special != 0 {
-                return (print, at + (special.trailing_zeros() / 8) as usize);
-            }
-            at += 8;
-        }
-        let word = short_word(rest);
-        let special = special(word);
-        print.add(word & before(special), fold);
-        (
-            print,
-            at + ((special.trailing_zeros() / 8) as usize).min(rest.len()),
-        )
-    }
-}
-
-/// All bits of the bytes below the first marked one; of all bytes if none is.
-#[inline]
-fn before(mark: u64) -> u64 {
-    ((mark & mark.wrapping_neg()) >> 7).wrapping_sub(1)
-}
-
 /// Measures the string that begins at the quote in front of `bytes`; `None` if it does not end or has an unknown escape.
 ///
 /// Bytes that are no UTF-8 are not looked for.
 pub(super) fn string(bytes: &[u8]) -> Option<Token> {
+    string_by(bytes, |at| at + plain(bytes.get(at..).unwrap_or_default()))
+}
+
+/// As [`string`], where `next` finds the next byte from a place on that does not stand for itself.
+#[inline]
+pub(super) fn string_by(bytes: &[u8], next: impl Fn(usize) -> usize) -> Option<Token> {
     let mut at = 1;
-    let mut token = Token {
-        length: 0,
-        faults: TextFaults::default(),
-    };
+    let mut faults = TextFaults::default();
     loop {
-        at += plain(bytes.get(at..)?);
+        at = next(at);
         match bytes.get(at)? {
             b'"' => {
-                token.length = at + 1;
-                return Some(token);
+                let length = at + 1;
+                return Some(Token { length, faults });
             }
-            b'\\' => {
-                let length = escape(bytes.get(at..)?, &mut token.faults)?;
-                at += length;
-            }
+            b'\\' => at += escape(bytes.get(at..)?, &mut faults)?,
             control => {
-                token.faults.surrogate |= *control != 0;
-                token.faults.nul |= *control == 0;
+                faults.surrogate |= *control != 0;
+                faults.nul |= *control == 0;
                 at += 1;
             }
         }
@@ -163,21 +89,25 @@ pub(super) fn string(bytes: &[u8]) -> Option<Token> {
 }
 
 /// Measures the escape in front of `bytes`, a pair of surrogates as one.
+#[inline]
 fn escape(bytes: &[u8], faults: &mut TextFaults) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
-        b'u' => {
-            let unit = unit(bytes)?;
-            faults.nul |= unit == 0;
-            match unit {
-                0xD800..=0xDBFF if low_half(bytes.get(6..)?).is_some() => return Some(12),
-                0xD800..=0xDFFF => faults.surrogate = true,
-                _ => {}
-            }
-            Some(6)
-        }
+        b'u' => numeric_escape(bytes, faults),
         _ => None,
     }
+}
+
+/// As [`escape`], for `\uXXXX`.
+fn numeric_escape(bytes: &[u8], faults: &mut TextFaults) -> Option<usize> {
+    let unit = unit(bytes)?;
+    faults.nul |= unit == 0;
+    match unit {
+        0xD800..=0xDBFF if low_half(bytes.get(6..)?).is_some() => return Some(12),
+        0xD800..=0xDFFF => faults.surrogate = true,
+        _ => {}
+    }
+    Some(6)
 }
 
 /// The UTF-16 code unit of `\uXXXX` in front of `bytes`.
@@ -235,6 +165,20 @@ pub(super) fn text(token: &[u8]) -> Cow<'_, str> {
     }
     text.push_str(rest);
     Cow::Owned(text)
+}
+
+/// Measures the number in front of `bytes` if it is up to seven digits and nothing else: the ordinary case.
+#[inline]
+pub(super) fn small_number(bytes: &[u8]) -> Option<usize> {
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    let values = word ^ (ONES * u64::from(b'0'));
+    // above the first byte that is no digit bits mean nothing
+    let others = (values.wrapping_add(ONES * (0x80 - 10)) | values) & HIGH;
+    let bits = others.trailing_zeros() & !7;
+    let behind = word.checked_shr(bits)?.to_le_bytes()[0];
+    let odd = matches!(behind, b'.' | b'e' | b'E') || bits == 0;
+    let leading_zero = bits > 8 && bytes.first() == Some(&b'0');
+    (!odd && !leading_zero).then_some((bits / 8) as usize)
 }
 
 /// Measures the number in front of `bytes`; `None` if JSON's grammar knows no such number.

@@ -7,21 +7,44 @@
 /// The usual shape of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Objects, or an array of them. What else comes becomes the member of that name of an object in an array.
-    Objects(&'static str),
+    /// Objects, or an array of them. What else comes becomes the `Name` of an object in an array.
+    Named,
+    /// Objects, or an array of them. What else comes becomes the `ID` of an object in an array.
+    Identified,
     /// Objects with `Name` and `Value`: text becomes the value of one that has the key as its name.
     Properties,
     /// Text, or an array of it. What else comes becomes JSON text.
     Text,
 }
 
+impl Shape {
+    /// What an object calls what is no object.
+    pub(super) fn member(self) -> &'static str {
+        if self == Self::Identified {
+            "ID"
+        } else {
+            "Name"
+        }
+    }
+}
+
 /// The usual shape of the record's key, if that key is one that varies.
+#[inline]
 pub(super) fn usual_shape(key: &[u8]) -> Option<Shape> {
-    Some(match key {
-        b"ModifiedProperties" | b"Item" | b"Members" => Shape::Objects("Name"),
-        b"Actor" | b"Target" => Shape::Objects("ID"),
-        b"Parameters" | b"ExtendedProperties" | b"OperationProperties" => Shape::Properties,
-        b"AdditionalInfo" | b"Message" | b"ExceptionInfo" | b"Data" => Shape::Text,
+    // which are looked for at all, `keys::LETTERS` says
+    Some(match (key.len(), key.first()?) {
+        (4, b'D') if key == b"Data" => Shape::Text,
+        (4, b'I') if key == b"Item" => Shape::Named,
+        (5, b'A') if key == b"Actor" => Shape::Identified,
+        (6, b'T') if key == b"Target" => Shape::Identified,
+        (7, b'M') if key == b"Members" => Shape::Named,
+        (7, b'M') if key == b"Message" => Shape::Text,
+        (10, b'P') if key == b"Parameters" => Shape::Properties,
+        (13, b'E') if key == b"ExceptionInfo" => Shape::Text,
+        (14, b'A') if key == b"AdditionalInfo" => Shape::Text,
+        (18, b'E') if key == b"ExtendedProperties" => Shape::Properties,
+        (18, b'M') if key == b"ModifiedProperties" => Shape::Named,
+        (19, b'O') if key == b"OperationProperties" => Shape::Properties,
         _ => return None,
     })
 }

@@ -5,11 +5,14 @@
 //! reshaped just enough where Wazuh or its indexer would lose or change something.
 
 mod filter;
+mod findings;
 mod fit;
 mod flatten;
 mod health;
+mod keys;
 mod lex;
 mod mapping;
+mod marks;
 mod node;
 mod reasons;
 mod redact;
@@ -23,11 +26,12 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 pub use self::filter::passes;
+use self::findings::{Field, Findings};
 pub use self::health::{Damaged, Health, damaged, health};
 use self::node::Members;
 pub use self::reasons::Reasons;
 pub use self::redact::Redactor;
-use self::scan::{Field, Findings, Scanner};
+use self::scan::Scanner;
 
 /// The longest datagram, header included: it fits through every manager, agent and alert reader.
 pub const LONGEST: usize = 64_000;

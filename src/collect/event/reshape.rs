@@ -43,10 +43,7 @@ pub(super) fn map(members: &mut Members<'_>) {
                 _ => {}
             },
             Some(shape) => {
-                let name = match shape {
-                    Shape::Objects(name) => name,
-                    Shape::Properties | Shape::Text => "Name",
-                };
+                let name = shape.member();
                 let wrap = |value: &Node<'_>| Node::Object(vec![(name.into(), to_text(value))]);
                 match value {
                     Node::Array(items) => {

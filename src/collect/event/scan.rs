@@ -1,7 +1,10 @@
 //! One pass over a record: is it a JSON object, who is it, and does Wazuh take it as it is?
 
-use super::lex::{self, KeyPrint};
+use super::findings::{Field, Findings};
+use super::keys::{KeyPrint, may_be_known};
+use super::lex;
 use super::mapping::{Shape, usual_shape};
+use super::marks::{self, Marks};
 use super::reasons::Reasons;
 
 /// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
@@ -18,63 +21,6 @@ const MOST_KEYS: usize = 65_536;
 /// What the scratch space keeps from record to record, in entries.
 const KEPT_CAPACITY: usize = 1_024;
 
-/// What one pass over a record's bytes tells.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Findings<'a> {
-    /// Whether there is white space between tokens.
-    pub(super) spaced: bool,
-    /// What has to be reshaped whatever stands around the record; may claim `KEY_CASE` in vain.
-    pub(super) reasons: Reasons,
-    /// How many fields Wazuh makes of it.
-    pub(super) leaves: usize,
-    /// Whether an array of properties is there to be flattened.
-    pub(super) properties: bool,
-    pub(super) fields: Fields<'a>,
-}
-
-/// A member of the record that tells what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
-    Id,
-    RecordNumber,
-    RecordType,
-    Operation,
-    Workload,
-    UserId,
-    CreationTime,
-}
-
-impl Field {
-    fn of(key: &[u8]) -> Option<Self> {
-        Some(match key {
-            b"Id" => Self::Id,
-            b"RecordNumber" => Self::RecordNumber,
-            b"RecordType" => Self::RecordType,
-            b"Operation" => Self::Operation,
-            b"Workload" => Self::Workload,
-            b"UserId" => Self::UserId,
-            b"CreationTime" => Self::CreationTime,
-            _ => return None,
-        })
-    }
-}
-
-/// The raw tokens of these members where they are no objects or arrays, the first of each name.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fields<'a>([Option<&'a [u8]>; 7]);
-
-impl<'a> Fields<'a> {
-    pub(super) fn get(&self, field: Field) -> Option<&'a [u8]> {
-        self.0.get(field as usize).copied().flatten()
-    }
-
-    fn set(&mut self, field: Field, token: &'a [u8]) {
-        if let Some(slot) = self.0.get_mut(field as usize) {
-            slot.get_or_insert(token);
-        }
-    }
-}
-
 /// An open object or array.
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
@@ -83,8 +29,10 @@ struct Frame {
     in_array: bool,
     /// Where its keys begin among the hashes.
     keys: usize,
-    /// A bit for each of its keys, by hash.
-    seen: u128,
+    /// A bit for each of its keys, by hash, …
+    seen: u64,
+    /// … and another.
+    seen_too: u64,
     /// For an array under a key that varies: what its elements should be.
     shape: Option<Shape>,
 }
@@ -92,6 +40,7 @@ struct Frame {
 /// The scratch space of the pass, kept from record to record.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
+    marks: Marks,
     frames: Vec<Frame>,
     /// The hashes of the keys of all open objects, innermost last.
     hashes: Vec<u64>,
@@ -100,29 +49,31 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Reads one record; `None` if it is no JSON object (faults inside strings apart).
     pub(super) fn scan<'a>(&mut self, record: &'a [u8]) -> Option<Findings<'a>> {
+        if *record.first()? != b'{' {
+            return None;
+        }
         self.frames.clear();
         self.hashes.clear();
         // Many scanners live side by side: what one absurd record took goes back.
         self.frames.shrink_to(KEPT_CAPACITY);
         self.hashes.shrink_to(KEPT_CAPACITY);
+        self.marks.set(record);
         let mut pass = Pass {
-            scratch: self,
+            marks: self.marks.words(),
+            frames: &mut self.frames,
+            hashes: &mut self.hashes,
             record,
             frame: Frame::default(),
             field: None,
             shape: None,
             findings: Findings::default(),
         };
-        if *record.first()? != b'{' {
-            return None;
-        }
         if pass.members()? != record.len() {
             return None;
         }
         let mut findings = pass.findings;
-        findings
-            .reasons
-            .add_if(std::str::from_utf8(record).is_err(), Reasons::SURROGATE);
+        let is_text = self.marks.is_ascii() || std::str::from_utf8(record).is_ok();
+        findings.reasons.add_if(!is_text, Reasons::SURROGATE);
         let typed = findings
             .fields
             .get(Field::RecordType)
@@ -134,10 +85,14 @@ impl Scanner {
 
 /// The pass over one record.
 struct Pass<'s, 'a> {
-    scratch: &'s mut Scanner,
+    marks: &'s [u64],
     record: &'a [u8],
-    /// The innermost open object or array; the others wait in the scratch space.
+    /// The innermost open object or array …
     frame: Frame,
+    /// … and those around it.
+    frames: &'s mut Vec<Frame>,
+    /// The hashes of the keys of all open objects, innermost last.
+    hashes: &'s mut Vec<u64>,
     /// What the current key of the record itself is known for …
     field: Option<Field>,
     /// … and the shape that its value usually has.
@@ -145,7 +100,7 @@ struct Pass<'s, 'a> {
     findings: Findings<'a>,
 }
 
-impl Pass<'_, '_> {
+impl<'a> Pass<'_, 'a> {
     /// Reads from behind the first bracket to behind the last, and says where that is.
     fn members(&mut self) -> Option<usize> {
         let mut at = 1;
@@ -153,72 +108,102 @@ impl Pass<'_, '_> {
             return Some(at + 1);
         }
         'member: loop {
-            self.key(&mut at)?;
-            'value: loop {
-                match self.next(&mut at)? {
-                    b'{' => {
-                        at += 1;
-                        self.open(false, at)?;
-                        if self.next(&mut at)? != b'}' {
-                            continue 'member;
+            if self.next(&mut at)? != b'"' {
+                return None;
+            }
+            'key: loop {
+                let mut byte = self.key(&mut at)?;
+                'value: loop {
+                    match byte {
+                        b'{' => {
+                            at += 1;
+                            self.open(false, at)?;
+                            if self.next(&mut at)? != b'}' {
+                                continue 'member;
+                            }
+                        }
+                        b'[' => {
+                            at += 1;
+                            self.open(true, at)?;
+                            byte = self.next(&mut at)?;
+                            if byte != b']' {
+                                continue 'value;
+                            }
+                        }
+                        byte => {
+                            self.scalar(byte, &mut at)?;
+                            if !self.frame.array && self.has_next_key(at) {
+                                at += 1;
+                                continue 'key;
+                            }
                         }
                     }
-                    b'[' => {
+                    loop {
+                        let behind = self.next(&mut at)?;
                         at += 1;
-                        self.open(true, at)?;
-                        if self.next(&mut at)? != b']' {
-                            continue 'value;
+                        match (behind, self.frame.array) {
+                            (b',', false) => continue 'member,
+                            (b',', true) => {
+                                byte = self.next(&mut at)?;
+                                continue 'value;
+                            }
+                            (b'}', false) => match self.close_object() {
+                                Some(outer) => self.frame = outer,
+                                None => return Some(at),
+                            },
+                            (b']', true) => self.frame = self.frames.pop()?,
+                            _ => return None,
                         }
-                    }
-                    byte => self.scalar(byte, &mut at)?,
-                }
-                loop {
-                    let byte = self.next(&mut at)?;
-                    at += 1;
-                    match (byte, self.frame.array) {
-                        (b',', false) => continue 'member,
-                        (b',', true) => continue 'value,
-                        (b'}', false) => match self.close_object() {
-                            Some(outer) => self.frame = outer,
-                            None => return Some(at),
-                        },
-                        (b']', true) => self.frame = self.scratch.frames.pop()?,
-                        _ => return None,
                     }
                 }
             }
         }
+    }
+
+    /// Whether a comma and a key follow without white space: the ordinary case, in a few instructions.
+    #[inline]
+    fn has_next_key(&self, at: usize) -> bool {
+        let rest = self.record.get(at..).unwrap_or_default();
+        rest.first_chunk() == Some(b",\"")
     }
 
     /// The byte at `at`, or behind the white space there.
     #[inline]
     fn next(&mut self, at: &mut usize) -> Option<u8> {
-        loop {
-            match *self.record.get(*at)? {
-                byte if byte > b' ' => return Some(byte),
-                b' ' | b'\t' | b'\n' | b'\r' => {
-                    self.findings.spaced = true;
-                    *at += 1;
-                }
-                byte => return Some(byte),
-            }
+        let byte = *self.record.get(*at)?;
+        if byte > b' ' {
+            return Some(byte);
         }
+        *at = self.behind_space(*at);
+        self.record.get(*at).copied()
     }
 
-    /// Measures the string in front of `rest`.
+    /// Where the white space at `at` ends.
+    #[inline(never)]
+    fn behind_space(&mut self, at: usize) -> usize {
+        let rest = self.record.get(at..).unwrap_or_default();
+        let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let length = rest.iter().take_while(is_space).count();
+        self.findings.spaced |= length > 0;
+        at + length
+    }
+
+    /// Where the string ends that begins at `at`.
     #[inline]
-    fn string(&mut self, rest: &[u8]) -> Option<usize> {
-        let end = 1 + lex::plain(rest.get(1..)?);
-        if *rest.get(end)? == b'"' && end <= LONGEST_STRING {
+    fn string(&mut self, at: usize) -> Option<usize> {
+        let end = marks::next(self.marks, at + 1);
+        if *self.record.get(end)? == b'"' && end - at <= LONGEST_STRING {
             return Some(end + 1);
         }
-        self.odd_string(rest)
+        self.odd_string(at)
     }
 
     /// As [`Self::string`], for one with escapes, faults or length.
-    #[cold]
-    fn odd_string(&mut self, rest: &[u8]) -> Option<usize> {
-        let token = lex::string(rest)?;
+    #[inline(never)]
+    fn odd_string(&mut self, at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
+        let next = |from| marks::next(self.marks, at + from).saturating_sub(at);
+        let token = lex::string_by(rest, next)?;
         let reasons = &mut self.findings.reasons;
         reasons.add_if(token.faults.surrogate, Reasons::SURROGATE);
         reasons.add_if(token.faults.nul, Reasons::NUL);
@@ -226,75 +211,104 @@ impl Pass<'_, '_> {
             let text = lex::text(rest.get(..token.length)?);
             reasons.add_if(text.len() > LONGEST_STRING, Reasons::LONG_STRING);
         }
-        Some(token.length)
+        Some(at + token.length)
     }
 
-    /// A key and its colon.
+    /// The key that begins at `at`, and its colon; says with which byte the value begins.
     #[inline]
-    fn key(&mut self, at: &mut usize) -> Option<()> {
-        if self.next(at)? != b'"' {
-            return None;
+    fn key(&mut self, at: &mut usize) -> Option<u8> {
+        let start = *at + 1;
+        let end = marks::next(self.marks, start);
+        let behind = self.record.get(end..)?.first_chunk();
+        if let Some([b'"', b':', value @ b'!'..=0xFF]) = behind
+            && end - start <= LONGEST_STRING
+        {
+            let inside = self.record.get(start..)?;
+            self.note_key(inside, end - start);
+            *at = end + 2;
+            return Some(*value);
         }
-        let exact = self.frame.in_array;
-        let rest = self.record.get(*at..)?;
-        let inner = rest.get(1..)?;
-        let (print, length) = KeyPrint::of_plain(inner, exact);
-        if *inner.get(length)? == b'"' && length <= LONGEST_STRING {
-            *at += length + 2;
-            self.note_key(inner.get(..length)?, print);
-        } else {
-            let length = self.odd_string(rest)?;
-            *at += length;
-            let key = lex::text(rest.get(..length)?);
-            self.note_key(key.as_bytes(), KeyPrint::of(key.as_bytes(), exact));
-        }
-        if self.next(at)? != b':' {
-            return None;
-        }
-        *at += 1;
-        Some(())
+        *at = self.odd_key(*at)?;
+        self.record.get(*at).copied()
     }
 
-    /// Remembers what a key says about its value, and whether it is its object's only one of the name.
-    #[inline]
-    fn note_key(&mut self, key: &[u8], print: KeyPrint) {
+    /// As [`Self::key`], for one with escapes, faults or length, or with white space behind it. Says where the value begins.
+    #[inline(never)]
+    fn odd_key(&mut self, mut at: usize) -> Option<usize> {
+        let end = self.odd_string(at)?;
+        let key = lex::text(self.record.get(at..end)?);
+        self.note_key(key.as_bytes(), key.len());
+        at = end;
+        if self.next(&mut at)? != b':' {
+            return None;
+        }
+        at += 1;
+        self.next(&mut at)?;
+        Some(at)
+    }
+
+    /// Remembers what the key of this length in front of `bytes` says about its value, and whether it is its object's
+    /// only one of the name.
+    ///
+    /// Not inline: the loop around it would lose its registers, which was measured to cost more than the call.
+    #[inline(never)]
+    fn note_key(&mut self, bytes: &[u8], length: usize) {
+        let print = KeyPrint::of(bytes, length, self.frame.in_array);
         // a dot nests; whether two paths meet is for a closer look
-        let mut closer_look = print.is_dotted() && !self.frame.in_array;
-        closer_look |= self.comes_again(print.hash);
-        if self.scratch.frames.is_empty() {
-            self.field = Field::of(key);
-            self.shape = usual_shape(key);
-            closer_look |= key.eq_ignore_ascii_case(b"Subscription");
+        let dotted = print.is_dotted() && !self.frame.in_array;
+        if dotted | self.comes_again(print.hash) {
+            self.findings.reasons |= Reasons::KEY_CASE;
         }
-        self.findings.reasons.add_if(closer_look, Reasons::KEY_CASE);
+        if self.frames.is_empty() {
+            let key = bytes.get(..length).unwrap_or_default();
+            if may_be_known(key) {
+                self.note_known(key);
+            }
+        }
+    }
+
+    /// Remembers what a key of the record itself may be known for.
+    #[inline(never)]
+    fn note_known(&mut self, key: &[u8]) {
+        self.field = Field::of(key);
+        self.shape = usual_shape(key);
+        let taken = key.eq_ignore_ascii_case(b"Subscription");
+        self.findings.reasons.add_if(taken, Reasons::KEY_CASE);
     }
 
     /// Notes a key's hash and says whether the object has it already; of many keys that is found at the end.
+    #[inline]
     fn comes_again(&mut self, hash: u64) -> bool {
-        let bit = 1 << (hash >> 57);
-        let maybe = self.frame.seen & bit != 0;
-        self.frame.seen |= bit;
-        let hashes = &mut self.scratch.hashes;
-        let keys = hashes.get(self.frame.keys..).unwrap_or_default();
-        let again = maybe && keys.len() <= FEW_KEYS && keys.contains(&hash);
+        let frame = &mut self.frame;
+        let (bit, other) = (hash >> 58, (hash >> 52) % 64);
+        let maybe = (frame.seen >> bit) & (frame.seen_too >> other) & 1 == 1;
+        frame.seen |= 1 << bit;
+        frame.seen_too |= 1 << other;
+        let again = maybe && self.is_among_few(hash);
         // With more keys the record is too long for an event, and looked at more closely anyway.
-        if hashes.len() < MOST_KEYS {
-            hashes.push(hash);
+        if self.hashes.len() < MOST_KEYS {
+            self.hashes.push(hash);
         }
         again
     }
 
+    /// Whether the object has a key of this hash already, if it does not have many.
+    #[inline(never)]
+    fn is_among_few(&self, hash: u64) -> bool {
+        let keys = self.hashes.get(self.frame.keys..).unwrap_or_default();
+        keys.len() <= FEW_KEYS && keys.contains(&hash)
+    }
+
     /// The bracket that begins an object or array.
     fn open(&mut self, array: bool, behind: usize) -> Option<()> {
-        let depth = self.scratch.frames.len();
+        let depth = self.frames.len();
         if depth >= ABSURD {
             return None;
         }
         let top = depth == 0;
-        let empty = !array && is_empty(self.record.get(behind..)?);
         let odd = match (self.shape, self.frame.shape) {
             // an empty object leaves no trace in Wazuh
-            (Some(Shape::Text), _) => !array && !empty,
+            (Some(Shape::Text), _) => !array && !is_empty(self.record.get(behind..)?),
             (None, Some(Shape::Text)) => true,
             (None, Some(_)) => array,
             (Some(_) | None, _) => false,
@@ -311,55 +325,82 @@ impl Pass<'_, '_> {
         let inner = Frame {
             array,
             in_array: array || self.frame.in_array,
-            keys: self.scratch.hashes.len(),
+            keys: self.hashes.len(),
             seen: 0,
+            seen_too: 0,
             shape: self.shape.take().filter(|_| array),
         };
         let outer = std::mem::replace(&mut self.frame, inner);
-        self.scratch.frames.push(outer);
+        self.frames.push(outer);
         Some(())
     }
 
     /// The object around the one that ends here; `None` at the record's own end.
     fn close_object(&mut self) -> Option<Frame> {
         let keys = self.frame.keys;
-        let hashes = self.scratch.hashes.get_mut(keys..).unwrap_or_default();
-        if hashes.len() > FEW_KEYS {
-            hashes.sort_unstable();
-            let twice = hashes.windows(2).any(|pair| pair.first() == pair.last());
-            self.findings.reasons.add_if(twice, Reasons::KEY_CASE);
+        let hashes = self.hashes.get_mut(keys..).unwrap_or_default();
+        if hashes.len() > FEW_KEYS && has_twice(hashes) {
+            self.findings.reasons |= Reasons::KEY_CASE;
         }
-        self.scratch.hashes.truncate(keys);
-        self.scratch.frames.pop()
+        self.hashes.truncate(keys);
+        self.frames.pop()
     }
 
     /// A string, number or literal that begins with `byte`.
     #[inline]
     fn scalar(&mut self, byte: u8, at: &mut usize) -> Option<()> {
-        let rest = self.record.get(*at..)?;
-        let in_array = self.frame.in_array;
-        let length = match byte {
-            b'"' => self.string(rest)?,
-            b't' if rest.starts_with(b"true") => 4,
-            b'f' if rest.starts_with(b"false") => 5,
-            b'n' if rest.starts_with(b"null") => 4,
-            _ => {
-                let length = lex::number(rest)?;
-                let survives = lex::number_survives(rest.get(..length)?, in_array);
-                self.findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
-                length
-            }
+        let end = match byte {
+            b'"' => self.string(*at)?,
+            _ => *at + self.plain_scalar(byte, *at)?,
         };
-        let token = rest.get(..length)?;
-        self.findings.leaves += usize::from(!in_array);
+        self.findings.leaves += usize::from(!self.frame.in_array);
+        if self.field.is_some() | self.shape.is_some() | self.frame.shape.is_some() {
+            self.note_scalar(self.record.get(*at..end)?);
+        }
+        *at = end;
+        Some(())
+    }
+
+    /// Notes a scalar that stands where the record tells what it is, or where types vary.
+    #[inline(never)]
+    fn note_scalar(&mut self, token: &'a [u8]) {
         let odd = odd_scalar(self.shape.take(), self.frame.shape, token);
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
         if let Some(field) = self.field.take() {
             self.findings.fields.set(field, token);
         }
-        *at += length;
-        Some(())
     }
+
+    /// Measures the number or literal that begins with `byte` at `at`.
+    #[inline]
+    fn plain_scalar(&mut self, byte: u8, at: usize) -> Option<usize> {
+        let rest = self.record.get(at..)?;
+        Some(match byte {
+            b't' if rest.starts_with(b"true") => 4,
+            b'f' if rest.starts_with(b"false") => 5,
+            b'n' if rest.starts_with(b"null") => 4,
+            _ => match lex::small_number(rest) {
+                Some(length) => length,
+                None => self.number(rest)?,
+            },
+        })
+    }
+
+    /// Measures the number in front of `rest`.
+    #[inline(never)]
+    fn number(&mut self, rest: &[u8]) -> Option<usize> {
+        let length = lex::number(rest)?;
+        let survives = lex::number_survives(rest.get(..length)?, self.frame.in_array);
+        self.findings.reasons.add_if(!survives, Reasons::BIG_NUMBER);
+        Some(length)
+    }
+}
+
+/// Sorts many hashes and says whether any two are the same.
+#[inline(never)]
+fn has_twice(hashes: &mut [u64]) -> bool {
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 /// Whether the object that begins before `inside` has no member.

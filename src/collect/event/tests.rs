@@ -4,7 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
-use super::lex::KeyPrint;
+use super::keys::{KeyPrint, may_be_known};
+use super::mapping::usual_shape;
 use super::*;
 
 fn envelope(annotate: bool, labels: &BTreeMap<String, String>) -> Envelope<'_> {
@@ -72,12 +73,12 @@ fn a_record_tells_who_it_is() {
 }
 
 #[test]
-fn a_key_has_one_print_however_it_is_read() {
-    let text = "Aa.z@`[{é_09Zz-Subscription";
+fn a_key_has_one_print_whatever_stands_behind_it() {
+    let text = "Aa.z@`[{é_09Zz-Subscription0123456789Abcdefgh";
     for exact in [false, true] {
         for (end, _) in text.char_indices() {
             let key = &text.as_bytes()[..end];
-            let whole = KeyPrint::of(key, exact);
+            let whole = KeyPrint::of(key, end, exact);
             assert_eq!(whole.is_dotted(), key.contains(&b'.'));
             for behind in [
                 "\"",
@@ -88,16 +89,95 @@ fn a_key_has_one_print_however_it_is_read() {
                 "",
             ] {
                 let bytes = [key, behind.as_bytes()].concat();
-                let (print, length) = KeyPrint::of_plain(&bytes, exact);
-                assert_eq!((length, lex::plain(&bytes)), (end, end));
+                let print = KeyPrint::of(&bytes, end, exact);
+                assert_eq!(lex::plain(&bytes), end);
                 assert_eq!(print.hash, whole.hash, "{end} {behind}");
                 assert_eq!(print.is_dotted(), whole.is_dotted());
             }
-            let lower = KeyPrint::of(&key.to_ascii_lowercase(), exact);
+            let lower = KeyPrint::of(&key.to_ascii_lowercase(), end, exact);
             let same = !exact || !key.iter().any(u8::is_ascii_uppercase);
             assert_eq!(lower.hash == whole.hash, same);
+            // each byte counts, and so does the length
+            for at in 0..end {
+                let mut other = key.to_vec();
+                other[at] ^= 1;
+                assert_ne!(
+                    KeyPrint::of(&other, end, exact).hash,
+                    whole.hash,
+                    "{end} {at}"
+                );
+            }
+            if end > 0 {
+                assert_ne!(KeyPrint::of(key, end - 1, exact).hash, whole.hash);
+            }
         }
     }
+}
+
+#[test]
+fn a_key_that_is_known_may_be_known() {
+    let fields = [
+        "Id",
+        "RecordNumber",
+        "RecordType",
+        "Operation",
+        "Workload",
+        "UserId",
+        "CreationTime",
+    ];
+    let shapes = [
+        "ModifiedProperties",
+        "Item",
+        "Members",
+        "Actor",
+        "Target",
+        "Parameters",
+        "ExtendedProperties",
+        "OperationProperties",
+        "AdditionalInfo",
+        "Message",
+        "ExceptionInfo",
+        "Data",
+    ];
+    for name in fields {
+        assert!(Field::of(name.as_bytes()).is_some(), "{name}");
+        assert!(may_be_known(name.as_bytes()), "{name}");
+    }
+    for name in shapes {
+        assert!(usual_shape(name.as_bytes()).is_some(), "{name}");
+        assert!(may_be_known(name.as_bytes()), "{name}");
+    }
+    assert!(may_be_known(b"Subscription") && may_be_known(b"sUBSCRIPTION"));
+    for name in [
+        "",
+        "x",
+        "ClientIP",
+        "ObjectId",
+        "a key longer than any known",
+    ] {
+        assert!(!may_be_known(name.as_bytes()), "{name}");
+    }
+}
+
+#[test]
+fn a_small_number_is_what_any_number_is() {
+    for start in [
+        "", "0", "1", "9", "12", "01", "123456", "1234567", "12345678", "-1", "x", "/", ":",
+    ] {
+        for end in [
+            "", ",", "}", "]", " ", ".5", "e1", "E1", "/", ":", "x", "\u{ff}", "\0", "-",
+        ] {
+            let text = format!("{start}{end}");
+            let bytes = format!("{text},\"a\":1}}").into_bytes();
+            if let Some(length) = lex::small_number(&bytes) {
+                assert_eq!(Some(length), lex::number(&bytes), "{text}");
+                assert!(lex::number_survives(&bytes[..length], true), "{text}");
+                assert!(lex::number_survives(&bytes[..length], false), "{text}");
+            }
+        }
+    }
+    assert_eq!(lex::small_number(b"1234567,"), Some(7));
+    assert_eq!(lex::small_number(b"0}      "), Some(1));
 }
 
 #[test]

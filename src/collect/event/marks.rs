@@ -1,0 +1,143 @@
+//! Where strings may end, found for a whole record before it is read: sixteen bytes at once.
+
+use wide::u8x16;
+
+/// What the marks keep from record to record, in words: enough for the longest event.
+const KEPT_CAPACITY: usize = 1_024;
+/// Bytes that one word of marks stands for.
+const BLOCK: usize = 64;
+
+/// A bit for each byte of a record that may end a plain run inside a string: quotes, backslashes and what is below
+/// 0x20. All bytes behind the record are marked.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// The first byte's mark is the lowest bit of the first word.
+    words: Vec<u64>,
+    is_ascii: bool,
+}
+
+impl Marks {
+    /// Marks the bytes of another record.
+    pub(super) fn set(&mut self, record: &[u8]) {
+        self.words.clear();
+        self.words.shrink_to(KEPT_CAPACITY);
+        let (blocks, rest) = record.as_chunks::<BLOCK>();
+        let mut last = [0; BLOCK];
+        if let Some(place) = last.get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
+        }
+        let mut seen = u8x16::default();
+        self.words.reserve(blocks.len() + 1);
+        let words = blocks.iter().map(|block| marks(block, &mut seen));
+        self.words.extend(words);
+        self.words.push(marks(&last, &mut seen));
+        self.is_ascii = seen.to_bitmask() == 0;
+    }
+
+    /// Whether the record has no byte above 0x7F.
+    pub(super) fn is_ascii(&self) -> bool {
+        self.is_ascii
+    }
+
+    /// All marks, for [`next`].
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+/// The first marked place from `from` on, which is behind the record if no other is.
+#[inline]
+pub(super) fn next(words: &[u64], from: usize) -> usize {
+    let mut index = from / BLOCK;
+    let word = words.get(index).map_or(0, |word| word >> (from % BLOCK));
+    if word != 0 {
+        return from + word.trailing_zeros() as usize;
+    }
+    loop {
+        index += 1;
+        match words.get(index) {
+            Some(0) => {}
+            Some(word) => return index * BLOCK + word.trailing_zeros() as usize,
+            None => return usize::MAX,
+        }
+    }
+}
+
+/// The marks of one block; bits of all its bytes are added to `seen`.
+#[inline]
+fn marks(block: &[u8; BLOCK], seen: &mut u8x16) -> u64 {
+    let (quarters, _) = block.as_chunks::<16>();
+    quarters.iter().rfold(0, |marks, quarter| {
+        let bytes = u8x16::new(*quarter);
+        *seen |= bytes;
+        let marked = bytes.simd_eq(u8x16::splat(b'"'))
+            | bytes.simd_eq(u8x16::splat(b'\\'))
+            | bytes.simd_eq(bytes.min(u8x16::splat(0x1F)));
+        (marks << 16) | u64::from(marked.to_bitmask())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Marks, next};
+
+    fn is_marked(byte: u8) -> bool {
+        byte < 0x20 || byte == b'"' || byte == b'\\'
+    }
+
+    /// Holds the marks of these bytes against their definition, from each place.
+    fn judge(marks: &mut Marks, record: &[u8]) {
+        marks.set(record);
+        assert_eq!(marks.is_ascii(), record.is_ascii());
+        let mut expected = record.len();
+        assert_eq!(next(marks.words(), expected), expected);
+        for (at, byte) in record.iter().enumerate().rev() {
+            if is_marked(*byte) {
+                expected = at;
+            }
+            assert_eq!(next(marks.words(), at), expected, "from {at}");
+        }
+        assert!(next(marks.words(), record.len() + 200) >= record.len());
+    }
+
+    #[test]
+    fn each_byte_is_marked_or_not_wherever_it_stands() {
+        let mut marks = Marks::default();
+        for byte in 0..=255 {
+            for length in [1, 15, 16, 17, 63, 64, 65, 127, 128, 129] {
+                for at in [0, length / 2, length - 1] {
+                    let mut record = vec![b'x'; length];
+                    if let Some(place) = record.get_mut(at) {
+                        *place = byte;
+                    }
+                    judge(&mut marks, &record);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn marks_are_what_their_definition_says(
+            records in prop::collection::vec(
+                prop::collection::vec(
+                    prop_oneof![
+                        20 => Just(b'x'),
+                        1 => any::<u8>(),
+                        1 => prop::sample::select(b"\"\\\x00\x1F\x20\x21\x23\x5B\x5D\x7F\x80\xFF".to_vec()),
+                    ],
+                    0..400,
+                ),
+                1..4,
+            )
+        ) {
+            // one after the other, with the same scratch space
+            let mut marks = Marks::default();
+            for record in records {
+                judge(&mut marks, &record);
+            }
+        }
+    }
+}
