@@ -19,7 +19,7 @@ use o365_wodle::array::{Element, Splitter};
 use o365_wodle::collect::event::{Envelope, Shaper};
 use serde_json::value::RawValue;
 
-const ROUNDS: usize = 400;
+const ROUNDS: usize = 20_000;
 
 fn main() {
     let labels = BTreeMap::from([("customer".into(), "C-42".into())]);

@@ -1,5 +1,6 @@
 //! One blob → parcels of shaped records for the hand-over, as it streams in.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -168,7 +169,7 @@ impl<'a> Packer<'a> {
                         Some(id) => record_key(
                             &self.collector.tenant.tenant_id,
                             self.content.content_type,
-                            id.as_bytes(),
+                            &id,
                             record.record_number().as_deref().map(str::as_bytes),
                         ),
                         None => self.key_of_place(),
@@ -188,7 +189,9 @@ impl<'a> Packer<'a> {
                                 "{} {}: record {} was reshaped: {}",
                                 self.collector.tenant.name,
                                 self.content.content_type,
-                                record.id().as_deref().unwrap_or("without Id"),
+                                String::from_utf8_lossy(
+                                    &record.id().unwrap_or(Cow::Borrowed(b"without Id"))
+                                ),
                                 names.join(", ")
                             );
                         }

@@ -1,28 +1,40 @@
 //! Which records the operator wants.
 
-use super::findings::Field;
-use super::{Record, scalar, string};
+use super::Record;
+use super::node::{self, Members, Node};
 use crate::config::Filter;
 
 /// Whether a record passes: it matches any of `include`, or there is none, and none of `exclude`.
 #[must_use]
 pub fn passes(record: &Record<'_>, include: &[Filter], exclude: &[Filter]) -> bool {
-    let any = |filters: &[Filter]| filters.iter().any(|filter| matches(record, filter));
+    if include.is_empty() && exclude.is_empty() {
+        return true;
+    }
+    // Only filters ask for these members: the pass over every record does not look for them.
+    let members = node::read(record.bytes).unwrap_or_default();
+    let any = |filters: &[Filter]| filters.iter().any(|filter| matches(&members, filter));
     (include.is_empty() || any(include)) && !any(exclude)
 }
 
 /// Whether a record meets all conditions of a filter; a field that it does not have meets none.
-fn matches(record: &Record<'_>, filter: &Filter) -> bool {
-    let fields = &record.findings.fields;
-    let text = |pattern: &Option<String>, field| {
-        pattern.as_ref().is_none_or(|pattern| {
-            string(fields.get(field)).is_some_and(|text| glob(pattern, &text))
-        })
+fn matches(members: &Members<'_>, filter: &Filter) -> bool {
+    let first = |wanted: &str| {
+        let found = members.iter().find(|(key, _)| key == wanted);
+        found.map(|(_, value)| value)
     };
-    let number = || scalar(fields.get(Field::RecordType))?.parse::<i64>().ok();
-    text(&filter.operation, Field::Operation)
-        && text(&filter.workload, Field::Workload)
-        && text(&filter.user_id, Field::UserId)
+    let text = |pattern: &Option<String>, key| {
+        pattern.as_ref().is_none_or(
+            |pattern| matches!(first(key), Some(Node::Text(text)) if glob(pattern, text)),
+        )
+    };
+    let number = || match first("RecordType")? {
+        Node::Text(text) => text.parse::<i64>().ok(),
+        Node::Plain(token) => token.parse().ok(),
+        Node::Array(_) | Node::Object(_) => None,
+    };
+    text(&filter.operation, "Operation")
+        && text(&filter.workload, "Workload")
+        && text(&filter.user_id, "UserId")
         && filter
             .record_type
             .as_ref()

@@ -7,6 +7,8 @@ use super::reasons::Reasons;
 pub(super) struct Findings<'a> {
     /// Whether there is white space between tokens.
     pub(super) spaced: bool,
+    /// Whether each string is ASCII without escapes: its bytes are its text.
+    pub(super) plain: bool,
     /// What has to be reshaped whatever stands around the record; may claim `KEY_CASE` in vain.
     pub(super) reasons: Reasons,
     /// How many fields Wazuh makes of it.
@@ -22,10 +24,6 @@ pub(super) enum Field {
     Id,
     RecordNumber,
     RecordType,
-    Operation,
-    Workload,
-    UserId,
-    CreationTime,
 }
 
 impl Field {
@@ -35,11 +33,7 @@ impl Field {
         // which are looked for at all, `keys::LETTERS` says
         Some(match (key.len(), key.first()?) {
             (2, b'I') if key == b"Id" => Self::Id,
-            (6, b'U') if key == b"UserId" => Self::UserId,
-            (8, b'W') if key == b"Workload" => Self::Workload,
-            (9, b'O') if key == b"Operation" => Self::Operation,
             (10, b'R') if key == b"RecordType" => Self::RecordType,
-            (12, b'C') if key == b"CreationTime" => Self::CreationTime,
             (12, b'R') if key == b"RecordNumber" => Self::RecordNumber,
             _ => return None,
         })
@@ -48,7 +42,7 @@ impl Field {
 
 /// The raw tokens of these members where they are no objects or arrays, the first of each name.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fields<'a>([Option<&'a [u8]>; 7]);
+pub(super) struct Fields<'a>([Option<&'a [u8]>; 3]);
 
 impl<'a> Fields<'a> {
     pub(super) fn get(&self, field: Field) -> Option<&'a [u8]> {

@@ -69,36 +69,34 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// `Id`, where it is a string that is not empty: with the record number it identifies the record.
+    /// `Id` in UTF-8, where it is a string that is not empty: with the record number it identifies the record.
     #[must_use]
-    pub fn id(&self) -> Option<Cow<'a, str>> {
-        string(self.findings.fields.get(Field::Id)).filter(|id| !id.is_empty())
+    pub fn id(&self) -> Option<Cow<'a, [u8]>> {
+        let token = self.findings.fields.get(Field::Id)?;
+        let inside = token.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if inside.is_empty() {
+            return None;
+        }
+        if self.findings.plain {
+            return Some(Cow::Borrowed(inside));
+        }
+        Some(match lex::text(token) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
     }
 
     /// `RecordNumber` as text, a number or a string that is not empty: tells apart the parts of a record that Microsoft split.
     #[must_use]
     pub fn record_number(&self) -> Option<Cow<'a, str>> {
-        scalar(self.findings.fields.get(Field::RecordNumber)).filter(|number| !number.is_empty())
+        let token = self.findings.fields.get(Field::RecordNumber)?;
+        let number = match token.first()? {
+            b't' | b'f' | b'n' => return None,
+            b'"' => lex::text(token),
+            _ => String::from_utf8_lossy(token),
+        };
+        Some(number).filter(|number| !number.is_empty())
     }
-
-    /// `CreationTime` as Microsoft wrote it.
-    #[must_use]
-    pub fn creation_time(&self) -> Option<Cow<'a, str>> {
-        string(self.findings.fields.get(Field::CreationTime))
-    }
-}
-
-/// The text of a string token.
-fn string(token: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    token
-        .filter(|token| token.starts_with(b"\""))
-        .map(lex::text)
-}
-
-/// The text of a string or number token.
-fn scalar(token: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    let token = token.filter(|token| !matches!(token.first(), Some(b't' | b'f' | b'n')))?;
-    string(Some(token)).or_else(|| Some(String::from_utf8_lossy(token)))
 }
 
 /// Makes events of one stream's records. It is prepared once and holds scratch space for one record.
@@ -107,9 +105,11 @@ pub struct Shaper {
     scanner: Scanner,
     /// From the datagram's header to behind `Subscription`.
     prefix: String,
-    /// `"tenant":…,"labels":{…}`
-    origin: String,
-    /// How many leaves `origin` has.
+    /// `,"o365_wodle":{"tenant":…,"labels":{…}`; the second of a backlog.
+    origin: [String; 2],
+    /// What follows a record that goes as it is; the second of a backlog.
+    suffix: [String; 2],
+    /// How many leaves tenant and labels are.
     origin_leaves: usize,
     annotate: bool,
     flatten: bool,
@@ -120,7 +120,7 @@ impl Shaper {
     /// A shaper for a stream.
     #[must_use]
     pub fn new(envelope: &Envelope<'_>) -> Self {
-        let mut origin = format!("\"tenant\":{}", quoted(envelope.tenant));
+        let mut origin = format!(",\"o365_wodle\":{{\"tenant\":{}", quoted(envelope.tenant));
         for (index, (name, value)) in envelope.labels.iter().enumerate() {
             origin += if index == 0 { ",\"labels\":{" } else { "," };
             origin.extend([&quoted(name), ":", &quoted(value)]);
@@ -128,6 +128,14 @@ impl Shaper {
         if !envelope.labels.is_empty() {
             origin.push('}');
         }
+        let origin = [origin.clone(), origin + ",\"backlog\":true"];
+        let whole = |origin: &String| {
+            if envelope.annotate {
+                origin.clone() + "}}"
+            } else {
+                "}".to_owned()
+            }
+        };
         Self {
             scanner: Scanner::default(),
             prefix: format!(
@@ -135,6 +143,7 @@ impl Shaper {
                 envelope.location,
                 quoted(envelope.content_type)
             ),
+            suffix: origin.each_ref().map(whole),
             origin,
             origin_leaves: 1 + envelope.labels.len(),
             annotate: envelope.annotate,
@@ -186,6 +195,11 @@ impl Shaper {
         let fields = (self.flatten && record.findings.properties)
             .then(|| node::read(record.bytes))
             .flatten();
+        if fields.is_none() {
+            let [recent, old] = &self.suffix;
+            out.extend_from_slice(if backlog { old } else { recent }.as_bytes());
+            return take_back_if_too_long(start, out);
+        }
         let leaves = record.findings.leaves;
         let annotation = Annotation {
             reasons: Reasons::default(),
@@ -295,13 +309,9 @@ impl Shaper {
         start: usize,
         out: &mut Vec<u8>,
     ) {
-        let opening = b",\"o365_wodle\":{";
         let before = out.len();
-        out.extend_from_slice(opening);
-        out.extend_from_slice(self.origin.as_bytes());
-        if annotation.backlog {
-            out.extend_from_slice(b",\"backlog\":true");
-        }
+        let [recent, old] = &self.origin;
+        out.extend_from_slice(if annotation.backlog { old } else { recent }.as_bytes());
         let reshaped = !annotation.reasons.is_empty();
         if reshaped {
             for (index, name) in annotation.reasons.names().enumerate() {

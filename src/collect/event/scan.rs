@@ -66,7 +66,10 @@ impl Scanner {
             frame: Frame::default(),
             field: None,
             shape: None,
-            findings: Findings::default(),
+            findings: Findings {
+                plain: self.marks.is_ascii(),
+                ..Findings::default()
+            },
         };
         if pass.members()? != record.len() {
             return None;
@@ -201,6 +204,7 @@ impl<'a> Pass<'_, 'a> {
     /// As [`Self::string`], for one with escapes, faults or length.
     #[inline(never)]
     fn odd_string(&mut self, at: usize) -> Option<usize> {
+        self.findings.plain = false;
         let rest = self.record.get(at..)?;
         let next = |from| marks::next(self.marks, at + from).saturating_sub(at);
         let token = lex::string_by(rest, next)?;
