@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::clock::http_date;
-use super::fault_table::{AUDIT_LOG_OFF, Row, START_TOO_SOON, THROTTLED, find};
+use super::fault_table::{
+    AUDIT_LOG_OFF, GRANT_READ, GRANT_READ_DLP, Row, START_TOO_SOON, THROTTLED, find,
+};
 use crate::config::ContentType;
 
 /// What the caller does about a fault.
@@ -220,9 +222,6 @@ impl Fault {
     }
 }
 
-const GRANT_READ: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.Read, then Grant admin consent";
-const GRANT_DLP: &str = "to collect DLP.All: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.ReadDlp, then Grant admin consent; otherwise take DLP.All out of content_types";
-
 const READ: &str = "ActivityFeed.Read";
 const READ_DLP: &str = "ActivityFeed.ReadDlp";
 
@@ -244,11 +243,13 @@ fn by_roles(class: Class, answer: &Answer<'_>) -> Option<(Class, &'static str)> 
         return None;
     }
     match (class, has(READ_DLP)) {
-        (_, Some(false)) | (Class::RefuseTenant, None) => Some((Class::TypeUnavailable, GRANT_DLP)),
+        (_, Some(false)) | (Class::RefuseTenant, None) => {
+            Some((Class::TypeUnavailable, GRANT_READ_DLP))
+        }
         // The app has the permission: the refusal passes, or the tenant's other content types meet it as well.
         (Class::RefuseTenant, Some(true)) => Some((Class::Failed, AGAIN)),
         (Class::NewToken, Some(true)) => Some((Class::NewToken, AGAIN)),
-        _ => Some((class, GRANT_DLP)),
+        _ => Some((class, GRANT_READ_DLP)),
     }
 }
 

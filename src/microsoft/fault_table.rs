@@ -30,6 +30,27 @@ pub(super) fn find(code: &str) -> Option<&'static Row> {
     ENTRA.iter().chain(ACTIVITY).find(same)
 }
 
+/// The way in Azure to a permission of the application.
+macro_rules! grant {
+    ($permission:literal) => {
+        concat!(
+            "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > \
+             Application permissions (not Delegated) > ",
+            $permission,
+            ", then Grant admin consent, and wait some minutes"
+        )
+    };
+}
+
+/// How the application gets the permission that all content types but DLP.All need.
+pub const GRANT_READ: &str = grant!("ActivityFeed.Read");
+/// How it gets the one that DLP.All needs.
+pub const GRANT_READ_DLP: &str = concat!(
+    "to collect DLP.All, ",
+    grant!("ActivityFeed.ReadDlp"),
+    "; otherwise take DLP.All out of content_types"
+);
+
 const WAIT: &str = "nothing to do: it passes, and the next run tries again";
 const REPORT: &str = "update o365-wodle; if it stays, report it with this message";
 const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
@@ -91,7 +112,7 @@ pub(super) static ENTRA: &[Row] = &[
     row("AADSTS500011", Class::RefuseTenant, "the tenant does not know the Office 365 Management APIs", CLOUD),
     row("AADSTS70011", Class::RefuseTenant, "the scope is wrong", "check management_url: the scope is made of it"),
     row("AADSTS1002012", Class::RefuseTenant, "the scope is wrong", "check management_url: the scope is made of it"),
-    row("AADSTS501051", Class::RefuseTenant, "the app has no permission for the Office 365 Management APIs", "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.Read, then Grant admin consent"),
+    row("AADSTS501051", Class::RefuseTenant, "the app has no permission for the Office 365 Management APIs", GRANT_READ),
     row("AADSTS53003", Class::RefuseTenant, "Conditional Access blocks the app", "ask the Entra administrator to leave this workload identity out of the policy or to allow this host's address: Protection > Conditional Access > Sign-in logs > Service principal sign-ins"),
     row("AADSTS530003", Class::RefuseTenant, "Conditional Access demands a managed device", "ask the Entra administrator to leave this workload identity out of the policy: Protection > Conditional Access > Policies"),
     Row { wait: Some(300), ..row("AADSTS50196", Class::Throttled, "Entra ID takes the sign-ins for a loop", "sign in less often: run at most every few minutes, and look for another program with the same app") },
@@ -102,7 +123,7 @@ pub(super) static ENTRA: &[Row] = &[
 /// The Activity API's codes.
 #[rustfmt::skip]
 pub(super) static ACTIVITY: &[Row] = &[
-    row("AF10001", Class::RefuseTenant, "the app lacks the permission ActivityFeed.Read", "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.Read, then Grant admin consent"),
+    row("AF10001", Class::RefuseTenant, "the app lacks the permission ActivityFeed.Read", GRANT_READ),
     row("AF20001", Class::OurBug, "Microsoft misses a parameter", REPORT),
     row("AF20002", Class::OurBug, "Microsoft finds a parameter of the wrong type", REPORT),
     row("AF20003", Class::OurBug, "Microsoft finds a webhook's expiry in the past", REPORT),

@@ -42,8 +42,8 @@ fn entra(code: &str) -> String {
     .to_string()
 }
 
-const READ: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.Read, then Grant admin consent";
-const READ_DLP: &str = "to collect DLP.All: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions > ActivityFeed.ReadDlp, then Grant admin consent; otherwise take DLP.All out of content_types";
+const READ: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.Read, then Grant admin consent, and wait some minutes";
+const READ_DLP: &str = "to collect DLP.All, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent, and wait some minutes; otherwise take DLP.All out of content_types";
 
 #[test]
 #[rustfmt::skip]

@@ -32,6 +32,7 @@ pub use body::Blob;
 pub use budget::{Requests, Retry};
 pub use clock::Clock;
 pub use fault::{Class, Fault};
+pub use fault_table::{GRANT_READ, GRANT_READ_DLP};
 pub use http::Http;
 pub use listing::{Content, Listing, REACH};
 pub use reach::{Obstacle, Step};

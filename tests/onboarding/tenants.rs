@@ -160,8 +160,9 @@ fn add_tests_the_sign_in_the_permissions_and_the_api() {
     let said = place.run_through(&server.url, &add, &hand_over(TENANT));
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
     let lines: Vec<_> = said.out.lines().map(words).collect();
-    let cure = "cure: to have it, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 \
-                Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent";
+    let cure = "cure: to collect DLP.All, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 \
+                Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent, \
+                and wait some minutes; otherwise take DLP.All out of content_types";
     for line in [
         "note contoso: permissions: the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out",
         cure,

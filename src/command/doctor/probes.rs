@@ -3,6 +3,8 @@
 
 use std::fmt::Display;
 
+use crate::microsoft::{GRANT_READ, GRANT_READ_DLP};
+
 /// A link of the chain from the configuration to Wazuh.
 #[derive(Debug)]
 pub(super) struct Probe {
@@ -75,6 +77,7 @@ macro_rules! troubles {
 
 probes! {
     CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that it names, owners and modes. What is wrong is said as `o365-wodle check` says it";
+    HTTP = "http": "only said where it fails: whether proxy, proxy_password_file and ca_file of [http] can be used; if not, nothing at Microsoft is looked at";
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
@@ -94,6 +97,7 @@ probes! {
     SUBSCRIPTIONS = "subscriptions": "which content types Microsoft gathers; see *The Activity API* below for what it may say";
     AUDIT_LOG = "audit log": "whether Microsoft has one for the tenant; see *Without a code* below";
     LISTING = "listing": "the first page of the last 24 hours of each content type; see *The Activity API* below";
+    AUDIT_LOG = "audit log": "whether Microsoft has one for the tenant; see *Without a code* below";
     BLOB = "blob": "the beginning of one of the blobs listed; see *The Activity API* below";
     BACK_OFF = "back-off": "the times until which tenants are left alone: a tenant that is well need not be any longer";
 }
@@ -101,7 +105,6 @@ probes! {
 const NEW_CREDENTIAL: &str = "make a new one in Azure: App registrations > the app > Certificates & secrets; then `o365-wodle tenant rotate NAME --from FILE` for a secret";
 const ROOM: &str =
     "make room on the file system of {folder}; nothing is lost, runs go on from there";
-const GRANT_READ: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.Read, then Grant admin consent, and wait some minutes";
 
 troubles! {
     NO_FOLDER of LEDGER: "{folder}: the ledger's folder does not exist"
@@ -176,7 +179,7 @@ troubles! {
     ONLY_DELEGATED of PERMISSIONS: "the application lacks the permission ActivityFeed.Read; it has delegated permissions, which do not count here"
         => GRANT_READ;
     NO_READ_DLP of PERMISSIONS: "the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out"
-        => "to have it, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent";
+        => GRANT_READ_DLP;
 
     SLOW_BLOB of BLOB: "{content_type}: a blob did not come within {seconds} s"
         => "look at what stands between this host and Microsoft: a proxy or firewall that scans downloads";

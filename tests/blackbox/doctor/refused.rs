@@ -143,7 +143,7 @@ fn a_permission_for_one_content_type_is_no_failure() {
             result: "note",
             probe: "permissions",
             seen: "the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out",
-            cure: "to have it, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent",
+            cure: "to collect DLP.All, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent, and wait some minutes; otherwise take DLP.All out of content_types",
         },
     );
 }
