@@ -57,7 +57,7 @@ async fn read(activity: &Activity, microsoft: &Microsoft) -> Vec<Vec<u8>> {
             blobs.push(bytes);
         }
     }
-    assert_eq!(listing.bad(), 0);
+    assert_eq!(listing.incomplete().map(|fault| fault.to_string()), None);
     blobs
 }
 

@@ -97,12 +97,6 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// The elements so far that are no contents, and were left out.
-    #[must_use]
-    pub fn bad(&self) -> u64 {
-        self.bad
-    }
-
     /// What to say of elements that are no contents and were left out, if there were any: the
     /// window is not complete then, though all of it was read.
     #[must_use]

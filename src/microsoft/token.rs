@@ -186,8 +186,6 @@ pub struct TokenFacts {
     pub aud: Option<String>,
     /// The tenant.
     pub tid: Option<String>,
-    /// The application.
-    pub appid: Option<String>,
     /// Delegated permissions, which do not count here: this is somebody's token, not the app's.
     pub scp: Option<String>,
 }
@@ -255,8 +253,6 @@ impl TokenFacts {
             roles: Vec<String>,
             aud: Option<String>,
             tid: Option<String>,
-            appid: Option<String>,
-            azp: Option<String>,
             scp: Option<String>,
         }
         jsonwebtoken::dangerous::insecure_decode_claims::<Claims>(token)
@@ -264,7 +260,6 @@ impl TokenFacts {
                 roles: Some(claims.roles),
                 aud: claims.aud,
                 tid: claims.tid,
-                appid: claims.appid.or(claims.azp),
                 scp: claims.scp,
             })
             .unwrap_or_default()

@@ -116,12 +116,6 @@ impl Assurance {
 pub struct ReaderId(String);
 
 impl ReaderId {
-    /// From the text that was stored.
-    #[must_use]
-    pub fn from_stored(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
     /// From what is known: when the reader says that it started, and its process.
     pub(super) fn new(started: Option<u64>, process: Option<Process>) -> Self {
         let started = started.map(|started| format!("started={started}"));
@@ -254,16 +248,6 @@ impl Acknowledgement {
         }
     }
 
-    /// Who reads the queue. `None`: unknown for now (starting, restarting), which is not a change.
-    pub fn reader(&mut self) -> Option<ReaderId> {
-        if let Source::Manager(manager) = &mut self.source
-            && !manager.is_silent()
-        {
-            return manager.reader();
-        }
-        Some(ReaderId::new(None, self.home.reader_process()))
-    }
-
     /// How many more events may be sent. Call it before sending; nothing waits in it.
     pub fn allowance(&mut self, now: Instant) -> Allowance {
         let told = match &mut self.source {
@@ -371,7 +355,6 @@ mod tests {
             assert_eq!(id.same_as(&other), same, "{other}");
             assert_eq!(other.same_as(&id), same, "{other}");
         }
-        assert_eq!(ReaderId::from_stored(&id.to_string()), id);
     }
 
     #[test]

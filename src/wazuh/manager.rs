@@ -211,11 +211,6 @@ impl Manager {
         }
     }
 
-    pub(super) fn reader(&mut self) -> Option<ReaderId> {
-        let look = self.look(monotonic_millis())?;
-        Some(look.reader.clone())
-    }
-
     /// `None`: nobody tells.
     pub(super) fn allowance(&mut self) -> Option<Allowance> {
         if self.is_silent() {

@@ -443,8 +443,6 @@ fn a_manager_on_a_real_socket_feeds_confirms_drops_and_restarts() {
     let world = Arc::new(Mutex::new(Some(statistics(7, 10, 2))));
     serve(&home.statistics_socket(), &world);
     let mut acknowledgement = Acknowledgement::new(&home, &config);
-    let reader = acknowledgement.reader().unwrap();
-    assert!(reader.to_string().contains("started=7"));
 
     // Its input queue is filled to a quarter by others: small steps.
     let allowed = acknowledgement.allowance(Instant::now());
@@ -475,7 +473,6 @@ fn a_manager_on_a_real_socket_feeds_confirms_drops_and_restarts() {
     let mut mark = acknowledgement.mark();
     *world.lock().unwrap() = None;
     std::thread::sleep(Duration::from_millis(2 * LOOK_EVERY));
-    assert_eq!(acknowledgement.reader(), None);
     assert_eq!(acknowledgement.allowance(Instant::now()).events, 0);
     assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
 
@@ -492,7 +489,6 @@ fn a_manager_on_a_real_socket_feeds_confirms_drops_and_restarts() {
     // Another process.
     *world.lock().unwrap() = Some(statistics(8, 0, 0));
     std::thread::sleep(Duration::from_millis(2 * LOOK_EVERY));
-    assert!(!acknowledgement.reader().unwrap().same_as(&reader));
     assert_eq!(acknowledgement.assess(&mut mark, None), Verdict::Lost);
 }
 
