@@ -15,6 +15,7 @@ mod tests;
 
 pub use handover::{HandOver, NewSecret, parse_hand_over, parse_new_secret};
 pub use problem::{Flaw, Problem};
+pub(crate) use scope::is_loopback;
 pub use scope::{parse_duration, parse_guid};
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,

@@ -1,11 +1,11 @@
 //! Checks of single values, each said with its file, its key and the cure.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
+use url::Host;
 
 use super::ownership::{self, Kind};
 use super::problem::{Flaw, Problem};
@@ -218,12 +218,14 @@ impl Scope<'_> {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    address
-        .parse::<IpAddr>()
-        .map_or(host == "localhost", |address| address.is_loopback())
+/// Whether the URL leads to this machine, by its name or address alone.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// The duration that `90s`, `5m`, `6h` or `2d` says.

@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::config::{Cloud, Tenant};
+use crate::config::{Cloud, Tenant, is_loopback};
 use crate::{Error, Result, teeth};
 
 impl Cloud {
@@ -29,6 +29,22 @@ impl Cloud {
     }
 }
 
+impl Tenant {
+    /// Where it signs in: its own `login_url`, or that of its cloud.
+    #[must_use]
+    pub fn login_host(&self) -> &str {
+        let own = self.login_url.as_deref();
+        own.unwrap_or(self.cloud.login_url())
+    }
+
+    /// Where its contents are listed: its own `management_url`, or that of its cloud.
+    #[must_use]
+    pub fn management_host(&self) -> &str {
+        let own = self.management_url.as_deref();
+        own.unwrap_or(self.cloud.management_url())
+    }
+}
+
 /// A tenant's own addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
@@ -43,14 +59,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     pub(super) fn of(tenant: &Tenant) -> Result<Self> {
-        let login = tenant
-            .login_url
-            .as_deref()
-            .unwrap_or(tenant.cloud.login_url());
-        let management = tenant
-            .management_url
-            .as_deref()
-            .unwrap_or(tenant.cloud.management_url());
+        let (login, management) = (tenant.login_host(), tenant.management_host());
         let parse = |key: &str, base: &str, path: &str| {
             let url = Url::parse(&format!("{base}/{}{path}", tenant.tenant_id)).ok();
             url.filter(is_private).ok_or_else(|| {
@@ -141,11 +150,9 @@ impl Addresses {
 
 /// Whether what is sent there cannot be read on the way: TLS, or no way at all.
 fn is_private(url: &Url) -> bool {
-    match (url.scheme(), url.host()) {
-        ("https", Some(_)) => true,
-        ("http", Some(url::Host::Domain(name))) => name == "localhost",
-        ("http", Some(url::Host::Ipv4(address))) => address.is_loopback(),
-        ("http", Some(url::Host::Ipv6(address))) => address.is_loopback(),
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_loopback(url),
         _ => false,
     }
 }

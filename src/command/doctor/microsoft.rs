@@ -35,6 +35,7 @@ pub(in crate::command) struct Report {
     pub(in crate::command) findings: Vec<Finding>,
     /// Of each tenant, in the same order.
     pub(in crate::command) tenants: Vec<OfTenant>,
+
 }
 
 /// What was found of a tenant.
@@ -76,7 +77,7 @@ struct Host {
 async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> Report {
     let mut urls: Vec<String> = Vec::new();
     for Candidate { tenant, .. } in &candidates {
-        for url in [login_url(tenant), management_url(tenant)] {
+        for url in [tenant.login_host(), tenant.management_host()] {
             if !urls.iter().any(|known| known == url) {
                 urls.push(url.to_owned());
             }
@@ -96,8 +97,8 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
     let tenants = candidates.into_iter().map(|candidate| {
         let of = |url: &str| hosts.iter().find(|host| host.url == url);
         let (login, management) = (
-            of(login_url(&candidate.tenant)),
-            of(management_url(&candidate.tenant)),
+            of(candidate.tenant.login_host()),
+            of(candidate.tenant.management_host()),
         );
         let is_reached = [login, management]
             .iter()
@@ -151,16 +152,4 @@ async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
         done.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())));
     }
     done
-}
-
-/// Where a tenant signs in.
-fn login_url(tenant: &Tenant) -> &str {
-    let own = tenant.login_url.as_deref();
-    own.unwrap_or(tenant.cloud.login_url())
-}
-
-/// Where a tenant's contents are listed.
-pub(super) fn management_url(tenant: &Tenant) -> &str {
-    let own = tenant.management_url.as_deref();
-    own.unwrap_or(tenant.cloud.management_url())
 }

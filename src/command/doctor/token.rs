@@ -28,7 +28,7 @@ fn belongs(tenant: &Tenant, facts: &TokenFacts) -> Outcome {
         let said = probes::OTHER_TENANT.with(&[("tid", tid), ("asked", &tenant.tenant_id)]);
         return Outcome::Failed(said);
     }
-    let host = super::microsoft::management_url(tenant);
+    let host = tenant.management_host();
     if let Some(aud) = &facts.aud
         && aud.starts_with("http")
         && aud.trim_end_matches('/') != host.trim_end_matches('/')
