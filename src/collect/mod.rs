@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{self, Ledger, Lock, Purpose};
-use crate::microsoft::{Clock, Http};
+use crate::microsoft::{Clock, Http, event_loop};
 use crate::stopping::Stopping;
 use crate::wazuh::{Acknowledgement, Cap, Home, Queue, native};
 use crate::{Error, Result};
@@ -45,9 +45,6 @@ const RECOVERY: TimeDelta = TimeDelta::hours(24);
 
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Commands that are asked for a secret, and names that are looked up, at a time.
-const BLOCKING: usize = 16;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -179,11 +176,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
             settings.collect.tenants_in_parallel,
         ))),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING)
-        .build()
-        .map_err(|error| Error::TryLater(format!("no event loop can be started: {error}")))?;
+    let runtime = event_loop()?;
     let local = LocalSet::new();
     let (outcomes, stopped_by) = local.block_on(&runtime, async {
         let collectors: Vec<_> = request

@@ -5,8 +5,9 @@ use std::io::Write;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::unsaid;
+use crate::Result;
 use crate::cli::Cli;
-use crate::{Error, Result};
 
 /// Prints the completion script of a shell.
 ///
@@ -16,8 +17,7 @@ pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     // Into memory first: the generator panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "o365-wodle", &mut script);
-    out.write_all(&script)
-        .map_err(|error| Error::TryLater(format!("standard output: {error}")))
+    out.write_all(&script).map_err(unsaid)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+use super::unsaid;
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, StreamReport};
@@ -76,7 +77,7 @@ pub(crate) fn status(
         rows.sort_by_key(|row| row.state(now).is_well());
         print_table(&rows, &whole, now, out)
     };
-    printed.map_err(|error| Error::TryLater(format!("standard output: {error}")))?;
+    printed.map_err(unsaid)?;
     if is_well {
         Ok(())
     } else {

@@ -8,7 +8,7 @@ use super::unsaid;
 use crate::cli;
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Purpose};
-use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN};
+use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, event_loop};
 use crate::stopping::Stopping;
 use crate::{Error, Result};
 
@@ -26,10 +26,7 @@ pub(crate) fn subscriptions(
     };
     let tenants = selected(settings, names)?;
     let http = Http::new(&settings.http)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
+    let runtime = event_loop()?;
     let mut failed = Vec::new();
     for tenant in &tenants {
         let activity = match activity(&http, tenant) {

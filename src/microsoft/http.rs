@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Certificate, Client, NoProxy, Proxy, redirect, retry, tls};
+use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
 use super::budget::Retry;
@@ -14,6 +15,21 @@ use crate::{Error, Result, config};
 
 /// The longest file of authorities, or of a password, in bytes.
 const MAX_FILE: usize = 1 << 20;
+
+/// Commands that are asked for a secret, and names that are looked up, at a time.
+const BLOCKING: usize = 16;
+
+/// What requests run on: one thread, and a few for what blocks.
+///
+/// # Errors
+/// [`Error::TryLater`] where the system gives none.
+pub fn event_loop() -> Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()
+        .map_err(|error| Error::TryLater(format!("no event loop can be started: {error}")))
+}
 
 /// The HTTP client that all tenants share, and the limits of its exchanges.
 ///

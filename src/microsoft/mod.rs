@@ -33,7 +33,7 @@ pub use budget::{Requests, Retry};
 pub use clock::Clock;
 pub use fault::{Class, Fault};
 pub use fault_table::{GRANT_READ, GRANT_READ_DLP};
-pub use http::Http;
+pub use http::{Http, event_loop};
 pub use listing::{Content, Listing, REACH};
 pub use reach::{Obstacle, Step};
 pub use token::{Credential, TokenFacts};

@@ -7,9 +7,9 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::finding::{Chain, Finding};
 use super::{network, tenant};
+use crate::Result;
 use crate::config::{Settings, Tenant};
-use crate::microsoft::{Clock, Credential, Http, Retry};
-use crate::{Error, Result};
+use crate::microsoft::{Clock, Credential, Http, Retry, event_loop};
 
 pub(in crate::command) use tenant::SignIn;
 
@@ -35,7 +35,6 @@ pub(in crate::command) struct Report {
     pub(in crate::command) findings: Vec<Finding>,
     /// Of each tenant, in the same order.
     pub(in crate::command) tenants: Vec<OfTenant>,
-
 }
 
 /// What was found of a tenant.
@@ -57,10 +56,7 @@ pub(in crate::command) fn probe(settings: &Settings, candidates: Vec<Candidate>)
         ..Retry::default()
     };
     let http = Http::probing(&settings.http)?.with_retry(retry);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|fault| Error::TryLater(format!("no event loop can be started: {fault}")))?;
+    let runtime = event_loop()?;
     let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
     let report = LocalSet::new().block_on(&runtime, walk(http, places, candidates));
     runtime.shutdown_background();

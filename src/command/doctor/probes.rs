@@ -95,7 +95,6 @@ probes! {
     TOKEN = "token": "whether the token is for this tenant (`tid`) and this cloud (`aud`)";
     PERMISSIONS = "permissions": "the token's `roles`";
     SUBSCRIPTIONS = "subscriptions": "which content types Microsoft gathers; see *The Activity API* below for what it may say";
-    AUDIT_LOG = "audit log": "whether Microsoft has one for the tenant; see *Without a code* below";
     LISTING = "listing": "the first page of the last 24 hours of each content type; see *The Activity API* below";
     AUDIT_LOG = "audit log": "whether Microsoft has one for the tenant; see *Without a code* below";
     BLOB = "blob": "the beginning of one of the blobs listed; see *The Activity API* below";

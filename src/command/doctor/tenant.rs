@@ -23,8 +23,8 @@ const AT_MICROSOFT: &[&Probe] = &[
     &probes::TOKEN,
     &probes::PERMISSIONS,
     &probes::SUBSCRIPTIONS,
-    &probes::AUDIT_LOG,
     &probes::LISTING,
+    &probes::AUDIT_LOG,
     &probes::BLOB,
 ];
 

@@ -94,8 +94,8 @@ fn the_way_to_a_host() {
             "token",
             "permissions",
             "subscriptions",
-            "audit log",
             "listing",
+            "audit log",
             "blob",
         ];
         assert_eq!(
