@@ -97,8 +97,7 @@ fn a_user_of_its_own_in_wazuhs_group_is_enough() {
     world.ledger = folder.join("state/ledger.db");
     world.issue_everywhere(2, 3);
     world.configure();
-    let program = folder.join("o365-wodle");
-    fs::copy(&world.binary, &program).unwrap();
+    let program = world.copy_of_binary();
     owned(&folder, 0, WAZUH, 0o750);
     owned(&world.config(), 0, WAZUH, 0o640);
     owned(&folder.join("tenants.d"), 0, WAZUH, 0o750);

@@ -77,7 +77,6 @@ macro_rules! troubles {
 
 probes! {
     CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that it names, owners and modes. What is wrong is said as `o365-wodle check` says it";
-    HTTP = "http": "only said where it fails: whether proxy, proxy_password_file and ca_file of [http] can be used; if not, nothing at Microsoft is looked at";
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";

@@ -243,8 +243,7 @@ fn as_nobody(world: &World, then: impl FnOnce()) -> Output {
         return world.run_as_it_stands(&["doctor", "--json"]);
     }
     let folder = world.folder.path();
-    let program = folder.join("o365-wodle");
-    fs::copy(&world.binary, &program).unwrap();
+    let program = world.copy_of_binary();
     give(folder, NOBODY);
     then();
     let mut command = Command::new(&program);

@@ -275,6 +275,18 @@ impl World {
         command
     }
 
+    /// Puts the binary into the world's folder, where other users can start it.
+    ///
+    /// Another process copies it: what this one has open for writing, a child that another thread forks has too, for a
+    /// moment, and what is open for writing cannot be started.
+    #[must_use]
+    pub fn copy_of_binary(&self) -> PathBuf {
+        let copy = self.folder.path().join("o365-wodle");
+        let copied = Command::new("cp").arg(&self.binary).arg(&copy).status();
+        assert!(copied.unwrap().success());
+        copy
+    }
+
     /// Runs the binary with these arguments to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()

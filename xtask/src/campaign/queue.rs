@@ -116,8 +116,7 @@ fn denied(setup: &Arc<Setup>) -> Trial {
     chown(&queue, Some(0), Some(0)).unwrap();
     fs::set_permissions(&queue, fs::Permissions::from_mode(0o660)).unwrap();
     // The program may lie where only root can go.
-    let copy = bench.folder.path().join("o365-wodle");
-    fs::copy(&bench.binary, &copy).unwrap();
+    let copy = bench.copy_of_binary();
     let output = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)

@@ -281,8 +281,7 @@ fn looked_at(setup: &Arc<Setup>) -> Trial {
     bench.set("http", "request_timeout", "\"30s\"");
     bench.configure();
     super::queue::hand_to(bench.folder.path(), super::queue::NOBODY);
-    let copy = bench.folder.path().join("o365-wodle");
-    fs::copy(&bench.binary, &copy).unwrap();
+    let copy = bench.copy_of_binary();
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
