@@ -1,7 +1,7 @@
 //! Cuts what is too long for a datagram, the largest values first and evenly.
 
 use super::node::{Members, Node};
-use super::text;
+use super::{cut, text};
 
 /// An element of an array is cut down to this many bytes before the last elements are left out …
 const LEAST_ELEMENT: usize = 1024;
@@ -32,7 +32,7 @@ fn fit(value: &mut Node<'_>, most: usize) {
         return;
     }
     match value {
-        Node::Text(text) => *text = text::cut(text, most.max(LEAST_TEXT)).into_owned().into(),
+        Node::Text(text) => *text = cut::to_json(text, most.max(LEAST_TEXT)).into_owned().into(),
         Node::Plain(_) => {}
         Node::Array(items) => {
             let sizes = items.iter().map(|item| item.length() + 1).collect();

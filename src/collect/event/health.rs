@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{LONGEST, text};
+use super::{LONGEST, cut, text};
 
 /// How much of Microsoft's answer, or of text of our own, an event carries, in bytes of JSON.
 const LONGEST_TEXT: usize = 16_000;
@@ -98,7 +98,7 @@ fn write(location: &str, state: &Health<'_>, element: Option<&Damaged<'_>>, out:
             actor: "wazuh",
             tenant_id: state.tenant_id,
             subscription_name: state.subscription,
-            response: &text::cut(state.response, LONGEST_TEXT),
+            response: &cut::to_json(state.response, LONGEST_TEXT),
         },
         o365_wodle: Wodle {
             health: state.health,
@@ -126,7 +126,7 @@ fn write(location: &str, state: &Health<'_>, element: Option<&Damaged<'_>>, out:
         let text = String::from_utf8_lossy(head).replace('\0', "\u{fffd}");
         out.truncate(out.len() - closing.len());
         out.extend_from_slice(member);
-        text::write(&text::cut(&text, room.min(LONGEST_RAW)), out);
+        text::write(&cut::to_json(&text, room.min(LONGEST_RAW)), out);
         out.extend_from_slice(closing);
     }
 }

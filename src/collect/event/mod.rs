@@ -4,6 +4,7 @@
 //! Wazuh's envelope: byte for byte where Wazuh takes the record whole (white space between tokens apart),
 //! reshaped just enough where Wazuh or its indexer would lose or change something.
 
+mod cut;
 mod filter;
 mod findings;
 mod fit;

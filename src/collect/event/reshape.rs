@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
+use super::cut::{self, LONGEST_STRING};
+use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::node::{Members, Node};
-use super::scan::{DEEPEST, LONGEST_STRING, is_record_type};
-use super::{lex, text};
+use super::scan::{DEEPEST, is_record_type};
 
 /// What stands in front of a reshaped record, behind `Subscription`, and stays.
 pub(super) const FRONT: [&str; 9] = [
@@ -123,7 +124,7 @@ pub(super) fn cut_front(members: &mut Members<'_>) -> bool {
 fn cut_text(text: &mut Cow<'_, str>, most: usize) -> bool {
     let too_long = text.len() > most;
     if too_long {
-        *text = Cow::Owned(text::cut_utf8(text, most).into_owned());
+        *text = Cow::Owned(cut::to_utf8(text, most).into_owned());
     }
     too_long
 }

@@ -1,5 +1,6 @@
 //! One pass over a record: is it a JSON object, who is it, and does Wazuh take it as it is?
 
+use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
 use super::keys::{KeyPrint, may_be_known};
 use super::lex;
@@ -7,8 +8,6 @@ use super::mapping::{Shape, usual_shape};
 use super::marks::{self, Marks};
 use super::reasons::Reasons;
 
-/// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
-pub(super) const LONGEST_STRING: usize = 32_766;
 /// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
 /// Up to so many keys of an object are compared one by one.

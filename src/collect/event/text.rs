@@ -1,9 +1,4 @@
-//! Text as JSON writes it: how long it gets, and how it is cut.
-
-use std::borrow::Cow;
-
-/// Stands at the end of text that was cut.
-pub(super) const MARK: &str = "…[cut]";
+//! Text as JSON writes it.
 
 /// How many bytes a character takes inside a JSON string.
 pub(super) fn width(character: char) -> usize {
@@ -17,34 +12,6 @@ pub(super) fn width(character: char) -> usize {
 /// How many bytes text takes as a JSON string, with its quotes.
 pub(super) fn length(text: &str) -> usize {
     text.chars().map(width).sum::<usize>() + 2
-}
-
-/// Cuts text so that it takes at most `most` bytes as a JSON string, mark and quotes included.
-pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    cut_by(text, most.saturating_sub(2), width)
-}
-
-/// Cuts text to at most `most` bytes of UTF-8, mark included.
-pub(super) fn cut_utf8(text: &str, most: usize) -> Cow<'_, str> {
-    cut_by(text, most, char::len_utf8)
-}
-
-fn cut_by(text: &str, most: usize, width: fn(char) -> usize) -> Cow<'_, str> {
-    if text.chars().map(width).sum::<usize>() <= most {
-        return Cow::Borrowed(text);
-    }
-    let mut room = most.saturating_sub(MARK.len());
-    let end = text
-        .char_indices()
-        .find(|(_, character)| {
-            let width = width(*character);
-            let full = width > room;
-            room = room.saturating_sub(width);
-            full
-        })
-        .map_or(text.len(), |(at, _)| at);
-    let kept = text.get(..end).unwrap_or_default();
-    Cow::Owned(format!("{kept}{MARK}"))
 }
 
 /// Appends text as a JSON string.

@@ -8,17 +8,23 @@ use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
 use super::{AGES, RECORDS, assert_clean, fill, run, world};
 use crate::world::World;
 
+/// A world in which each answer takes so many milliseconds.
+fn slow(tenants: usize, latency: u64) -> World {
+    let latency = Duration::from_millis(latency);
+    World::with_tenants(
+        tenants,
+        Options {
+            latency,
+            ..Options::default()
+        },
+    )
+}
+
 /// Runs until enough blobs were asked for, then asks the process to stop.
 #[test]
 fn a_signal_ends_a_run_in_order() {
     for name in ["TERM", "INT"] {
-        let mut world = World::with_tenants(
-            2,
-            Options {
-                latency: Duration::from_millis(40),
-                ..Options::default()
-            },
-        );
+        let mut world = slow(2, 40);
         for blob in 1..=200 {
             world.issue_small(0, "Audit.Exchange", 2, TimeDelta::minutes(blob));
             world.issue_small(1, "DLP.All", 2, TimeDelta::minutes(blob));
@@ -91,13 +97,7 @@ fn a_signal_is_heeded_while_a_secret_is_waited_for() {
 
 #[test]
 fn a_deadline_ends_a_run_in_order() {
-    let mut world = World::with_tenants(
-        1,
-        Options {
-            latency: Duration::from_millis(100),
-            ..Options::default()
-        },
-    );
+    let mut world = slow(1, 100);
     for blob in 1..=300 {
         world.issue_small(0, "Audit.Exchange", 2, TimeDelta::minutes(blob));
     }
