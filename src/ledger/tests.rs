@@ -314,14 +314,14 @@ fn a_reader_changes_no_schema_under_a_run() {
 fn a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run() {
     let mut world = World::new();
     let stream = world.stream();
-    // The one that fails is the older: it would come first again.
-    let older = NewContent {
+    // The one that fails is the first: it would come first again.
+    let first = NewContent {
         created: now() - TimeDelta::hours(2),
         ..content("a")
     };
     world
         .ledger
-        .insert_contents(stream.id, stream.floor, &[older, content("b")])
+        .insert_contents(stream.id, stream.floor, &[first, content("b")])
         .unwrap();
     let pending = world.pending(&stream);
     assert_eq!(pending[0].content_id, "a");
