@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
 use zeroize::Zeroizing;
 
-use super::Fault;
 use super::seen::seen_table;
+use super::{Fault, number};
 use crate::config::Flaw;
 use crate::config::ownership::{self, Kind};
 use crate::stopping::Stopping;
@@ -332,9 +332,9 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     }
     // Our schema leaves this mark for good: without it the header is damaged, not old.
     settle(&connection)?;
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     // A run of an earlier version may be at work: nothing changes under it.
-    let lock = (access == Access::Beside && version < STEPS.len())
+    let lock = (access == Access::Beside && version < number(STEPS.len()))
         .then(|| Lock::try_take(path, Purpose::Run));
     let _lock = lock.transpose()?;
     migrate(&mut connection, path)?;

@@ -293,6 +293,16 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
 }
 
 #[test]
+fn a_version_before_the_first_is_damage() {
+    let (_folder, path, _) = closed();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", -7).unwrap();
+    drop(connection);
+    assert!(matches!(Ledger::read(&path), Err(Fault::Corrupt(_))));
+    assert_eq!(Ledger::open(&path, now()).unwrap().1, Opened::Recovered);
+}
+
+#[test]
 fn a_reader_changes_no_schema_under_a_run() {
     let (_folder, path, _) = closed();
     fs::remove_file(&path).unwrap();
