@@ -115,6 +115,8 @@ pack() {
     dpkg-deb --raw-extract "$stage/o365-wodle.deb" "$stage/deb"
     (cd "$stage/deb" && find usr -type f -print0 | sort -z | xargs -0 md5sum > DEBIAN/md5sums)
     dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$stage/deb" "$out/o365-wodle_${version}_$deb_arch.deb" > /dev/null
+    # An rpm keeps the times of its files; those of a checkout that is older than the commit would be its own.
+    touch -d "@$SOURCE_DATE_EPOCH" README.md SECURITY.md CHANGELOG.md LICENSE docs/* integration/* packaging/config.toml packaging/logrotate packaging/systemd/*
     cargo generate-rpm --target "$TARGET" --payload-compress gzip --output "$out/o365-wodle-$version-1.$rpm_arch.rpm"
 
     local tree=$stage/o365-wodle-$version
