@@ -302,6 +302,18 @@ fn each_reason_has_its_remedy() {
     assert_eq!(record_of(&event), "{\"RecordType\":0,\"a\":1}");
 }
 
+/// The index and the dashboards know one spelling.
+#[test]
+fn another_spelling_is_no_record_type() {
+    let record = br#"{"a":"\/","recordtype":"25","Id":[]}"#;
+    judge(record, true);
+    let (event, _) = event(&mut shaper(false, false, None), record).unwrap();
+    assert_eq!(
+        record_of(&event),
+        r#"{"RecordType":0,"Id":[],"a":"/","recordtype_2":"25"}"#
+    );
+}
+
 /// `"k":1` → `"k":"1"`.
 fn quote_numbers(members: &str) -> String {
     let quoted = members.split(',').map(|member| {

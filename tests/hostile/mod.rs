@@ -84,7 +84,8 @@ pub(crate) fn faults(event: &[u8]) -> Vec<String> {
         judge.faults.push(format!("{} fields", judge.fields));
     }
     let about_collection = judge.leaf("office365.actor") == Some("\"wazuh\"");
-    let typed = judge.leaf("office365.recordtype").is_some_and(|token| {
+    // By this name: other spellings reach the rules, but neither the index nor the dashboards.
+    let typed = judge.record_type.is_some_and(|token| {
         let digits = token.trim_matches('"');
         !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit())
     });
@@ -100,6 +101,7 @@ struct Judge<'a> {
     fields: usize,
     leaves: HashMap<String, &'a str>,
     objects: HashSet<String>,
+    record_type: Option<&'a str>,
 }
 
 impl<'a> Judge<'a> {
@@ -138,6 +140,9 @@ impl<'a> Judge<'a> {
             path.push(folded);
             if path.len() == 2 && path[0] == "office365" && !in_array {
                 self.mapping(&key, value.get());
+                if key == "RecordType" {
+                    self.record_type.get_or_insert(value.get());
+                }
             }
             self.value(value.get(), &path, in_array, depth);
         }
