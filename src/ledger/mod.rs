@@ -29,6 +29,8 @@ mod batches;
 mod contents;
 mod fault;
 mod file;
+#[cfg(test)]
+mod file_tests;
 mod health;
 #[cfg(test)]
 mod model_tests;
