@@ -112,7 +112,7 @@ async fn every_way_to_sign_in_reads_every_blob() {
     ] {
         let activity = Activity::new(
             &http,
-            &tenant(&spec, microsoft.url()),
+            &tenant(&spec, microsoft.url()).into(),
             credential,
             Clock::default(),
         )

@@ -314,6 +314,8 @@ impl<'a> Packer<'a> {
         if self.items.is_empty() {
             return Ok(());
         }
+        // What it did not come to is not kept while it waits.
+        self.datagrams.shrink_to(self.datagrams.len());
         let permit = desk.room(self.datagrams.len()).await?;
         desk.parcel(Parcel {
             content: self.content.id,

@@ -43,6 +43,10 @@ const KEEP: Duration = Duration::from_hours(8 * 24);
 /// How long a new stream is read back as far as Microsoft goes after a ledger was lost.
 const RECOVERY: TimeDelta = TimeDelta::hours(24);
 
+/// Places for each tenant in parallel. A connection may keep 200 kB, and 32 of them fetch, at 100 ms a request, more than
+/// Wazuh can take.
+const PLACES_A_TENANT: usize = 2;
+
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The tenants to collect.
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<Arc<Tenant>>,
     /// Narrows each tenant's content types, if given.
     pub content_types: Option<Vec<ContentType>>,
     /// The run ends itself in order by then.
@@ -162,6 +166,8 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         .spawn(move || delivery.run())
         .map_err(|error| Error::TryLater(format!("no thread can be started: {error}")))?;
 
+    let tenants = request.tenants.iter();
+    let concurrency = tenants.map(|tenant| tenant.concurrency).collect();
     let work = Rc::new(Work {
         settings: settings.clone(),
         desk: Desk::new(orders),
@@ -172,7 +178,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         redactor,
         stop: Arc::clone(&stop),
         places: Arc::new(Semaphore::new(places(
-            &request.tenants,
+            concurrency,
             settings.collect.tenants_in_parallel,
         ))),
     });
@@ -216,7 +222,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
 }
 
 /// Says, once a day, which tenants Wazuh's built-in module collects too.
-fn warn_of_native(ledger: &mut Ledger, home: &Home, tenants: &[Tenant]) -> Result<()> {
+fn warn_of_native(ledger: &mut Ledger, home: &Home, tenants: &[Arc<Tenant>]) -> Result<()> {
     let collected = native::collected(home);
     let twice: Vec<&str> = tenants
         .iter()
@@ -263,15 +269,15 @@ impl Work {
     }
 }
 
-/// How many places there are: as many as `tenants` tenants at a time can take.
-fn places(all: &[Tenant], tenants: usize) -> usize {
-    let mut places: Vec<usize> = all.iter().map(|tenant| tenant.concurrency).collect();
-    places.sort_unstable_by(|a, b| b.cmp(a));
-    let places = places
-        .into_iter()
-        .take(tenants)
-        .fold(0, usize::saturating_add);
-    places.clamp(1, Semaphore::MAX_PERMITS)
+/// How many places there are for tenants of such `concurrency`: some for each of `at_once` tenants, enough for one that is
+/// alone, and none that they could not take.
+fn places(mut concurrency: Vec<usize>, at_once: usize) -> usize {
+    concurrency.sort_unstable_by(|a, b| b.cmp(a));
+    let alone = concurrency.first().copied().unwrap_or_default();
+    let taken = concurrency.into_iter().take(at_once);
+    let taken = taken.fold(0, usize::saturating_add);
+    let places = at_once.saturating_mul(PLACES_A_TENANT).max(alone);
+    places.min(taken).clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// Works at a place, which others get if it takes long: who does not answer holds up only itself.
@@ -390,5 +396,21 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
             Ok(come_again) if come_again > 0 => {}
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn places_are_two_a_tenant_and_enough_for_one() {
+        assert_eq!(places(vec![8; 300], 16), 32);
+        assert_eq!(places(vec![8; 300], 1), 8);
+        assert_eq!(places(vec![8], 16), 8);
+        assert_eq!(places(vec![1, 1, 1], 2), 2);
+        assert_eq!(places(vec![1, 40, 1], 16), 40);
+        assert_eq!(places(Vec::new(), 16), 1);
+        assert!(places(vec![usize::MAX; 2], usize::MAX) > 1);
     }
 }

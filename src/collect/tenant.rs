@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -57,7 +58,7 @@ pub struct Outcome {
 
 /// Collects one tenant.
 pub(super) struct Collector {
-    pub(super) tenant: Tenant,
+    pub(super) tenant: Arc<Tenant>,
     pub(super) work: Rc<Work>,
     /// What time it is at Microsoft. Each tenant has its own: one server must not move the markers
     /// of others.
@@ -104,7 +105,7 @@ impl From<Closed> for End {
 }
 
 impl Collector {
-    pub(super) fn new(tenant: &Tenant, only: Option<&[ContentType]>, work: &Rc<Work>) -> Self {
+    pub(super) fn new(tenant: &Arc<Tenant>, only: Option<&[ContentType]>, work: &Rc<Work>) -> Self {
         let content_types = tenant
             .content_types
             .iter()
@@ -112,7 +113,7 @@ impl Collector {
             .filter(|content_type| only.is_none_or(|only| only.contains(content_type)))
             .collect();
         Self {
-            tenant: tenant.clone(),
+            tenant: Arc::clone(tenant),
             work: Rc::clone(work),
             clock: Clock::default(),
             content_types,

@@ -1,5 +1,6 @@
 //! `backfill`: a span is fetched again, in rounds that leave scheduled runs their turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -92,7 +93,7 @@ fn span(arguments: &cli::Backfill, now: DateTime<Utc>) -> Result<(DateTime<Utc>,
 fn queue(
     settings: &Settings,
     arguments: &cli::Backfill,
-    tenants: &[Tenant],
+    tenants: &[Arc<Tenant>],
     (since, until): (DateTime<Utc>, DateTime<Utc>),
     stopping: &Stopping,
     now: DateTime<Utc>,

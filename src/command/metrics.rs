@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveTime, Utc};
@@ -75,7 +76,7 @@ fn render(settings: &Settings, now: DateTime<Utc>, took: Duration) -> Result<Str
     );
     page.sample("events_unconfirmed", &[], unconfirmed);
 
-    let streams: Vec<(&Tenant, &StreamReport)> = reports
+    let streams: Vec<(&Arc<Tenant>, &StreamReport)> = reports
         .iter()
         .filter_map(|report| Some((tenant(&report.tenant_id)?, report)))
         .collect();

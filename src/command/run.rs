@@ -1,6 +1,7 @@
 //! `run`: one collection, and how it went as an exit code.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::Utc;
@@ -57,7 +58,7 @@ pub(super) fn collect_and_report(settings: &Settings, request: &Request) -> Resu
 ///
 /// # Errors
 /// [`Error::Usage`] for a name that no tenant has.
-pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Tenant>> {
+pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<Tenant>>> {
     for name in names {
         if !settings.tenants.iter().any(|tenant| tenant.name == *name) {
             return Err(Error::Usage(format!(

@@ -2,6 +2,7 @@
 //! never be fetched.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use super::run::selected;
 use super::unsaid;
@@ -51,13 +52,13 @@ pub(crate) fn subscriptions(
     conclude(tenants.len(), &failed)
 }
 
-fn activity(http: &Http, tenant: &Tenant) -> Result<Activity> {
+fn activity(http: &Http, tenant: &Arc<Tenant>) -> Result<Activity> {
     let credential = Credential::read(&tenant.authentication)?;
     Activity::new(http, tenant, credential, Clock::default())
 }
 
 /// The exit code, as an error where it is not 0.
-fn conclude(count: usize, failed: &[(&Tenant, Option<Class>)]) -> Result<()> {
+fn conclude(count: usize, failed: &[(&Arc<Tenant>, Option<Class>)]) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }

@@ -5,6 +5,7 @@ pub(super) mod store;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
@@ -205,7 +206,7 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
     let report = doctor::probe_microsoft(
         &settings,
         vec![Candidate {
-            tenant: tenant.clone(),
+            tenant: Arc::clone(tenant),
             credential: Some(Credential::secret(new.client_secret.clone())),
         }],
     )?;
@@ -260,7 +261,7 @@ fn same_application(tenant: &Tenant, new: &NewSecret) -> Result<()> {
     Ok(())
 }
 
-fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Tenant> {
+fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Arc<Tenant>> {
     let found = settings.tenants.iter().find(|tenant| tenant.name == name);
     found.ok_or_else(|| {
         Error::Usage(format!(
@@ -271,7 +272,7 @@ fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Tenant> {
 
 /// Asks Microsoft about tenants that were stored, and says what is found.
 fn test(settings: &Settings, names: &[&str], out: &mut impl Write) -> Result<()> {
-    let is_new = |tenant: &&Tenant| names.contains(&tenant.name.as_str());
+    let is_new = |tenant: &&Arc<Tenant>| names.contains(&tenant.name.as_str());
     let tenants = settings.tenants.iter().filter(is_new).cloned();
     let report = doctor::probe_microsoft(settings, tenants.map(Candidate::from).collect())
         .map_err(|fault| Error::Partial(format!("stored, but not tested: {fault}")))?;

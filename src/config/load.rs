@@ -1,6 +1,7 @@
 //! Reads `config.toml` and `tenants.d` and gathers everything that is wrong with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as KeyPath, Segment};
@@ -65,7 +66,7 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");
         if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, secrets) {
-            settings.tenants.push(tenant);
+            settings.tenants.push(Arc::new(tenant));
             origins.push((path.to_owned(), table));
         }
     }
@@ -80,7 +81,7 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
         let mut raw: raw::Tenant = take(&mut scope, table);
         name_by_file(&mut scope, &mut raw);
         if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, secrets) {
-            settings.tenants.push(tenant);
+            settings.tenants.push(Arc::new(tenant));
             origins.push((file.clone(), String::new()));
         }
     }
@@ -251,7 +252,7 @@ fn name_by_file(scope: &mut Scope<'_>, raw: &mut raw::Tenant) {
     raw.name = Some(stem);
 }
 
-fn refuse_repeated(scope: &mut Scope<'_>, tenants: &[Tenant], origins: &[(PathBuf, String)]) {
+fn refuse_repeated(scope: &mut Scope<'_>, tenants: &[Arc<Tenant>], origins: &[(PathBuf, String)]) {
     for (later, (tenant, (file, table))) in tenants.iter().zip(origins).enumerate() {
         for (key, same) in [
             (

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -23,7 +24,7 @@ pub struct Settings {
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[[tenant]]` and `tenants.d`, disabled ones included, in the order in which they were read.
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 /// Where events go and how.

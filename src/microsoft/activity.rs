@@ -41,7 +41,7 @@ const SMALL_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Activity {
     http: Http,
-    tenant: Tenant,
+    tenant: Arc<Tenant>,
     credential: Credential,
     pub(super) addresses: Addresses,
     pub(super) clock: Clock,
@@ -80,12 +80,17 @@ impl Activity {
     ///
     /// # Errors
     /// [`crate::Error::Configuration`] if the tenant's URLs are unusable.
-    pub fn new(http: &Http, tenant: &Tenant, credential: Credential, clock: Clock) -> Result<Self> {
+    pub fn new(
+        http: &Http,
+        tenant: &Arc<Tenant>,
+        credential: Credential,
+        clock: Clock,
+    ) -> Result<Self> {
         Ok(Self {
             http: http.clone(),
             addresses: Addresses::of(tenant)?,
             budget: Budget::new(tenant.requests_per_minute, http.retry),
-            tenant: tenant.clone(),
+            tenant: Arc::clone(tenant),
             credential,
             clock,
             session: Mutex::new(Session::None),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe};
@@ -49,7 +50,7 @@ pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
 }
 
 /// Wazuh: its queue and what it says there, what starts us, and who else collects.
-pub(super) fn wazuh(settings: &Settings, tenants: &[Tenant], sends_test: bool) -> Vec<Chain> {
+pub(super) fn wazuh(settings: &Settings, tenants: &[Arc<Tenant>], sends_test: bool) -> Vec<Chain> {
     let mut queue = Chain::here();
     let home = match Home::find(&settings.wazuh) {
         Ok(home) => home,
@@ -207,7 +208,7 @@ fn scheduler(settings: &Settings, home: &Home, timer: &Path) -> Outcome {
 }
 
 /// The built-in module, where it collects the same tenants.
-fn native(home: &Home, tenants: &[Tenant]) -> Option<Outcome> {
+fn native(home: &Home, tenants: &[Arc<Tenant>]) -> Option<Outcome> {
     let collected = native::collected(home);
     let both: Vec<&str> = tenants
         .iter()

@@ -1,6 +1,7 @@
 //! All that concerns Microsoft: its hosts, each once however many tenants go there, and each tenant.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet};
@@ -15,13 +16,13 @@ pub(in crate::command) use tenant::SignIn;
 
 /// A tenant, and the credential to try in place of its own.
 pub(in crate::command) struct Candidate {
-    pub(in crate::command) tenant: Tenant,
+    pub(in crate::command) tenant: Arc<Tenant>,
     pub(in crate::command) credential: Option<Credential>,
 }
 
-impl From<Tenant> for Candidate {
+impl From<Arc<Tenant>> for Candidate {
     /// As it is stored.
-    fn from(tenant: Tenant) -> Self {
+    fn from(tenant: Arc<Tenant>) -> Self {
         Self {
             tenant,
             credential: None,
@@ -111,7 +112,7 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
                 tenant::probe(&http, &tenant, credential, is_reached.then_some(clock)).await;
             let is_well = is_reached && chain.is_well();
             let of_tenant = OfTenant {
-                name: tenant.name,
+                name: tenant.name.clone(),
                 is_well,
                 sign_in,
             };

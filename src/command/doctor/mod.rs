@@ -11,6 +11,7 @@ mod token;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -93,7 +94,7 @@ fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Re
     };
     let of_tenants = tenants.iter().zip(&report.tenants);
     let well = of_tenants.filter(|(_, found)| found.is_well);
-    let well: Vec<&Tenant> = well.map(|(tenant, _)| tenant).collect();
+    let well: Vec<&Arc<Tenant>> = well.map(|(tenant, _)| tenant).collect();
     let back_off = end_back_off(settings, &well, now);
     let here = chains.into_iter().flat_map(Chain::into_findings);
     let back_off = back_off.into_iter().flat_map(Chain::into_findings);
@@ -101,7 +102,7 @@ fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Re
 }
 
 /// Tenants that are well need not be left alone any longer.
-fn end_back_off(settings: &Settings, well: &[&Tenant], now: DateTime<Utc>) -> Option<Chain> {
+fn end_back_off(settings: &Settings, well: &[&Arc<Tenant>], now: DateTime<Utc>) -> Option<Chain> {
     let path = &settings.state.ledger;
     // A ledger that is damaged was said to be, and is set aside by the next run.
     if well.is_empty() || !Ledger::read(path).is_ok_and(|ledger| ledger.is_some()) {

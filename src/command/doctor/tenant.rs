@@ -1,5 +1,6 @@
 //! From the tenant's credential to one of its blobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -42,7 +43,7 @@ pub(in crate::command) enum SignIn {
 /// hosts, if they can be reached.
 pub(super) async fn probe(
     http: &Http,
-    tenant: &Tenant,
+    tenant: &Arc<Tenant>,
     given: Option<Credential>,
     clock: Option<Clock>,
 ) -> (Chain, SignIn) {

@@ -1,5 +1,6 @@
 //! One marked event, from our socket until Wazuh has acknowledged it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::finding::Outcome;
@@ -15,7 +16,12 @@ const TO_ACKNOWLEDGE: Duration = Duration::from_secs(15);
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// Sends it, and waits.
-pub(super) fn send(queue: &Queue, home: &Home, settings: &Settings, tenants: &[Tenant]) -> Outcome {
+pub(super) fn send(
+    queue: &Queue,
+    home: &Home,
+    settings: &Settings,
+    tenants: &[Arc<Tenant>],
+) -> Outcome {
     let Some(tenant) = tenants.first() else {
         return Outcome::Note(probes::NOBODY_TO_TEST.with(&[]));
     };

@@ -73,13 +73,15 @@ pub(super) mod tests {
         reason = "a test fails by panicking"
     )]
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::Settings;
 
     const TENANT: &str = "8a3c1b6e-1111-4000-8000-0123456789ab";
 
     /// A tenant with further keys.
-    pub(in super::super) fn tenant(also: &str) -> Tenant {
+    pub(in super::super) fn tenant(also: &str) -> Arc<Tenant> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let config = format!(

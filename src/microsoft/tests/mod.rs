@@ -44,7 +44,7 @@ fn activity(fake: &Fake) -> Activity {
 
 fn impatient(fake: &Fake, patience: Duration) -> Activity {
     let secret = Credential::secret("s+e&c%r=t ~é".to_owned().into());
-    let tenant = tenant(Some(&fake.base));
+    let tenant = tenant(Some(&fake.base)).into();
     Activity::new(&http(patience), &tenant, secret, Clock::default()).unwrap()
 }
 

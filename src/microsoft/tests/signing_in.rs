@@ -158,7 +158,7 @@ async fn an_assertion_refused_for_its_time_is_signed_again_by_the_servers_clock(
     assert!(credential.not_after().is_some());
     let activity = Activity::new(
         &http(PATIENCE),
-        &tenant(Some(&fake.base)),
+        &tenant(Some(&fake.base)).into(),
         credential,
         Clock::default(),
     )
@@ -197,7 +197,7 @@ async fn a_federated_token_is_read_anew() {
     let path = folder.path().join("token");
     let activity = Activity::new(
         &http(PATIENCE),
-        &tenant(Some(&fake.base)),
+        &tenant(Some(&fake.base)).into(),
         Credential::federated(path.clone()),
         Clock::default(),
     )

@@ -38,7 +38,8 @@ fn private(path: &Path, text: &str) {
 async fn through(settings: &config::Http, base: &str) -> Result<(), Fault> {
     let http = Http::new(settings).unwrap();
     let secret = Credential::secret("x".to_owned().into());
-    let activity = Activity::new(&http, &tenant(Some(base)), secret, Clock::default()).unwrap();
+    let activity =
+        Activity::new(&http, &tenant(Some(base)).into(), secret, Clock::default()).unwrap();
     activity.subscriptions().await.map(drop)
 }
 
