@@ -6,7 +6,9 @@
 
 use std::mem;
 
-use memchr::memchr2;
+use wide::u8x16;
+
+use crate::marks;
 
 /// How much is kept for a look at it: of a body that is no array, of what stands behind a fault, of an element that is
 /// too long.
@@ -88,6 +90,10 @@ enum Due {
 #[derive(Debug)]
 pub struct Splitter {
     state: State,
+    /// The quotes and brackets of the current chunk …
+    brackets: Vec<u64>,
+    /// … and its quotes and backslashes.
+    quotes: Vec<u64>,
     nesting: Nesting,
     max_element: usize,
     /// The part of the current element that came in earlier chunks, or the head of a non-array.
@@ -108,6 +114,8 @@ impl Splitter {
     pub fn new(max_element: usize) -> Self {
         Self {
             state: State::Start,
+            brackets: Vec::new(),
+            quotes: Vec::new(),
             nesting: Nesting::default(),
             max_element,
             buffer: Vec::new(),
@@ -130,6 +138,7 @@ impl Splitter {
     ///
     /// [`Damage::NotAnArray`] as soon as that is certain and its head is complete; more bytes are of no use then.
     pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
+        self.mark(chunk);
         let mut start = 0; // of the current element's part in this chunk
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
@@ -173,32 +182,32 @@ impl Splitter {
                     at += 1;
                 }
                 State::Text { escaped: false } => {
-                    let rest = chunk.get(at..).unwrap_or_default();
-                    let Some(length) = memchr2(b'"', b'\\', rest) else {
-                        at = chunk.len();
-                        continue;
-                    };
-                    at += length + 1;
-                    if rest.get(length) == Some(&b'\\') {
-                        self.state = State::Text { escaped: true };
-                    } else if self.nesting.depth > 0 {
-                        self.state = State::Nested;
-                    } else {
-                        self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
+                    let end = marks::next(&self.quotes, at);
+                    at = end.saturating_add(1).min(chunk.len());
+                    match chunk.get(end) {
+                        None => {}
+                        Some(b'\\') => self.state = State::Text { escaped: true },
+                        Some(_) if self.nesting.depth > 0 => self.state = State::Nested,
+                        Some(_) => self.hand_out(chunk.get(start..at).unwrap_or_default(), sink),
                     }
                 }
                 State::Nested => {
-                    let rest = chunk.get(at..).unwrap_or_default();
-                    let Some((length, mark)) = next_mark(rest) else {
-                        at = chunk.len();
-                        continue;
-                    };
-                    at += length + 1;
-                    match mark {
-                        b'"' => self.state = State::Text { escaped: false },
-                        b'{' | b'[' => self.nesting.open(mark == b'['),
-                        _ => {
-                            self.nesting.close(mark == b']');
+                    let mark = marks::next(&self.brackets, at);
+                    at = mark.saturating_add(1).min(chunk.len());
+                    match chunk.get(mark) {
+                        None => {}
+                        Some(b'"') => {
+                            // most strings end in their chunk, without a backslash
+                            let end = marks::next(&self.quotes, at);
+                            if chunk.get(end) == Some(&b'"') {
+                                at = end + 1;
+                            } else {
+                                self.state = State::Text { escaped: false };
+                            }
+                        }
+                        Some(&open @ (b'{' | b'[')) => self.nesting.open(open == b'['),
+                        Some(close) => {
+                            self.nesting.close(*close == b']');
                             if self.nesting.depth == 0 {
                                 self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
                             }
@@ -223,6 +232,20 @@ impl Splitter {
         self.keep_rest(chunk);
         self.offset += chunk.len() as u64;
         Ok(())
+    }
+
+    /// Marks what may end a string of the chunk, and what may begin one or nest.
+    fn mark(&mut self, chunk: &[u8]) {
+        marks::set(&mut self.quotes, chunk, |bytes| {
+            bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'))
+        });
+        marks::set(&mut self.brackets, chunk, |bytes| {
+            // square brackets differ from curly ones in this bit only
+            let curly = bytes | u8x16::splat(b'{' ^ b'[');
+            bytes.simd_eq(u8x16::splat(b'"'))
+                | curly.simd_eq(u8x16::splat(b'{'))
+                | curly.simd_eq(u8x16::splat(b'}'))
+        });
     }
 
     /// Says whether the body was one complete, well-formed array.
@@ -327,14 +350,6 @@ fn ends_scalar(byte: u8) -> bool {
         byte,
         b',' | b']' | b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r'
     )
-}
-
-/// The next quote or bracket.
-fn next_mark(bytes: &[u8]) -> Option<(usize, u8)> {
-    bytes
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'))
-        .and_then(|at| Some((at, *bytes.get(at)?)))
 }
 
 /// The open brackets of the current element. Up to 128 of them are told apart, so that one that was

@@ -19,6 +19,7 @@ pub mod config;
 pub mod error;
 pub mod ledger;
 mod logging;
+mod marks;
 pub mod microsoft;
 mod shield;
 mod stopping;

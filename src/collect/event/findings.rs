@@ -7,7 +7,7 @@ use super::reasons::Reasons;
 pub(super) struct Findings<'a> {
     /// Whether there is white space between tokens.
     pub(super) spaced: bool,
-    /// Whether each string is ASCII without escapes: its bytes are its text.
+    /// Whether each string is UTF-8 without escapes: its bytes are its text.
     pub(super) plain: bool,
     /// What has to be reshaped whatever stands around the record; may claim `KEY_CASE` in vain.
     pub(super) reasons: Reasons,

@@ -1,17 +1,16 @@
-//! Where strings may end, found for a whole record before it is read: sixteen bytes at once.
+//! Where strings may end, found for a whole record before it is read.
 
 use wide::u8x16;
 
+pub(super) use crate::marks::next;
+
 /// What the marks keep from record to record, in words: enough for the longest event.
 const KEPT_CAPACITY: usize = 1_024;
-/// Bytes that one word of marks stands for.
-const BLOCK: usize = 64;
 
 /// A bit for each byte of a record that may end a plain run inside a string: quotes, backslashes and what is below
 /// 0x20. All bytes behind the record are marked.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// The first byte's mark is the lowest bit of the first word.
     words: Vec<u64>,
     is_ascii: bool,
 }
@@ -19,18 +18,14 @@ pub(super) struct Marks {
 impl Marks {
     /// Marks the bytes of another record.
     pub(super) fn set(&mut self, record: &[u8]) {
-        self.words.clear();
         self.words.shrink_to(KEPT_CAPACITY);
-        let (blocks, rest) = record.as_chunks::<BLOCK>();
-        let mut last = [0; BLOCK];
-        if let Some(place) = last.get_mut(..rest.len()) {
-            place.copy_from_slice(rest);
-        }
         let mut seen = u8x16::default();
-        self.words.reserve(blocks.len() + 1);
-        let words = blocks.iter().map(|block| marks(block, &mut seen));
-        self.words.extend(words);
-        self.words.push(marks(&last, &mut seen));
+        crate::marks::set(&mut self.words, record, |bytes| {
+            seen |= bytes;
+            bytes.simd_eq(u8x16::splat(b'"'))
+                | bytes.simd_eq(u8x16::splat(b'\\'))
+                | bytes.simd_eq(bytes.min(u8x16::splat(0x1F)))
+        });
         self.is_ascii = seen.to_bitmask() == 0;
     }
 
@@ -43,38 +38,6 @@ impl Marks {
     pub(super) fn words(&self) -> &[u64] {
         &self.words
     }
-}
-
-/// The first marked place from `from` on, which is behind the record if no other is.
-#[inline]
-pub(super) fn next(words: &[u64], from: usize) -> usize {
-    let mut index = from / BLOCK;
-    let word = words.get(index).map_or(0, |word| word >> (from % BLOCK));
-    if word != 0 {
-        return from + word.trailing_zeros() as usize;
-    }
-    loop {
-        index += 1;
-        match words.get(index) {
-            Some(0) => {}
-            Some(word) => return index * BLOCK + word.trailing_zeros() as usize,
-            None => return usize::MAX,
-        }
-    }
-}
-
-/// The marks of one block; bits of all its bytes are added to `seen`.
-#[inline]
-fn marks(block: &[u8; BLOCK], seen: &mut u8x16) -> u64 {
-    let (quarters, _) = block.as_chunks::<16>();
-    quarters.iter().rfold(0, |marks, quarter| {
-        let bytes = u8x16::new(*quarter);
-        *seen |= bytes;
-        let marked = bytes.simd_eq(u8x16::splat(b'"'))
-            | bytes.simd_eq(u8x16::splat(b'\\'))
-            | bytes.simd_eq(bytes.min(u8x16::splat(0x1F)));
-        (marks << 16) | u64::from(marked.to_bitmask())
-    })
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Scanner {
             field: None,
             shape: None,
             findings: Findings {
-                plain: self.marks.is_ascii(),
+                plain: true,
                 ..Findings::default()
             },
         };
@@ -74,7 +74,8 @@ impl Scanner {
             return None;
         }
         let mut findings = pass.findings;
-        let is_text = self.marks.is_ascii() || std::str::from_utf8(record).is_ok();
+        let is_text = self.marks.is_ascii() || simdutf8::basic::from_utf8(record).is_ok();
+        findings.plain &= is_text;
         findings.reasons.add_if(!is_text, Reasons::SURROGATE);
         let typed = findings
             .fields
