@@ -16,7 +16,7 @@ pub(super) fn of(all: &[Measured]) -> String {
     let mut text = format!(
         "{}. Wall and processor time in ms, memory in MB; A: the same blobs fetched and thrown away, B: the same \
          datagrams sent from memory, ratio: ours to A + B; syncs: how often a run asks the disk to synchronise, counted in a \
-         run of its own. A batch, committed together, is at most 2,000 events and at most 250 ms of them.\n\n\
+         run of its own. What is handed over is committed in batches of at most 2,000 events or 250 ms.\n\n\
          | | | wall | A | B | ratio | CPU | A + B | ratio | peak | requests | syncs | instructions a record | events |\n\
          | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         day_and_machine(),

@@ -298,7 +298,7 @@ impl Stage {
         self.world.folder.path()
     }
 
-    /// Runs the program under another one, which slows it down.
+    /// Runs the program under another one, that counts. Everything must arrive.
     pub(super) fn under(&self, wrapper: &[&str]) -> Result<(), String> {
         let before = self.arrived();
         tools::run(&mut self.world.command_under(wrapper, &["run"]))?;
