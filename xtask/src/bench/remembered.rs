@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use o365_wodle::ledger::Ledger;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -11,6 +11,10 @@ use tempfile::TempDir;
 /// Days of which record ids are remembered, and of a table of them; see the program's src/ledger/seen.rs.
 const DAYS: i64 = 8;
 const TABLE_DAYS: i64 = 2;
+/// In milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1000;
+/// Ids that the program puts into a table at once: pages that were written in one go would all be full.
+const FOLD: usize = 65_536;
 
 /// The file of such a ledger, to be copied into each world: filling it takes a while.
 pub(super) struct Remembered {
@@ -19,29 +23,14 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// Fills a new ledger with so many random ids, evenly over all tables that are not yet forgotten.
+    /// Fills a new ledger with at least so many random ids, evenly over all tables that are not yet forgotten.
     pub(super) fn fill(count: usize) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let new = Self { folder, count };
-        let said = |error: rusqlite::Error| format!("{}: {error}", new.path().display());
         let (ledger, _) = Ledger::open(&new.path(), Utc::now()).map_err(|why| why.to_string())?;
         ledger.close().map_err(|why| why.to_string())?;
-        let connection = Connection::open(new.path()).map_err(said)?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA temp_store = memory;",
-            )
-            .map_err(said)?;
-        let first = (Utc::now() - TimeDelta::days(DAYS))
-            .timestamp_millis()
-            .div_euclid(TimeDelta::days(TABLE_DAYS).num_milliseconds());
-        let tables = DAYS / TABLE_DAYS + 1;
-        let each = count.div_ceil(usize::try_from(tables).unwrap_or(1));
-        for table in first..first + tables {
-            connection
-                .execute_batch(&filled(table, each))
-                .map_err(said)?;
-        }
+        write_tables(&new.path(), count)
+            .map_err(|error| format!("{}: {error}", new.path().display()))?;
         Ok(new)
     }
 
@@ -73,12 +62,36 @@ impl Remembered {
     }
 }
 
-/// Makes a table of so many random ids, in order, as the program does (`seen_table`).
-fn filled(table: i64, count: usize) -> String {
+/// Puts at least so many random ids into a ledger, quickly.
+fn write_tables(ledger: &Path, count: usize) -> rusqlite::Result<()> {
+    let connection = Connection::open(ledger)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA temp_store = memory;
+         PRAGMA cache_size = -100000;",
+    )?;
+    let now = Utc::now().timestamp_millis();
+    let table = |days: i64| (now - days * DAY).div_euclid(TABLE_DAYS * DAY);
+    let tables = table(DAYS)..=table(0);
+    let folds = count.div_ceil(FOLD * tables.clone().count());
+    for table in tables {
+        connection.execute_batch(&seen_table(table))?;
+        for _ in 0..folds {
+            connection.execute_batch(&fold_into(table))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a table as the program does.
+fn seen_table(table: i64) -> String {
+    format!("CREATE TABLE seen_{table} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID")
+}
+
+/// Puts random ids into a table, in order.
+fn fold_into(table: i64) -> String {
     format!(
-        "CREATE TABLE seen_{table} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-         INSERT INTO seen_{table} SELECT randomblob(16) FROM n ORDER BY 1;"
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {FOLD})
+         INSERT INTO seen_{table} SELECT randomblob(16) FROM n ORDER BY 1"
     )
 }
 
