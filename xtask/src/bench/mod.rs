@@ -1,14 +1,15 @@
 //! Whole runs of the program, each beside its floor: what the machine takes for the same blobs fetched and thrown away
 //! (A), and for the same datagrams sent from memory to the same reader (B).
 
+mod counts;
 mod floor;
 pub(crate) mod measure;
 mod operator;
+mod remembered;
 mod table;
 mod workload;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::tools;
 use workload::WORKLOADS;
@@ -99,16 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
 /// The gate of CI: unlike a time, the number is the same on a busy machine.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn instructions(binary: &Path) -> Result<(), String> {
-    tools::install(&[("valgrind", "valgrind"), ("strip", "binutils")])?;
-    // Valgrind takes many times as long over debug information.
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let bare = folder.path().join("o365-wodle");
-    tools::run(
-        Command::new("strip")
-            .args(["--strip-debug", "-o"])
-            .args([&bare, binary]),
-    )?;
-    let taken = workload::instructions_a_record(&bare)?;
+    let taken = counts::instructions_a_record(workload::PLAIN, binary)?;
     println!("{taken} instructions a record, of {MOST_INSTRUCTIONS} allowed");
     if taken > MOST_INSTRUCTIONS {
         return Err(format!(

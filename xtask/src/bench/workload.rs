@@ -14,7 +14,9 @@ use simulator::world::World;
 
 use crate::tools;
 
+use super::counts;
 use super::measure::{Figures, figures, median};
+use super::remembered::Remembered;
 
 /// Blobs that a tenant's fetches run at once, and tenants; the program's defaults.
 const CONCURRENCY: usize = 8;
@@ -39,9 +41,11 @@ pub(super) struct Workload {
     nothing_new: bool,
     /// Events a second of a manager that confirms; without, a bare reader.
     manager: Option<f64>,
+    /// Record ids in the ledger before.
+    remembered: usize,
 }
 
-const PLAIN: Workload = Workload {
+pub(super) const PLAIN: Workload = Workload {
     name: "W1",
     what: "2,000 blobs of 50 records",
     tenants: 1,
@@ -52,9 +56,10 @@ const PLAIN: Workload = Workload {
     gzip: false,
     nothing_new: false,
     manager: None,
+    remembered: 0,
 };
 
-pub(super) const WORKLOADS: [Workload; 10] = [
+pub(super) const WORKLOADS: [Workload; 11] = [
     PLAIN,
     Workload {
         name: "W1 TLS",
@@ -113,6 +118,12 @@ pub(super) const WORKLOADS: [Workload; 10] = [
         ..PLAIN
     },
     Workload {
+        name: "W6",
+        what: "W1 with 10,000,000 remembered ids",
+        remembered: 10_000_000,
+        ..PLAIN
+    },
+    Workload {
         name: "W7",
         what: "a manager of 15,000 events/s that confirms",
         manager: Some(15_000.0),
@@ -134,6 +145,10 @@ pub(super) struct Measured {
     pub(super) events: usize,
     /// What the manager saw.
     pub(super) seen: Option<Seen>,
+    /// How many times a run asks the disk to synchronise.
+    pub(super) syncs: usize,
+    /// Instructions that a record takes.
+    pub(super) instructions: Option<u64>,
 }
 
 /// What a manager saw of a run.
@@ -159,10 +174,18 @@ impl Workload {
     pub(super) fn measure(self, binary: &Path, runs: usize) -> Result<Measured, String> {
         let (mut ours, mut fetch, mut send) = (Vec::new(), Vec::new(), Vec::new());
         let mut last = None;
+        let remembered = match self.remembered {
+            0 => None,
+            count => Some(Remembered::fill(count)?),
+        };
+        let remembered = remembered.as_ref();
         for _ in 0..runs {
-            let stage = Stage::set(self, binary);
+            let stage = Stage::set(self, binary, remembered)?;
             let (figures, requests, events, seen) = stage.ours()?;
             ours.push(figures);
+            if let Some(remembered) = remembered {
+                remembered.is_in(&stage.world.ledger())?;
+            }
             if self.has_floor() {
                 fetch.push(stage.fetch()?);
                 send.push(stage.send(events)?);
@@ -178,7 +201,21 @@ impl Workload {
             requests,
             events,
             seen,
+            syncs: counts::syncs(self, binary, remembered)?,
+            instructions: self.instructions(binary)?,
         })
+    }
+
+    /// Instructions that a record takes, of the first workloads: the others' records are the same.
+    fn instructions(self, binary: &Path) -> Result<Option<u64>, String> {
+        (self.what == PLAIN.what)
+            .then(|| counts::instructions_a_record(self, binary))
+            .transpose()
+    }
+
+    /// The same with so many blobs.
+    pub(super) fn of_blobs(self, blobs: usize) -> Self {
+        Self { blobs, ..self }
     }
 
     /// Whether what it takes is more than waiting.
@@ -186,25 +223,19 @@ impl Workload {
         !self.nothing_new && self.manager.is_none() && self.latency.is_zero()
     }
 
-    fn events(&self) -> usize {
+    /// What is issued.
+    pub(super) fn events(&self) -> usize {
         self.tenants * self.blobs * self.records
+    }
+
+    /// What a run has to deliver.
+    fn new_events(&self) -> usize {
+        if self.nothing_new { 0 } else { self.events() }
     }
 }
 
-/// Instructions that one more record takes, in a run like the first workload, only smaller. The difference of two runs
-/// leaves out what every run takes.
-pub(super) fn instructions_a_record(binary: &Path) -> Result<u64, String> {
-    let of = |blobs| {
-        let workload = Workload { blobs, ..PLAIN };
-        let instructions = Stage::set(workload, binary).instructions()?;
-        Ok::<_, String>((instructions, workload.events() as u64))
-    };
-    let ((few, fewer), (many, more)) = (of(10)?, of(60)?);
-    Ok(many.saturating_sub(few) / (more - fewer))
-}
-
 /// A world in which a workload is measured.
-struct Stage {
+pub(super) struct Stage {
     workload: Workload,
     world: World,
     manager: Option<Manager>,
@@ -212,31 +243,23 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(workload: Workload, binary: &Path) -> Self {
-        let mut world = World::with_tenants(
-            workload.tenants,
-            Options {
-                tls: workload.tls,
-                gzip: workload.gzip,
-                latency: workload.latency,
-                ..Options::default()
-            },
-        );
+    /// Makes it, with everything issued, and collected before if nothing new is to be found.
+    pub(super) fn set(
+        workload: Workload,
+        binary: &Path,
+        remembered: Option<&Remembered>,
+    ) -> Result<Self, String> {
+        let options = Options {
+            tls: workload.tls,
+            gzip: workload.gzip,
+            latency: workload.latency,
+            ..Options::default()
+        };
+        let mut world = World::with_tenants(workload.tenants, options);
         binary.clone_into(&mut world.binary);
         world.set("log", "level", "\"info\"");
         let bytes = Arc::new(AtomicU64::new(0));
-        let manager = workload.manager.map(|rate| {
-            world.set("wazuh", "acknowledge", "\"auto\"");
-            world.set("wazuh", "events_per_second", "\"auto\"");
-            world.queue.close();
-            std::fs::remove_dir_all(world.home()).ok();
-            let settings = Settings {
-                rate: Some(rate),
-                background: Background::default(),
-                ..Settings::default()
-            };
-            Manager::start(&world.home(), settings).expect("a manager")
-        });
+        let manager = workload.manager.map(|rate| manager(&mut world, rate));
         if manager.is_none() {
             let count = Arc::clone(&bytes);
             let read = move |datagram: &[u8]| {
@@ -244,38 +267,56 @@ impl Stage {
             };
             world.queue = Queue::bind_with(&world.home(), read).expect("a queue");
         }
-        for tenant in 0..workload.tenants {
-            let id = world.id(tenant);
-            world.microsoft.subscribe_all(&id);
-            for (blob, content_type) in (0..workload.blobs).zip(CONTENT_TYPES.into_iter().cycle()) {
-                let ago = TimeDelta::seconds(60 + i64::try_from(blob).unwrap_or_default() * 20);
-                let created = world.microsoft.now() - ago;
-                let records: Vec<_> = (0..workload.records)
-                    .map(|_| world.records.sized(RECORD))
-                    .collect();
-                world.microsoft.issue(&id, content_type, records, created);
-            }
+        issue(&mut world, workload);
+        if let Some(remembered) = remembered {
+            remembered.copy_to(&world.ledger())?;
         }
-        Self {
+        let stage = Self {
             workload,
             world,
             manager,
             bytes,
+        };
+        if workload.nothing_new {
+            stage.collect()?;
+        }
+        Ok(stage)
+    }
+
+    /// Runs the program once.
+    fn collect(&self) -> Result<(), String> {
+        let output = self.world.run(&["run"]);
+        if output.status.success() {
+            return Ok(());
+        }
+        let log = self.world.log();
+        Err(format!("the first run: {:?}\n{log}", output.status))
+    }
+
+    /// Where files may be left.
+    pub(super) fn folder(&self) -> &Path {
+        self.world.folder.path()
+    }
+
+    /// Runs the program under another one, that counts. Everything must arrive.
+    pub(super) fn under(&self, wrapper: &[&str]) -> Result<(), String> {
+        let before = self.arrived();
+        tools::run(&mut self.world.command_under(wrapper, &["run"]))?;
+        self.all_arrived(before).map(|_| ())
+    }
+
+    /// How many events arrived since: all of a run, or it fails.
+    fn all_arrived(&self, before: usize) -> Result<usize, String> {
+        let (events, wanted) = (self.arrived() - before, self.workload.new_events());
+        if events == wanted {
+            Ok(events)
+        } else {
+            Err(format!("{events} events arrived instead of {wanted}"))
         }
     }
 
     /// The program's figures, its requests, its events, and what a manager saw of them.
     fn ours(&self) -> Result<(Figures, usize, usize, Option<Seen>), String> {
-        if self.workload.nothing_new {
-            let output = self.world.run(&["run"]);
-            if !output.status.success() {
-                return Err(format!(
-                    "the first run: {:?}\n{}",
-                    output.status,
-                    self.world.log()
-                ));
-            }
-        }
         let before = (self.world.microsoft.request_count(), self.arrived());
         let command = self.world.command(&["run"]);
         let (figures, seen) = thread::scope(|scope| {
@@ -284,15 +325,7 @@ impl Stage {
         });
         let figures = figures.map_err(|error| format!("{error}\n{}", self.world.log()))?;
         let seen = seen.map_err(|_| "the watcher of the manager panicked")?;
-        let events = self.arrived() - before.1;
-        let wanted = if self.workload.nothing_new {
-            0
-        } else {
-            self.workload.events()
-        };
-        if events != wanted {
-            return Err(format!("{events} events arrived instead of {wanted}"));
-        }
+        let events = self.all_arrived(before.1)?;
         Ok((
             figures,
             self.world.microsoft.request_count() - before.0,
@@ -312,26 +345,6 @@ impl Stage {
             rate: events as f64 / begin.elapsed().as_secs_f64(),
             dropped: manager.dropped(),
         })
-    }
-
-    /// How many instructions a run takes, libraries included and the kernel left out.
-    fn instructions(&self) -> Result<u64, String> {
-        let out = self.world.folder.path().join("callgrind");
-        let option = format!("--callgrind-out-file={}", out.display());
-        let wrapper = ["valgrind", "-q", "--tool=callgrind", &option];
-        tools::run(&mut self.world.command_under(&wrapper, &["run"]))?;
-        let events = self.arrived();
-        if events != self.workload.events() {
-            return Err(format!(
-                "{events} events arrived instead of {}",
-                self.workload.events()
-            ));
-        }
-        let text =
-            fs::read_to_string(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-        text.lines()
-            .find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
-            .ok_or_else(|| format!("{}: no total", out.display()))
     }
 
     fn arrived(&self) -> usize {
@@ -385,5 +398,35 @@ impl Stage {
             command.env("SSL_CERT_FILE", self.world.folder.path().join("ca.pem"));
         }
         figures(&command)
+    }
+}
+
+/// A manager of so many events a second in place of the world's queue.
+fn manager(world: &mut World, rate: f64) -> Manager {
+    world.set("wazuh", "acknowledge", "\"auto\"");
+    world.set("wazuh", "events_per_second", "\"auto\"");
+    world.queue.close();
+    fs::remove_dir_all(world.home()).ok();
+    let settings = Settings {
+        rate: Some(rate),
+        background: Background::default(),
+        ..Settings::default()
+    };
+    Manager::start(&world.home(), settings).expect("a manager")
+}
+
+/// Issues a workload's contents, over the last hours.
+fn issue(world: &mut World, workload: Workload) {
+    for tenant in 0..workload.tenants {
+        let id = world.id(tenant);
+        world.microsoft.subscribe_all(&id);
+        for (blob, content_type) in (0..workload.blobs).zip(CONTENT_TYPES.into_iter().cycle()) {
+            let ago = TimeDelta::seconds(60 + i64::try_from(blob).unwrap_or_default() * 20);
+            let created = world.microsoft.now() - ago;
+            let records: Vec<_> = (0..workload.records)
+                .map(|_| world.records.sized(RECORD))
+                .collect();
+            world.microsoft.issue(&id, content_type, records, created);
+        }
     }
 }
