@@ -8,7 +8,7 @@ use std::mem;
 
 use wide::u8x16;
 
-use crate::marks;
+use crate::marks::{self, BLOCK};
 
 /// How much is kept for a look at it: of a body that is no array, of what stands behind a fault, of an element that is
 /// too long.
@@ -67,8 +67,8 @@ enum State {
     Between(Due),
     /// Inside a number, a literal or rubbish at the array's level.
     Scalar,
-    /// Inside a string; `escaped`: the next byte stands behind a backslash.
-    Text { escaped: bool },
+    /// Inside a string at the array's level.
+    Text,
     /// Inside an object or array.
     Nested,
     /// Behind the closing bracket.
@@ -90,10 +90,7 @@ enum Due {
 #[derive(Debug)]
 pub struct Splitter {
     state: State,
-    /// The quotes and brackets of the current chunk …
-    brackets: Vec<u64>,
-    /// … and its quotes and backslashes.
-    quotes: Vec<u64>,
+    marked: Marked,
     nesting: Nesting,
     max_element: usize,
     /// The part of the current element that came in earlier chunks, or the head of a non-array.
@@ -114,8 +111,7 @@ impl Splitter {
     pub fn new(max_element: usize) -> Self {
         Self {
             state: State::Start,
-            brackets: Vec::new(),
-            quotes: Vec::new(),
+            marked: Marked::default(),
             nesting: Nesting::default(),
             max_element,
             buffer: Vec::new(),
@@ -138,7 +134,7 @@ impl Splitter {
     ///
     /// [`Damage::NotAnArray`] as soon as that is certain and its head is complete; more bytes are of no use then.
     pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
-        self.mark(chunk);
+        self.marked.read(chunk);
         let mut start = 0; // of the current element's part in this chunk
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
@@ -177,34 +173,18 @@ impl Splitter {
                         }
                     }
                 }
-                State::Text { escaped: true } => {
-                    self.state = State::Text { escaped: false };
-                    at += 1;
-                }
-                State::Text { escaped: false } => {
-                    let end = marks::next(&self.quotes, at);
+                State::Text => {
+                    let end = marks::next(&self.marked.quotes, at);
                     at = end.saturating_add(1).min(chunk.len());
-                    match chunk.get(end) {
-                        None => {}
-                        Some(b'\\') => self.state = State::Text { escaped: true },
-                        Some(_) if self.nesting.depth > 0 => self.state = State::Nested,
-                        Some(_) => self.hand_out(chunk.get(start..at).unwrap_or_default(), sink),
+                    if end < at {
+                        self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
                     }
                 }
                 State::Nested => {
-                    let mark = marks::next(&self.brackets, at);
-                    at = mark.saturating_add(1).min(chunk.len());
-                    match chunk.get(mark) {
+                    let bracket = marks::next(&self.marked.brackets, at);
+                    at = bracket.saturating_add(1).min(chunk.len());
+                    match chunk.get(bracket) {
                         None => {}
-                        Some(b'"') => {
-                            // most strings end in their chunk, without a backslash
-                            let end = marks::next(&self.quotes, at);
-                            if chunk.get(end) == Some(&b'"') {
-                                at = end + 1;
-                            } else {
-                                self.state = State::Text { escaped: false };
-                            }
-                        }
                         Some(&open @ (b'{' | b'[')) => self.nesting.open(open == b'['),
                         Some(close) => {
                             self.nesting.close(*close == b']');
@@ -223,29 +203,12 @@ impl Splitter {
                 }
             }
         }
-        if matches!(
-            self.state,
-            State::Scalar | State::Text { .. } | State::Nested
-        ) {
+        if matches!(self.state, State::Scalar | State::Text | State::Nested) {
             self.keep(chunk.get(start..).unwrap_or_default());
         }
         self.keep_rest(chunk);
         self.offset += chunk.len() as u64;
         Ok(())
-    }
-
-    /// Marks what may end a string of the chunk, and what may begin one or nest.
-    fn mark(&mut self, chunk: &[u8]) {
-        marks::set(&mut self.quotes, chunk, |bytes| {
-            bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'))
-        });
-        marks::set(&mut self.brackets, chunk, |bytes| {
-            // square brackets differ from curly ones in this bit only
-            let curly = bytes | u8x16::splat(b'{' ^ b'[');
-            bytes.simd_eq(u8x16::splat(b'"'))
-                | curly.simd_eq(u8x16::splat(b'{'))
-                | curly.simd_eq(u8x16::splat(b'}'))
-        });
     }
 
     /// Says whether the body was one complete, well-formed array.
@@ -281,7 +244,7 @@ impl Splitter {
                 self.nesting.open(byte == b'[');
                 (due != Due::Comma, State::Nested)
             }
-            b'"' => (due != Due::Comma, State::Text { escaped: false }),
+            b'"' => (due != Due::Comma, State::Text),
             _ => (due != Due::Comma, State::Scalar),
         };
         if !expected {
@@ -350,6 +313,82 @@ fn ends_scalar(byte: u8) -> bool {
         byte,
         b',' | b']' | b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r'
     )
+}
+
+/// Where strings begin and end in the current chunk, and where brackets stand outside of them.
+#[derive(Debug, Default)]
+struct Marked {
+    /// Quotes behind a backslash left out.
+    quotes: Vec<u64>,
+    brackets: Vec<u64>,
+    /// Whether the next byte stands inside a string (then all bits are set) …
+    inside: u64,
+    /// … and there behind a backslash.
+    is_escaped: bool,
+}
+
+impl Marked {
+    /// Reads the next chunk.
+    fn read(&mut self, chunk: &[u8]) {
+        self.quotes.clear();
+        self.brackets.clear();
+        let (blocks, rest) = chunk.as_chunks();
+        for block in blocks {
+            self.block(block, BLOCK);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; BLOCK];
+            if let Some(place) = last.get_mut(..rest.len()) {
+                place.copy_from_slice(rest);
+            }
+            self.block(&last, rest.len());
+        }
+    }
+
+    /// Reads the next block, of which the first `length` bytes are of the chunk.
+    #[inline]
+    fn block(&mut self, block: &[u8; BLOCK], length: usize) {
+        let mut quotes = marks::word(block, |bytes| bytes.simd_eq(u8x16::splat(b'"')));
+        let backslashes = marks::word(block, |bytes| bytes.simd_eq(u8x16::splat(b'\\')));
+        let brackets = marks::word(block, |bytes| {
+            // square brackets differ from curly ones in one bit
+            let curly = bytes | u8x16::splat(b'{' ^ b'[');
+            curly.simd_eq(u8x16::splat(b'{')) | curly.simd_eq(u8x16::splat(b'}'))
+        });
+        if backslashes != 0 || self.is_escaped {
+            quotes = self.unescaped(quotes, backslashes, length);
+        }
+        // a bit for each byte from a string's first quote to the one before its last
+        let inside = [1, 2, 4, 8, 16, 32].into_iter();
+        let inside = self.inside ^ inside.fold(quotes, |quotes, by| quotes ^ (quotes << by));
+        self.inside = (inside >> 63).wrapping_neg();
+        self.quotes.push(quotes);
+        self.brackets.push(brackets & !inside);
+    }
+
+    /// The quotes that do not stand behind a backslash inside a string.
+    fn unescaped(&mut self, quotes: u64, backslashes: u64, length: usize) -> u64 {
+        let mut inside = self.inside != 0;
+        // the place that does not count
+        let mut escaped = if self.is_escaped { 0 } else { usize::MAX };
+        let (mut left, mut unescaped) = (quotes | backslashes, 0);
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            let mark = 1 << at;
+            left ^= mark;
+            if at == escaped {
+                continue;
+            }
+            if quotes & mark != 0 {
+                inside = !inside;
+                unescaped |= mark;
+            } else if inside {
+                escaped = at + 1;
+            }
+        }
+        self.is_escaped = escaped == length;
+        unescaped
+    }
 }
 
 /// The open brackets of the current element. Up to 128 of them are told apart, so that one that was

@@ -233,11 +233,42 @@ proptest! {
 
     #[test]
     fn never_panics_and_cuts_any_bytes_alike(
-        body in "[\\[\\]{}\",\\\\ a1]{0,60}",
-        sizes in prop::collection::vec(1_usize..9, 1..4),
+        body in "[\\[\\]{}\",\\\\ a1]{0,200}",
+        sizes in prop::collection::vec(prop_oneof![1_usize..9, 60_usize..132], 1..4),
     ) {
         let body = format!("[{body}");
-        prop_assert_eq!(split(body.as_bytes(), &sizes, 20), split(body.as_bytes(), &[99], 20));
+        prop_assert_eq!(split(body.as_bytes(), &sizes, 20), split(body.as_bytes(), &[1], 20));
+    }
+
+    #[test]
+    fn marks_are_what_one_byte_after_the_other_says(
+        chunks in prop::collection::vec("([\\[\\]{}\"\\\\]|[ -~]{1,20}|é){0,60}", 1..6),
+    ) {
+        let (mut inside, mut escaped) = (false, false);
+        let mut marked = Marked::default();
+        for chunk in &chunks {
+            let (mut quotes, mut brackets) = (Vec::new(), Vec::new());
+            for (at, byte) in chunk.bytes().enumerate() {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = inside,
+                    b'"' => {
+                        inside = !inside;
+                        quotes.push(at);
+                    }
+                    b'[' | b']' | b'{' | b'}' if !inside => brackets.push(at),
+                    _ => {}
+                }
+            }
+            marked.read(chunk.as_bytes());
+            for (words, expected) in [(&marked.quotes, quotes), (&marked.brackets, brackets)] {
+                let all = std::iter::successors(Some(marks::next(words, 0)), |at| {
+                    Some(marks::next(words, at.checked_add(1)?))
+                });
+                let found: Vec<usize> = all.take_while(|at| *at < chunk.len()).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
     }
 }
 

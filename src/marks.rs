@@ -3,7 +3,7 @@
 use wide::u8x16;
 
 /// Bytes that one word of marks stands for.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// Makes `words` hold a bit for each of the bytes, the first one's the lowest of the first word: set where `is_mark` has all
 /// bits of its byte set. Bytes of zero are added to fill the last word.
@@ -22,7 +22,7 @@ pub(crate) fn set(words: &mut Vec<u64>, bytes: &[u8], mut is_mark: impl FnMut(u8
 
 /// The word of one block.
 #[inline]
-fn word(block: &[u8; BLOCK], mut is_mark: impl FnMut(u8x16) -> u8x16) -> u64 {
+pub(crate) fn word(block: &[u8; BLOCK], mut is_mark: impl FnMut(u8x16) -> u8x16) -> u64 {
     let (quarters, _) = block.as_chunks::<16>();
     quarters.iter().rfold(0, |word, quarter| {
         let marked = is_mark(u8x16::new(*quarter));
