@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::{DateTime, Utc};
-use rusqlite::params;
+use rusqlite::{params, params_from_iter};
 
 use super::{Fault, Ledger, number};
 use crate::config::ContentType;
@@ -49,8 +49,8 @@ const FOLD_AT: usize = 65_536;
 /// Rows that one step of dropping a bucket deletes.
 const DROP_STEP: usize = 50_000;
 
-/// Keys that one statement looks for in a bucket.
-const LOOK_FOR: usize = 32;
+/// Keys that one statement looks for in a bucket, or adds to it.
+const AT_ONCE: usize = 32;
 
 /// Keys in batches that are not yet folded.
 #[derive(Default)]
@@ -158,10 +158,10 @@ impl Ledger {
             return Ok(found);
         }
         for bucket in &self.buckets {
-            let places = vec!["?"; LOOK_FOR].join(",");
+            let places = vec!["?"; AT_ONCE].join(",");
             let select = format!("SELECT key FROM seen_{bucket} WHERE key IN ({places})");
             let mut statement = self.connection.prepare_cached(&select)?;
-            for some in keys.chunks(LOOK_FOR) {
+            for some in keys.chunks(AT_ONCE) {
                 // What is not bound is NULL, which is in no table.
                 statement.clear_bindings();
                 for (index, key) in some.iter().enumerate() {
@@ -227,11 +227,11 @@ impl Ledger {
                 self.connection
                     .execute_batch(&seen_table(&format!("IF NOT EXISTS seen_{bucket}")))?;
             }
-            let mut insert = self
-                .connection
-                .prepare_cached(&format!("INSERT OR IGNORE INTO seen_{bucket} VALUES (?1)"))?;
-            for (_, key) in group {
-                insert.execute([key.as_slice()])?;
+            for some in group.chunks(AT_ONCE) {
+                let places = vec!["(?)"; some.len()].join(",");
+                let insert = format!("INSERT OR IGNORE INTO seen_{bucket} VALUES {places}");
+                let mut insert = self.connection.prepare_cached(&insert)?;
+                insert.execute(params_from_iter(some.iter().map(|(_, key)| key.as_slice())))?;
             }
         }
         self.connection.execute_batch(
