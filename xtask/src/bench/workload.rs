@@ -18,9 +18,9 @@ use super::counts;
 use super::measure::{Figures, figures, median};
 use super::remembered::Remembered;
 
-/// Blobs that a tenant's fetches run at once, and tenants; the program's defaults.
+/// Requests at once of one tenant, and of all; the program's defaults.
 const CONCURRENCY: usize = 8;
-const TENANTS_AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// Bytes of a record.
 const RECORD: usize = 1536;
 
@@ -119,7 +119,7 @@ pub(super) const WORKLOADS: [Workload; 11] = [
     },
     Workload {
         name: "W6",
-        what: "W1 with 10,000,000 remembered ids",
+        what: "W1 and 10 million remembered ids",
         remembered: 10_000_000,
         ..PLAIN
     },
@@ -163,7 +163,7 @@ pub(super) struct Seen {
 impl Measured {
     /// What the requests take if nothing else does.
     pub(super) fn network(&self) -> Option<Duration> {
-        let at_once = CONCURRENCY * self.workload.tenants.min(TENANTS_AT_ONCE);
+        let at_once = (CONCURRENCY * self.workload.tenants).min(AT_ONCE);
         let rounds = u32::try_from(self.requests.div_ceil(at_once)).unwrap_or(u32::MAX);
         (!self.workload.latency.is_zero()).then(|| self.workload.latency * rounds)
     }
