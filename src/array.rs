@@ -359,8 +359,8 @@ impl Marked {
             quotes = self.unescaped(quotes, backslashes, length);
         }
         // a bit for each byte from a string's first quote to the one before its last
-        let inside = [1, 2, 4, 8, 16, 32].into_iter();
-        let inside = self.inside ^ inside.fold(quotes, |quotes, by| quotes ^ (quotes << by));
+        let shifts = [1, 2, 4, 8, 16, 32].into_iter();
+        let inside = self.inside ^ shifts.fold(quotes, |bits, by| bits ^ (bits << by));
         self.inside = (inside >> 63).wrapping_neg();
         self.quotes.push(quotes);
         self.brackets.push(brackets & !inside);
