@@ -6,11 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::at;
 use super::desk::Closed;
 use super::health::Finding;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
+use super::{ANSWER, at};
 use crate::config::ContentType;
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Span, Stream};
 use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
@@ -64,7 +64,7 @@ impl Collector {
                 Ok((ledger.tenant(&id)?, streams))
             })
             .await?;
-        let place = self.work.place().await?;
+        let place = self.work.place(ANSWER).await?;
         let subscribing = self.subscribe(activity, state.subscriptions_listed, streams);
         let streams = at(place, Box::pin(subscribing)).await?;
         *self.streams.borrow_mut() = streams
@@ -78,7 +78,7 @@ impl Collector {
             }
             !is_failing && !is_ahead(stream.unavailable_until, now, UNAVAILABLE)
         });
-        self.some_at_once(due, |stream| {
+        self.some_at_once(due, ANSWER, |stream| {
             let (this, activity) = (Rc::clone(self), Rc::clone(activity));
             async move { this.list_stream(&activity, &stream).await }
         })

@@ -43,9 +43,14 @@ const KEEP: Duration = Duration::from_hours(8 * 24);
 /// How long a new stream is read back as far as Microsoft goes after a ledger was lost.
 const RECOVERY: TimeDelta = TimeDelta::hours(24);
 
-/// Places for each tenant in parallel. A connection may keep 200 kB, and 32 of them fetch, at 100 ms a request, more than
-/// Wazuh can take.
-const PLACES_A_TENANT: usize = 2;
+/// Blobs at once for each tenant in parallel. A connection that fetches them may keep 200 kB, and 32 of them fetch, at 100 ms
+/// a request, more than Wazuh can take.
+const BLOBS_A_TENANT: usize = 2;
+
+/// Shares of a place that a blob takes, and what else is asked for: in place of four blobs five short answers are waited for,
+/// whose connections keep little.
+const BLOB: u32 = 5;
+const ANSWER: u32 = 4;
 
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -177,10 +182,9 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         stop: Arc::clone(&stop),
-        places: Arc::new(Semaphore::new(places(
-            concurrency,
-            settings.collect.tenants_in_parallel,
-        ))),
+        places: Arc::new(Semaphore::new(
+            places(concurrency, settings.collect.tenants_in_parallel) * BLOB as usize,
+        )),
     });
     let runtime = event_loop()?;
     let local = LocalSet::new();
@@ -257,27 +261,29 @@ struct Work {
     redactor: Option<Redactor>,
     /// Whether the hand-over was told to stop.
     stop: Arc<AtomicBool>,
-    /// Places for what asks Microsoft for something, over all tenants.
+    /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
 }
 
 impl Work {
-    /// Waits for a place. They are given in the order in which they are asked for.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, desk::Closed> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
+    /// Waits for a place of so many shares. They are given in the order in which they are asked for.
+    async fn place(&self, shares: u32) -> Result<OwnedSemaphorePermit, desk::Closed> {
+        let place = Arc::clone(&self.places).acquire_many_owned(shares).await;
         place.map_err(|_| desk::Closed)
     }
 }
 
-/// How many places there are for tenants of such `concurrency`: some for each of `at_once` tenants, enough for one that is
-/// alone, and none that they could not take.
+/// How many blobs there are places for with tenants of such `concurrency`: some for each of `at_once` tenants, enough for one
+/// that is alone, and none that they could not take.
 fn places(mut concurrency: Vec<usize>, at_once: usize) -> usize {
     concurrency.sort_unstable_by(|a, b| b.cmp(a));
     let alone = concurrency.first().copied().unwrap_or_default();
     let taken = concurrency.into_iter().take(at_once);
     let taken = taken.fold(0, usize::saturating_add);
-    let places = at_once.saturating_mul(PLACES_A_TENANT).max(alone);
-    places.min(taken).clamp(1, Semaphore::MAX_PERMITS)
+    let places = at_once.saturating_mul(BLOBS_A_TENANT).max(alone);
+    places
+        .min(taken)
+        .clamp(1, Semaphore::MAX_PERMITS / BLOB as usize)
 }
 
 /// Works at a place, which others get if it takes long: who does not answer holds up only itself.

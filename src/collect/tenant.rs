@@ -17,7 +17,7 @@ use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::health::Finding;
 
-use super::{PATIENCE, Work, at, fetch};
+use super::{ANSWER, BLOB, PATIENCE, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, Pending, Scope};
@@ -151,7 +151,7 @@ impl Collector {
             let activity = if let Some(activity) = signed_in {
                 activity
             } else {
-                let place = self.work.place().await?;
+                let place = self.work.place(ANSWER).await?;
                 let Some(activity) = at(place, Box::pin(self.sign_in())).await? else {
                     self.is_over.set(true);
                     return Ok(Turn::Done);
@@ -268,7 +268,7 @@ impl Collector {
         if pending.is_empty() {
             return Ok(Turn::Done);
         }
-        self.some_at_once(pending, |content| {
+        self.some_at_once(pending, BLOB, |content| {
             let (this, activity) = (Rc::clone(self), Rc::clone(activity));
             async move {
                 let result = fetch::fetch(&this, &activity, &content).await;
@@ -279,11 +279,12 @@ impl Collector {
         Ok(Turn::More)
     }
 
-    /// Works on all `items`, as many at once as the tenant may and each at a place; once one ends the turn,
-    /// those that have begun go on to their end, and no others begin.
+    /// Works on all `items`, as many at once as the tenant may and each at a place of so many shares; once one ends the
+    /// turn, those that have begun go on to their end, and no others begin.
     pub(super) async fn some_at_once<T, F>(
         &self,
         items: impl IntoIterator<Item = T>,
+        shares: u32,
         work: impl Fn(T) -> F,
     ) -> Result<(), End>
     where
@@ -297,7 +298,7 @@ impl Collector {
                 && fault.is_none()
                 && let Some(item) = items.next()
             {
-                let place = self.work.place().await?;
+                let place = self.work.place(shares).await?;
                 // Boxed, what it took goes back before it is joined.
                 working.spawn_local(at(place, Box::pin(work(item))));
             }

@@ -18,9 +18,10 @@ use super::counts;
 use super::measure::{Figures, figures, median};
 use super::remembered::Remembered;
 
-/// Requests at once of one tenant, and of all; the program's defaults.
+/// Requests at once of one tenant, and of all: blobs, or other requests; the program's defaults.
 const CONCURRENCY: usize = 8;
-const AT_ONCE: usize = 32;
+const BLOBS_AT_ONCE: usize = 32;
+const OTHERS_AT_ONCE: usize = 40;
 /// Bytes of a record.
 const RECORD: usize = 1536;
 
@@ -163,9 +164,20 @@ pub(super) struct Seen {
 impl Measured {
     /// What the requests take if nothing else does.
     pub(super) fn network(&self) -> Option<Duration> {
-        let at_once = (CONCURRENCY * self.workload.tenants).min(AT_ONCE);
-        let rounds = u32::try_from(self.requests.div_ceil(at_once)).unwrap_or(u32::MAX);
-        (!self.workload.latency.is_zero()).then(|| self.workload.latency * rounds)
+        let Workload {
+            latency, tenants, ..
+        } = self.workload;
+        let blobs = if self.workload.nothing_new {
+            0
+        } else {
+            tenants * self.workload.blobs
+        };
+        let rounds = |requests: usize, at_once: usize| {
+            requests as f64 / at_once.min(CONCURRENCY * tenants) as f64
+        };
+        let others = self.requests.saturating_sub(blobs);
+        let rounds = rounds(blobs, BLOBS_AT_ONCE) + rounds(others, OTHERS_AT_ONCE);
+        (!latency.is_zero()).then(|| latency.mul_f64(rounds))
     }
 }
 

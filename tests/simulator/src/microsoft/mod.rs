@@ -387,7 +387,10 @@ async fn handle(shared: Arc<Shared>, parts: Parts, body: Bytes) -> Outcome {
         &body,
     );
     if !shared.latency.is_zero() {
-        tokio::time::sleep(shared.latency).await;
+        // The runtime's own timer tells whole milliseconds, and comes one and a half late.
+        let latency = shared.latency;
+        let waited = tokio::task::spawn_blocking(move || std::thread::sleep(latency));
+        waited.await.unwrap_or_default();
     }
     let (reply, now, gzip) = {
         let mut world = shared.world();
