@@ -1,8 +1,8 @@
 //! The hand-over: the one thread that owns the ledger and Wazuh's queue.
 //!
 //! Fetching and handing over run beside each other: the collector sends [`Order`]s and goes on.
-//! Orders are served in their sequence, but while Wazuh makes us wait, so that a slow queue holds up
-//! records and never the listings of others.
+//! Orders are served in their sequence, but those that only ask the ledger overtake records on their way
+//! to Wazuh, so that a slow queue holds up records and never the listings of others.
 
 mod parcel;
 
@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Tally;
 use super::order::{Ending, Order, Telling};
@@ -30,6 +31,8 @@ const COMMIT_AFTER: Duration = Duration::from_millis(250);
 const ASSESS_EVERY: Duration = Duration::from_millis(50);
 /// How long the end of a run waits for confirmations.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Parcels whose memory is given back together.
+const FREE_TOGETHER: usize = 8;
 /// How long a single wait may be, so that a stop is noticed.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -103,6 +106,8 @@ pub(super) struct Delivery {
     connection: u32,
     come_again: usize,
     tally: Tally,
+    /// Shares of memory that are free again, given back together: each time whoever waits for one wakes up.
+    free: Vec<OwnedSemaphorePermit>,
 }
 
 impl Delivery {
@@ -138,6 +143,7 @@ impl Delivery {
             connection: 1,
             come_again: 0,
             tally: Tally::default(),
+            free: Vec::new(),
         })
     }
 
@@ -158,20 +164,29 @@ impl Delivery {
             if self.is_stopped() {
                 return Err(Halt::Asked);
             }
-            let order = match self.postponed.pop_front() {
-                Some(order) => order,
-                None => match self.orders.recv_timeout(ASSESS_EVERY) {
+            let postponed = self.postponed.pop_front();
+            let order = if let Some(order) = postponed.or_else(|| self.orders.try_recv().ok()) {
+                order
+            } else {
+                self.free.clear();
+                match self.orders.recv_timeout(ASSESS_EVERY) {
                     Ok(order) => order,
                     Err(RecvTimeoutError::Timeout) => {
                         self.look_around()?;
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                },
+                }
             };
             match order {
                 Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
-                Order::Parcel(parcel) => self.parcel(&parcel)?,
+                Order::Parcel(parcel) => {
+                    self.parcel(&parcel)?;
+                    self.free.push(parcel.permit);
+                    if self.free.len() >= FREE_TOGETHER {
+                        self.free.clear();
+                    }
+                }
                 Order::End(ending) => self.end(&ending)?,
                 Order::Tell(telling) => self.tell(&telling)?,
                 Order::Settle(answer) => {
@@ -254,6 +269,9 @@ impl Delivery {
     fn hand_over(&mut self, datagrams: &[&[u8]]) -> Result<usize, Halt> {
         let mut waiting_since = None;
         loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.meanwhile(order)?;
+            }
             let sending = match &mut self.outlet {
                 Outlet::Print => return print(datagrams),
                 Outlet::Wazuh(wazuh) => {
@@ -261,7 +279,7 @@ impl Delivery {
                         None
                     } else if let Some(queue) = &wazuh.queue {
                         let some = datagrams.get(..self.room).unwrap_or(datagrams);
-                        Some(queue.try_send(some))
+                        Some(queue.send(some))
                     } else {
                         match Queue::connect(wazuh.home.queue()) {
                             Ok(queue) => {
@@ -311,11 +329,14 @@ impl Delivery {
                     Error::from,
                 )));
             }
-            if is_full {
-                self.wait_for_place()?;
-            } else {
+            if self.is_stopped() {
+                return Err(Halt::Asked);
+            }
+            // A full queue was waited for already.
+            if !is_full {
                 self.wait()?;
             }
+            self.look_around()?;
         }
     }
 
@@ -364,37 +385,16 @@ impl Delivery {
 
     /// Waits a moment, serving what has nothing to do with Wazuh.
     fn wait(&mut self) -> Result<(), Halt> {
-        if self.is_stopped() {
-            return Err(Halt::Asked);
-        }
         match self.orders.recv_timeout(SLICE) {
             Ok(order) => self.meanwhile(order)?,
             Err(RecvTimeoutError::Timeout) => {}
             // The orders that were postponed are still to be served.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(SLICE),
         }
-        self.look_around()
+        Ok(())
     }
 
-    /// As [`Self::wait`], but no longer than the queue is full: a reader that keeps up empties its ten or so places within
-    /// microseconds.
-    fn wait_for_place(&mut self) -> Result<(), Halt> {
-        if self.is_stopped() {
-            return Err(Halt::Asked);
-        }
-        while let Ok(order) = self.orders.try_recv() {
-            self.meanwhile(order)?;
-        }
-        if let Outlet::Wazuh(wazuh) = &self.outlet
-            && let Some(queue) = &wazuh.queue
-        {
-            // Whether it has a place now is seen by trying.
-            let _is_free = queue.wait_writable(SLICE);
-        }
-        self.look_around()
-    }
-
-    /// Serves an order while Wazuh makes records wait, if it has nothing to do with Wazuh.
+    /// Serves an order while records are on their way to Wazuh, if it has nothing to do with Wazuh.
     fn meanwhile(&mut self, order: Order) -> Result<(), Halt> {
         match order {
             Order::Ledger(work) => work(&mut self.ledger)?,
@@ -486,7 +486,11 @@ impl Delivery {
         let since = Instant::now();
         self.assess()?;
         while !self.unconfirmed.is_empty() && since.elapsed() < SETTLE && self.come_again == 0 {
+            if self.is_stopped() {
+                return Err(Halt::Asked);
+            }
             self.wait()?;
+            self.look_around()?;
         }
         self.commit()
     }

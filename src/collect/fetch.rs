@@ -324,7 +324,7 @@ impl<'a> Packer<'a> {
             resend: self.content.resend,
             datagrams: std::mem::take(&mut self.datagrams),
             items: std::mem::take(&mut self.items),
-            _permit: permit,
+            permit,
         })
     }
 }

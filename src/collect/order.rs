@@ -39,7 +39,7 @@ pub(super) struct Parcel {
     /// What they are.
     pub items: Vec<Item>,
     /// Its share of the memory for records in flight.
-    pub _permit: OwnedSemaphorePermit,
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// One record of a parcel.

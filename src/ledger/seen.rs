@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use rusqlite::{params, params_from_iter};
 
@@ -68,7 +68,7 @@ pub fn record_key(
     id: &[u8],
     record_number: Option<&[u8]>,
 ) -> Key {
-    digest(&[
+    key_of(&[
         b"id",
         tenant_id.as_bytes(),
         content_type.as_str().as_bytes(),
@@ -80,7 +80,7 @@ pub fn record_key(
 /// The key of an element without an `Id`: its content and its place there.
 #[must_use]
 pub fn place_key(tenant_id: &str, content_type: ContentType, content_id: &str, place: u64) -> Key {
-    digest(&[
+    key_of(&[
         b"place",
         tenant_id.as_bytes(),
         content_type.as_str().as_bytes(),
@@ -97,21 +97,19 @@ pub(super) fn seen_table(name: &str) -> String {
 /// The key by which a record of a resend is known beside its own.
 #[must_use]
 pub fn resend_key(key: &Key, span: i64) -> Key {
-    digest(&[b"resend", key, &span.to_be_bytes()])
+    key_of(&[b"resend", key, &span.to_be_bytes()])
 }
 
-fn digest(parts: &[&[u8]]) -> Key {
-    let mut context = Context::new(&SHA256);
+fn key_of(parts: &[&[u8]]) -> Key {
+    // In one piece it is hashed faster than piece by piece.
+    let mut whole = Vec::with_capacity(256);
     for part in parts {
         // Lengths keep ("ab", "c") apart from ("a", "bc").
-        context.update(&part.len().to_be_bytes());
-        context.update(part);
+        whole.extend_from_slice(&part.len().to_be_bytes());
+        whole.extend_from_slice(part);
     }
-    let mut key = Key::default();
-    for (to, from) in key.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    key
+    let hash = digest(&SHA256, &whole);
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 pub(super) fn bucket(created: DateTime<Utc>) -> u32 {
@@ -158,8 +156,12 @@ impl Ledger {
             return Ok(found);
         }
         for bucket in &self.buckets {
-            let places = vec!["?"; AT_ONCE].join(",");
-            let select = format!("SELECT key FROM seen_{bucket} WHERE key IN ({places})");
+            let places = vec!["(?)"; AT_ONCE].join(",");
+            // IN would sort them first, into a table of its own.
+            let select = format!(
+                "WITH wanted(id) AS (VALUES {places})
+                 SELECT id FROM wanted WHERE EXISTS (SELECT 1 FROM seen_{bucket} WHERE key = id)"
+            );
             let mut statement = self.connection.prepare_cached(&select)?;
             for some in keys.chunks(AT_ONCE) {
                 // What is not bound is NULL, which is in no table.

@@ -1,7 +1,6 @@
 //! Wazuh's queue: a datagram socket, one datagram an event.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::time::Duration;
 
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
@@ -20,6 +18,9 @@ const SEND_BUFFER: usize = 65_792;
 /// Datagrams that one call hands to the kernel, which lets no more than about ten wait for their reader
 /// (`net.unix.max_dgram_qlen`).
 pub const AT_ONCE: usize = 16;
+
+/// How long one call waits for a place in a full queue, so that its caller notices a stop.
+pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// An open way into Wazuh.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Queue {
         let fault = |error| fault(path, error);
         let socket = UnixDatagram::unbound().map_err(fault)?;
         socket.connect(path).map_err(fault)?;
-        socket.set_nonblocking(true).map_err(fault)?;
+        socket.set_write_timeout(Some(PATIENCE)).map_err(fault)?;
         // A size that an administrator lowered; the kernel tells twice what was asked.
         if socket_send_buffer_size(&socket).map_err(|e| fault(e.into()))? < 2 * SEND_BUFFER {
             set_socket_send_buffer_size(&socket, SEND_BUFFER).map_err(|e| fault(e.into()))?;
@@ -85,15 +86,15 @@ impl Queue {
         })
     }
 
-    /// Hands datagrams to the kernel, in their order and without waiting, as far as it has room for them and
-    /// at most [`AT_ONCE`] of them; returns how many. After 0 wait ([`Queue::wait_writable`]) and try again.
+    /// Hands datagrams to the kernel, in their order and at most [`AT_ONCE`] of them; returns how many. For each it waits
+    /// until there is room, at most [`PATIENCE`]; 0: there was none for the first.
     ///
     /// # Errors
     ///
     /// Of the first datagram; those before were sent and counted by an earlier call. `NoReader`: the
     /// reader has gone, this `Queue` is of no more use, connect again. `TooLong`: this datagram will never
     /// pass. Others as they come.
-    pub fn try_send(&self, datagrams: &[&[u8]]) -> Result<usize, QueueFault> {
+    pub fn send(&self, datagrams: &[&[u8]]) -> Result<usize, QueueFault> {
         let parts: Vec<[IoSlice<'_>; 1]> = datagrams
             .iter()
             .take(AT_ONCE)
@@ -111,7 +112,11 @@ impl Queue {
                 Err(error) => error,
             };
             match error {
-                Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => return Ok(0),
+                Errno::AGAIN => return Ok(0),
+                Errno::NOBUFS | Errno::NOMEM => {
+                    std::thread::sleep(PATIENCE);
+                    return Ok(0);
+                }
                 Errno::INTR => {}
                 Errno::MSGSIZE => {
                     let length = datagrams.first().map_or(0, |datagram| datagram.len());
@@ -120,19 +125,6 @@ impl Queue {
                 _ => return Err(fault(&self.path, error.into())),
             }
         }
-    }
-
-    /// Waits until the socket takes another datagram, at most `timeout`. True: try again now, which
-    /// may end with a fault, since a reader that went away counts too.
-    #[must_use]
-    pub fn wait_writable(&self, timeout: Duration) -> bool {
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = [PollFd::from_borrowed_fd(
-            self.socket.as_fd(),
-            PollFlags::OUT,
-        )];
-        // An interrupted wait is a short wait: the caller looks at its signals and comes back.
-        poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     /// How much of what was sent by this `Queue` the reader has not taken yet, in the kernel's
@@ -189,6 +181,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
+    use std::time::Instant;
 
     /// Room in `/tmp`-like folders only: a socket's path has at most 107 bytes.
     fn place() -> (tempfile::TempDir, PathBuf) {
@@ -204,7 +197,7 @@ mod tests {
         let queue = Queue::connect(&path).unwrap();
         assert_eq!(queue.unread().unwrap(), 0);
         for text in [b"1:office365:{}".to_vec(), vec![b'x'; 64_000]] {
-            assert_eq!(queue.try_send(&[&text]).unwrap(), 1);
+            assert_eq!(queue.send(&[&text]).unwrap(), 1);
             assert!(queue.unread().unwrap() > 0);
             let mut buffer = vec![0; 65_536];
             let length = reader.recv(&mut buffer).unwrap();
@@ -218,17 +211,16 @@ mod tests {
         let (_dir, path) = place();
         let reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        assert!(queue.wait_writable(Duration::ZERO));
         let mut tries = 0..10_000;
         assert!(
-            tries.any(|_| queue.try_send(&[b"event"]).unwrap() == 0),
+            tries.any(|_| queue.send(&[b"event"]).unwrap() == 0),
             "what nobody reads counts as sent"
         );
-        assert!(!queue.wait_writable(Duration::from_millis(1)));
-        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 0);
+        let since = Instant::now();
+        assert_eq!(queue.send(&[b"event"]).unwrap(), 0);
+        assert!(since.elapsed() >= PATIENCE, "it did not wait");
         reader.recv(&mut [0; 16]).unwrap();
-        assert!(queue.wait_writable(Duration::from_secs(5)));
-        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
+        assert_eq!(queue.send(&[b"event"]).unwrap(), 1);
     }
 
     #[test]
@@ -241,7 +233,7 @@ mod tests {
         let mut arrived = Vec::new();
         let mut buffer = vec![0; 65_536];
         while !unsent.is_empty() {
-            let sent = queue.try_send(&unsent).unwrap();
+            let sent = queue.send(&unsent).unwrap();
             assert!(sent <= AT_ONCE);
             unsent.drain(..sent);
             if sent == 0 {
@@ -262,8 +254,8 @@ mod tests {
         let _reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
         let long = vec![b'x'; 1_000_000];
-        assert_eq!(queue.try_send(&[b"event", &long]).unwrap(), 1);
-        let fault = queue.try_send(&[&long, b"event"]).unwrap_err();
+        assert_eq!(queue.send(&[b"event", &long]).unwrap(), 1);
+        let fault = queue.send(&[&long, b"event"]).unwrap_err();
         assert!(matches!(fault, QueueFault::TooLong(_, 1_000_000)));
     }
 
@@ -272,11 +264,11 @@ mod tests {
         let (_dir, path) = place();
         let reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        assert_eq!(queue.try_send(&[b"lost"]).unwrap(), 1);
+        assert_eq!(queue.send(&[b"lost"]).unwrap(), 1);
         drop(reader);
         assert_eq!(queue.unread().unwrap(), 0, "0 proves nothing by itself");
         for _ in 0..2 {
-            let fault = queue.try_send(&[b"event"]).unwrap_err();
+            let fault = queue.send(&[b"event"]).unwrap_err();
             assert!(matches!(fault, QueueFault::NoReader(_)), "{fault:?}");
         }
         let fault = Queue::connect(&path).unwrap_err();
@@ -284,7 +276,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
+        assert_eq!(queue.send(&[b"event"]).unwrap(), 1);
     }
 
     #[test]
@@ -312,9 +304,9 @@ mod tests {
         let (_dir, path) = place();
         let _reader = UnixDatagram::bind(&path).unwrap();
         let queue = Queue::connect(&path).unwrap();
-        let fault = queue.try_send(&[&vec![b'x'; 1_000_000]]).unwrap_err();
+        let fault = queue.send(&[&vec![b'x'; 1_000_000]]).unwrap_err();
         assert!(matches!(fault, QueueFault::TooLong(_, 1_000_000)));
-        assert_eq!(queue.try_send(&[b"event"]).unwrap(), 1);
+        assert_eq!(queue.send(&[b"event"]).unwrap(), 1);
     }
 
     #[test]

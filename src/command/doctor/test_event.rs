@@ -57,11 +57,10 @@ pub(super) fn send(
 /// Whether the event was taken in time.
 fn taken(queue: &Queue, datagram: &[u8]) -> Result<bool, QueueFault> {
     let since = Instant::now();
-    while queue.try_send(&[datagram])? == 0 {
+    while queue.send(&[datagram])? == 0 {
         if since.elapsed() > PATIENCE {
             return Ok(false);
         }
-        let _may_be_free = queue.wait_writable(PATIENCE);
     }
     Ok(true)
 }
