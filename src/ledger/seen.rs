@@ -155,8 +155,8 @@ impl Ledger {
         if keys.is_empty() {
             return Ok(found);
         }
+        let places = vec!["(?)"; AT_ONCE].join(",");
         for bucket in &self.buckets {
-            let places = vec!["(?)"; AT_ONCE].join(",");
             // IN would sort them first, into a table of its own.
             let select = format!(
                 "WITH wanted(id) AS (VALUES {places})

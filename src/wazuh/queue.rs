@@ -15,9 +15,9 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 /// Datagrams of at most 65,535 bytes, and the kernel's overhead; what Wazuh's own senders ask for.
 const SEND_BUFFER: usize = 65_792;
 
-/// Datagrams that one call hands to the kernel, which lets no more than about ten wait for their reader
+/// Datagrams that one call hands to the kernel, which may let no more than about ten of them wait for their reader
 /// (`net.unix.max_dgram_qlen`).
-pub const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 32;
 
 /// How long one call waits for a place in a full queue, so that its caller notices a stop.
 pub const PATIENCE: Duration = Duration::from_millis(20);
