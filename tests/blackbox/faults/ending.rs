@@ -1,9 +1,12 @@
 //! Runs that are ended, by a signal or their deadline: in order, in time, and saying who did not answer.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
+use simulator::microsoft::{
+    Action, CONTENT_TYPES, Operation, Options, Plan, Request, RetryAfter, Rule,
+};
 
 use super::{AGES, RECORDS, assert_clean, fill, run, world};
 use crate::world::World;
@@ -30,7 +33,7 @@ fn a_signal_ends_a_run_in_order() {
             world.issue_small(1, "DLP.All", 2, TimeDelta::minutes(blob));
         }
         let mut child = world.start(&["run"]);
-        let blobs = |requests: &[simulator::microsoft::Request]| {
+        let blobs = |requests: &[Request]| {
             requests
                 .iter()
                 .filter(|request| request.operation == Operation::Blob)
@@ -141,6 +144,44 @@ fn a_deadline_holds_though_wazuh_takes_nothing() {
     let told =
         |datagram: &&Vec<u8>| memchr::memmem::find(datagram, b"permission_missing").is_some();
     assert_eq!(world.queue.received().iter().filter(told).count(), 1);
+    world.assert_clean();
+}
+
+/// A queue that is full holds up records, and never what is new of others: their listings reach the ledger.
+#[test]
+fn listings_go_on_though_wazuh_takes_nothing() {
+    const TENANTS: usize = 8;
+    let mut world = slow(TENANTS, 20);
+    world.set("collect", "concurrency", "1");
+    world.set("collect", "tenants_in_parallel", "1");
+    let only = vec!["content_types = [\"Audit.Exchange\"]".to_owned()];
+    world.tenant_settings.insert("tenant-1".to_owned(), only);
+    for blob in 1..=10 {
+        world.issue_small(0, "Audit.Exchange", 20, TimeDelta::minutes(blob));
+    }
+    world.queue.pause();
+    let mut child = world.start(&["run"]);
+    let all_listed = |requests: &[Request]| {
+        let listings = requests
+            .iter()
+            .filter(|request| request.operation == Operation::Content);
+        let listed: BTreeSet<_> = listings
+            .map(|request| (&request.tenant, &request.content_type))
+            .collect();
+        listed.len() == 1 + (TENANTS - 1) * CONTENT_TYPES.len()
+    };
+    let is_listed = world
+        .microsoft
+        .wait_for(Duration::from_secs(20), all_listed);
+    let begun = world
+        .microsoft
+        .requests()
+        .into_iter()
+        .filter(|request| request.operation == Operation::Blob);
+    world.queue.resume();
+    assert!(is_listed, "{}", world.log());
+    assert!(begun.count() > 0);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", world.log());
     world.assert_clean();
 }
 
