@@ -11,6 +11,7 @@ mod tell;
 mod tenant;
 pub mod window;
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,9 @@ const BLOBS_A_TENANT: usize = 2;
 /// whose connections keep little.
 const BLOB: u32 = 5;
 const ANSWER: u32 = 4;
+
+/// Blobs that are known to wait for a place, for each that has one. Each takes half a kilobyte.
+const ROUNDS: usize = 32;
 
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,6 +177,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
 
     let tenants = request.tenants.iter();
     let concurrency = tenants.map(|tenant| tenant.concurrency).collect();
+    let blobs = places(concurrency, settings.collect.tenants_in_parallel);
     let work = Rc::new(Work {
         settings: settings.clone(),
         desk: Desk::new(orders),
@@ -182,9 +187,9 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         stop: Arc::clone(&stop),
-        places: Arc::new(Semaphore::new(
-            places(concurrency, settings.collect.tenants_in_parallel) * BLOB as usize,
-        )),
+        places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
+        blobs,
+        unfinished: Cell::default(),
     });
     let runtime = event_loop()?;
     let local = LocalSet::new();
@@ -263,6 +268,10 @@ struct Work {
     stop: Arc<AtomicBool>,
     /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
+    /// How many blobs there are places for.
+    blobs: usize,
+    /// Tenants that may have work left.
+    unfinished: Cell<usize>,
 }
 
 impl Work {
@@ -271,6 +280,17 @@ impl Work {
         let place = Arc::clone(&self.places).acquire_many_owned(shares).await;
         place.map_err(|_| desk::Closed)
     }
+
+    /// How many blobs a turn of a tenant of this `concurrency` fetches.
+    fn blobs_a_turn(&self, concurrency: usize) -> usize {
+        blobs_a_turn(self.blobs, self.unfinished.get(), concurrency)
+    }
+}
+
+/// An equal part of what may wait for so many places; few if there are many tenants, but enough that one is at work all the time.
+fn blobs_a_turn(places: usize, tenants: usize, concurrency: usize) -> usize {
+    let part = places.saturating_mul(ROUNDS) / tenants.max(1);
+    part.clamp(concurrency, concurrency.saturating_mul(ROUNDS))
 }
 
 /// How many blobs there are places for with tenants of such `concurrency`: some for each of `at_once` tenants, enough for one
@@ -379,12 +399,14 @@ async fn finish(
 async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
     loop {
         let mut tenants = JoinSet::new();
+        work.unfinished.set(collectors.len());
         for collector in collectors {
             let collector = Rc::clone(collector);
             tenants.spawn_local(async move {
                 // A hand-over that has stopped takes and tells nothing more; its thread knows why.
                 while let Ok(turn) = collector.turn().await {
                     if matches!(turn, Turn::Done) {
+                        collector.work.unfinished.update(|tenants| tenants - 1);
                         return collector.tell().await.unwrap_or_default();
                     }
                 }
@@ -407,7 +429,7 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
 
 #[cfg(test)]
 mod tests {
-    use super::places;
+    use super::{blobs_a_turn, places};
 
     #[test]
     fn places_are_two_a_tenant_and_enough_for_one() {
@@ -418,5 +440,16 @@ mod tests {
         assert_eq!(places(vec![1, 40, 1], 16), 40);
         assert_eq!(places(Vec::new(), 16), 1);
         assert!(places(vec![usize::MAX; 2], usize::MAX) > 1);
+    }
+
+    #[test]
+    fn few_blobs_wait_whatever_the_number_of_tenants() {
+        assert_eq!(blobs_a_turn(8, 1, 8), 256);
+        assert_eq!(blobs_a_turn(32, 50, 8), 20);
+        for tenants in [1, 4, 16, 50, 300] {
+            assert!(tenants * blobs_a_turn(32, tenants, 8) <= 32 * 32 + 8 * tenants);
+            assert!(blobs_a_turn(32, tenants, 8) >= 8);
+        }
+        assert_eq!(blobs_a_turn(32, 0, 1), 32);
     }
 }

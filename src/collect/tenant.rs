@@ -23,8 +23,6 @@ use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, Pending, Scope};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
-/// Blobs that a turn fetches, for each that is fetched at once.
-const ROUNDS: usize = 32;
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
 const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// Blobs in a row that are refused before it is the tenant that is refused.
@@ -257,7 +255,7 @@ impl Collector {
 
     /// Fetches some of the pending blobs, several at once.
     async fn fetch_some(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<Turn, End> {
-        let limit = self.tenant.concurrency * ROUNDS;
+        let limit = self.work.blobs_a_turn(self.tenant.concurrency);
         let streams = self.streams.borrow().clone();
         let now = self.clock.now();
         let pending = self
