@@ -78,10 +78,15 @@ impl Collector {
             }
             !is_failing && !is_ahead(stream.unavailable_until, now, UNAVAILABLE)
         });
-        self.some_at_once(due, ANSWER, |stream| {
-            let (this, activity) = (Rc::clone(self), Rc::clone(activity));
-            async move { this.list_stream(&activity, &stream).await }
-        })
+        let mut due: Vec<_> = due.collect();
+        self.some_at_once(
+            ANSWER,
+            async || Ok(std::mem::take(&mut due)),
+            |stream| {
+                let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+                async move { this.list_stream(&activity, &stream).await }
+            },
+        )
         .await?;
         self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
@@ -411,7 +416,7 @@ impl Collector {
         Ok(incomplete)
     }
 
-    /// A stream failed; what concerns the whole tenant ends its turn.
+    /// A stream failed; what concerns the whole tenant ends its collection.
     async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now) = (stream.id, self.clock.now());
         let said = fault.to_string();

@@ -35,7 +35,7 @@ use crate::{Error, Result};
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
-use tenant::{Collector, Turn};
+use tenant::Collector;
 pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
@@ -281,14 +281,14 @@ impl Work {
         place.map_err(|_| desk::Closed)
     }
 
-    /// How many blobs a turn of a tenant of this `concurrency` fetches.
-    fn blobs_a_turn(&self, concurrency: usize) -> usize {
-        blobs_a_turn(self.blobs, self.unfinished.get(), concurrency)
+    /// How many blobs a tenant of this `concurrency` takes from the ledger at a time.
+    fn blobs_ahead(&self, concurrency: usize) -> usize {
+        blobs_ahead(self.blobs, self.unfinished.get(), concurrency)
     }
 }
 
 /// An equal part of what may wait for so many places; few if there are many tenants, but enough that one is at work all the time.
-fn blobs_a_turn(places: usize, tenants: usize, concurrency: usize) -> usize {
+fn blobs_ahead(places: usize, tenants: usize, concurrency: usize) -> usize {
     let part = places.saturating_mul(ROUNDS) / tenants.max(1);
     part.clamp(concurrency, concurrency.saturating_mul(ROUNDS))
 }
@@ -404,11 +404,9 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
             let collector = Rc::clone(collector);
             tenants.spawn_local(async move {
                 // A hand-over that has stopped takes and tells nothing more; its thread knows why.
-                while let Ok(turn) = collector.turn().await {
-                    if matches!(turn, Turn::Done) {
-                        collector.work.unfinished.update(|tenants| tenants - 1);
-                        return collector.tell().await.unwrap_or_default();
-                    }
+                if collector.collect().await.is_ok() {
+                    collector.work.unfinished.update(|tenants| tenants - 1);
+                    collector.tell().await.unwrap_or_default();
                 }
             });
         }
@@ -429,7 +427,7 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{blobs_a_turn, places};
+    use super::{blobs_ahead, places};
 
     #[test]
     fn places_are_two_a_tenant_and_enough_for_one() {
@@ -444,12 +442,12 @@ mod tests {
 
     #[test]
     fn few_blobs_wait_whatever_the_number_of_tenants() {
-        assert_eq!(blobs_a_turn(8, 1, 8), 256);
-        assert_eq!(blobs_a_turn(32, 50, 8), 20);
+        assert_eq!(blobs_ahead(8, 1, 8), 256);
+        assert_eq!(blobs_ahead(32, 50, 8), 20);
         for tenants in [1, 4, 16, 50, 300] {
-            assert!(tenants * blobs_a_turn(32, tenants, 8) <= 32 * 32 + 8 * tenants);
-            assert!(blobs_a_turn(32, tenants, 8) >= 8);
+            assert!(tenants * blobs_ahead(32, tenants, 8) <= 32 * 32 + 8 * tenants);
+            assert!(blobs_ahead(32, tenants, 8) >= 8);
         }
-        assert_eq!(blobs_a_turn(32, 0, 1), 32);
+        assert_eq!(blobs_ahead(32, 0, 1), 32);
     }
 }

@@ -1,7 +1,7 @@
-//! One tenant's turns: sign in, subscribe, list, then fetch a few blobs at a time.
+//! One tenant: sign in, subscribe, list, then fetch its blobs, several at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -27,12 +27,6 @@ use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// Blobs in a row that are refused before it is the tenant that is refused.
 const REFUSALS: u32 = 8;
-
-/// Whether a tenant wants another turn.
-pub(super) enum Turn {
-    More,
-    Done,
-}
 
 /// What kept a tenant, or part of it, from being collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +77,13 @@ pub(super) struct Collector {
     pub(super) started: RefCell<HashMap<i64, Instant>>,
     /// Blobs in a row that were refused.
     refusals: Cell<u32>,
+    /// The blobs that are being fetched.
+    fetching: RefCell<HashSet<i64>>,
     /// The blobs that were asked for and not answered yet, and since when.
     waiting: RefCell<HashMap<i64, (Pending, Instant)>>,
 }
 
-/// Why a tenant's turn ends early.
+/// Why a tenant's collection ends early.
 pub(super) enum End {
     Closed(Closed),
     /// The whole tenant failed.
@@ -127,6 +123,7 @@ impl Collector {
             certificate_ends: Cell::default(),
             started: RefCell::default(),
             refusals: Cell::default(),
+            fetching: RefCell::default(),
             waiting: RefCell::default(),
         }
     }
@@ -138,30 +135,30 @@ impl Collector {
         }
     }
 
-    /// One turn: in the first everything is listed; in each some blobs are fetched. What takes much memory
-    /// while it lasts is boxed: hundreds of tenants wait for their place at the same time.
-    pub(super) async fn turn(self: &Rc<Self>) -> Result<Turn, Closed> {
+    /// Fetches all that is pending, once everything is listed. What takes much memory while it lasts is boxed:
+    /// hundreds of tenants wait for their place at the same time.
+    pub(super) async fn collect(self: &Rc<Self>) -> Result<(), Closed> {
         if self.is_over.get() {
-            return Ok(Turn::Done);
+            return Ok(());
         }
         let signed_in = self.activity.borrow().clone();
-        let turn = async {
+        let collected = async {
             let activity = if let Some(activity) = signed_in {
                 activity
             } else {
                 let place = self.work.place(ANSWER).await?;
                 let Some(activity) = at(place, Box::pin(self.sign_in())).await? else {
                     self.is_over.set(true);
-                    return Ok(Turn::Done);
+                    return Ok(());
                 };
                 Box::pin(self.list_all(&activity)).await?;
                 self.is_listed.set(true);
                 activity
             };
-            self.fetch_some(&activity).await
+            self.fetch_all(&activity).await
         };
-        match turn.await {
-            Ok(turn) => Ok(turn),
+        match collected.await {
+            Ok(()) => Ok(()),
             Err(End::Closed(closed)) => Err(closed),
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
@@ -194,7 +191,7 @@ impl Collector {
         said: String,
         is_refused: bool,
         wait: Option<Duration>,
-    ) -> Result<Turn, Closed> {
+    ) -> Result<(), Closed> {
         self.is_over.set(true);
         self.worse(if is_refused {
             Trouble::Refused
@@ -210,7 +207,7 @@ impl Collector {
             .ledger(move |ledger| ledger.tenant_failed(&id, now, is_refused, wait, &stamp, &error))
             .await?;
         log::error!("{}: {said}{}", self.tenant.name, again(not_before, now));
-        Ok(Turn::Done)
+        Ok(())
     }
 
     /// Signs in, unless the tenant is to be left alone for now.
@@ -253,42 +250,52 @@ impl Collector {
         Ok(Some(activity))
     }
 
-    /// Fetches some of the pending blobs, several at once.
-    async fn fetch_some(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<Turn, End> {
-        let limit = self.work.blobs_a_turn(self.tenant.concurrency);
-        let streams = self.streams.borrow().clone();
-        let now = self.clock.now();
-        let pending = self
-            .work
-            .desk
-            .ledger_in_turn(move |ledger| ledger.pending(&streams, now, limit))
-            .await?;
-        if pending.is_empty() {
-            return Ok(Turn::Done);
-        }
-        self.some_at_once(pending, BLOB, |content| {
-            let (this, activity) = (Rc::clone(self), Rc::clone(activity));
-            async move {
-                let result = fetch::fetch(&this, &activity, &content).await;
-                this.fetched(content, result).await
-            }
-        })
-        .await?;
-        Ok(Turn::More)
+    /// Fetches all pending blobs, several at once.
+    async fn fetch_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
+        self.some_at_once(
+            BLOB,
+            async || self.pending().await,
+            |content: Pending| {
+                let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+                let id = content.id;
+                self.fetching.borrow_mut().insert(id);
+                async move {
+                    let result = fetch::fetch(&this, &activity, &content).await;
+                    let result = this.fetched(content, result).await;
+                    this.fetching.borrow_mut().remove(&id);
+                    result
+                }
+            },
+        )
+        .await
     }
 
-    /// Works on all `items`, as many at once as the tenant may and each at a place of so many shares; once one ends the
-    /// turn, those that have begun go on to their end, and no others begin.
+    /// Some blobs more to fetch; none: all are, or are being fetched.
+    async fn pending(&self) -> Result<Vec<Pending>, End> {
+        let (streams, now) = (self.streams.borrow().clone(), self.clock.now());
+        let limit = self.work.blobs_ahead(self.tenant.concurrency);
+        // What was fetched is known to the ledger by this order's turn, what is being fetched is not.
+        let fetching = self.fetching.borrow().clone();
+        let pending = self.work.desk.ledger_in_turn(move |ledger| {
+            let mut pending = ledger.pending(&streams, now, limit + fetching.len())?;
+            pending.retain(|content| !fetching.contains(&content.id));
+            Ok(pending)
+        });
+        Ok(pending.await?)
+    }
+
+    /// Works on all items that `more` gives until it gives none, as many at once as the tenant may and each at a place of
+    /// so many shares; once one ends the collection, those that have begun go on to their end, and no others begin.
     pub(super) async fn some_at_once<T, F>(
         &self,
-        items: impl IntoIterator<Item = T>,
         shares: u32,
+        mut more: impl AsyncFnMut() -> Result<Vec<T>, End>,
         work: impl Fn(T) -> F,
     ) -> Result<(), End>
     where
         F: Future<Output = Result<(), End>> + 'static,
     {
-        let mut items = items.into_iter();
+        let mut items = more().await?.into_iter();
         let mut working = JoinSet::new();
         let mut fault = None;
         loop {
@@ -299,6 +306,9 @@ impl Collector {
                 let place = self.work.place(shares).await?;
                 // Boxed, what it took goes back before it is joined.
                 working.spawn_local(at(place, Box::pin(work(item))));
+                if items.len() == 0 {
+                    items = more().await?.into_iter();
+                }
             }
             match working.join_next().await {
                 None => break,
@@ -311,7 +321,7 @@ impl Collector {
         fault.map_or(Ok(()), |fault| Err(End::Fault(fault)))
     }
 
-    /// Remembers what came of a fetch; an error ends the tenant's turn.
+    /// Remembers what came of a fetch; an error ends the tenant's collection.
     async fn fetched(
         &self,
         content: Pending,
@@ -408,7 +418,7 @@ impl Collector {
     pub(super) async fn keep_distance(&self) -> Result<(), Closed> {
         let activity = self.activity.borrow().clone();
         let throttled = activity.and_then(|activity| activity.throttled_for());
-        // What ended the turn for good was remembered then.
+        // What ended the collection for good was remembered then.
         let Some(wait) = throttled.filter(|_| !self.is_over.get()) else {
             return Ok(());
         };

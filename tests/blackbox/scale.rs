@@ -124,3 +124,26 @@ fn a_backlog_of_one_tenant_delays_no_other() {
             .wait_for(Duration::ZERO, |all| all.len() == requests.len())
     );
 }
+
+/// More blobs than are taken from the ledger at a time: the next are looked for while the last of those before are still being
+/// fetched.
+#[test]
+fn each_blob_of_a_backlog_is_fetched_once() {
+    const BLOBS: i64 = 600;
+    let mut world = World::with_tenants(1, Options::default());
+    for blob in 1..=BLOBS {
+        world.issue_small(0, "Audit.Exchange", 1, TimeDelta::minutes(blob));
+    }
+    world.run_expecting(0, &[]);
+    let mut fetches = HashMap::new();
+    let requests = world.microsoft.requests();
+    for content_id in requests
+        .iter()
+        .filter_map(|request| request.content_id.as_ref())
+    {
+        *fetches.entry(content_id).or_insert(0) += 1;
+    }
+    assert_eq!(fetches.len(), usize::try_from(BLOBS).unwrap());
+    assert!(fetches.values().all(|&times| times == 1), "{fetches:?}");
+    world.assert_clean();
+}
