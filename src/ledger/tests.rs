@@ -237,7 +237,7 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     let stream = world.listed(&["a"]);
     let content = world.pending(&stream).remove(0);
     let mut batch = Batch::default();
-    for number in 0..70_000 {
+    for number in 0..120_000 {
         let key = key(&number.to_string());
         world
             .ledger
@@ -252,13 +252,13 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 1);
     let mut world = world.reopen();
-    for number in [0, 1, 35_000, 69_999] {
+    for number in [0, 1, 60_000, 119_999] {
         assert_eq!(
             world.ledger.knows(&key(&number.to_string())).unwrap(),
             Some(false)
         );
     }
-    assert_eq!(world.ledger.knows(&key("70000")).unwrap(), None);
+    assert_eq!(world.ledger.knows(&key("120000")).unwrap(), None);
 
     world.ledger.prune(now(), || true).unwrap();
     assert_eq!(world.ledger.buckets.len(), 1, "still within the time");

@@ -14,7 +14,7 @@ const TABLE_DAYS: i64 = 2;
 /// In milliseconds.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// Ids that the program puts into a table at once: pages that were written in one go would all be full.
-const FOLD: usize = 65_536;
+const FOLD: usize = 102_000;
 
 /// The file of such a ledger, to be copied into each world: filling it takes a while.
 pub(super) struct Remembered {

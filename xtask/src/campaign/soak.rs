@@ -19,8 +19,8 @@ const RECORDS: usize = 100;
 const BATCH: usize = 2_000;
 /// From this day on the ledger forgets as much as it learns: ids are remembered for 8 days, in buckets of two.
 const FULL: usize = 11;
-/// Room for ids that wait to be sorted into their buckets, in bytes: 65,536 of them.
-const UNSORTED: u64 = 2 << 20;
+/// Room for ids that wait to be sorted into their buckets, in bytes: 102,000 of them.
+const UNSORTED: u64 = 3 << 20;
 /// The most memory of a run that was not disturbed.
 const PEAK: u64 = 64 << 20;
 
