@@ -56,6 +56,9 @@ const ANSWER: u32 = 4;
 /// Blobs that are known to wait for a place, for each that has one. Each takes half a kilobyte.
 const ROUNDS: usize = 32;
 
+/// Blobs that a tenant takes from the ledger at a time, at least.
+const FEWEST: usize = 4;
+
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -287,10 +290,10 @@ impl Work {
     }
 }
 
-/// An equal part of what may wait for so many places; few if there are many tenants, but enough that one is at work all the time.
+/// An equal part of what may wait for so many places; few if there are many tenants.
 fn blobs_ahead(places: usize, tenants: usize, concurrency: usize) -> usize {
     let part = places.saturating_mul(ROUNDS) / tenants.max(1);
-    part.clamp(concurrency, concurrency.saturating_mul(ROUNDS))
+    part.clamp(FEWEST, concurrency.saturating_mul(ROUNDS))
 }
 
 /// How many blobs there are places for with tenants of such `concurrency`: some for each of `at_once` tenants, enough for one
@@ -445,8 +448,8 @@ mod tests {
         assert_eq!(blobs_ahead(8, 1, 8), 256);
         assert_eq!(blobs_ahead(32, 50, 8), 20);
         for tenants in [1, 4, 16, 50, 300] {
-            assert!(tenants * blobs_ahead(32, tenants, 8) <= 32 * 32 + 8 * tenants);
-            assert!(blobs_ahead(32, tenants, 8) >= 8);
+            assert!(tenants * blobs_ahead(32, tenants, 8) <= 32 * 32 + 4 * tenants);
+            assert!(blobs_ahead(32, tenants, 8) >= 4);
         }
         assert_eq!(blobs_ahead(32, 0, 1), 32);
     }
