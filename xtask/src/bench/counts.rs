@@ -11,6 +11,13 @@ use crate::tools;
 /// Instructions that one more record takes in runs like the workload, only smaller, libraries included and the kernel left
 /// out. The difference of two runs leaves out what every run takes.
 pub(super) fn instructions_a_record(workload: Workload, binary: &Path) -> Result<u64, String> {
+    let (few, many) = (workload.of_blobs(10), workload.of_blobs(60));
+    let more = instructions(many, binary)?.saturating_sub(instructions(few, binary)?);
+    Ok(more / (many.events() - few.events()) as u64)
+}
+
+/// How many instructions a run takes.
+pub(super) fn instructions(workload: Workload, binary: &Path) -> Result<u64, String> {
     tools::install(&[("valgrind", "valgrind"), ("strip", "binutils")])?;
     // Valgrind takes many times as long over debug information.
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -20,14 +27,7 @@ pub(super) fn instructions_a_record(workload: Workload, binary: &Path) -> Result
             .args(["--strip-debug", "-o"])
             .args([&bare, binary]),
     )?;
-    let (few, many) = (workload.of_blobs(10), workload.of_blobs(60));
-    let more = instructions(many, &bare)?.saturating_sub(instructions(few, &bare)?);
-    Ok(more / (many.events() - few.events()) as u64)
-}
-
-/// How many instructions a run takes.
-fn instructions(workload: Workload, binary: &Path) -> Result<u64, String> {
-    let stage = Stage::set(workload, binary, None)?;
+    let stage = Stage::set(workload, &bare, None)?;
     let out = stage.folder().join("callgrind");
     let option = format!("--callgrind-out-file={}", out.display());
     stage.under(&["valgrind", "-q", "--tool=callgrind", &option])?;

@@ -60,7 +60,27 @@ pub(super) const PLAIN: Workload = Workload {
     remembered: 0,
 };
 
-pub(super) const WORKLOADS: [Workload; 11] = [
+/// A run that finds nothing: what most runs are.
+pub(super) const IDLE: Workload = Workload {
+    name: "W5 TLS",
+    what: "nothing new, 1 tenant",
+    blobs: 20,
+    nothing_new: true,
+    tls: true,
+    ..PLAIN
+};
+
+const IDLE_OF_300: Workload = Workload {
+    name: "W5 300 TLS",
+    what: "nothing new, 300 tenants, 20 ms a request",
+    tenants: 300,
+    blobs: 5,
+    records: 1,
+    latency: Duration::from_millis(20),
+    ..IDLE
+};
+
+pub(super) const WORKLOADS: [Workload; 13] = [
     PLAIN,
     Workload {
         name: "W1 TLS",
@@ -103,21 +123,16 @@ pub(super) const WORKLOADS: [Workload; 11] = [
     },
     Workload {
         name: "W5",
-        what: "nothing new, 1 tenant",
-        blobs: 20,
-        nothing_new: true,
-        ..PLAIN
+        tls: false,
+        ..IDLE
     },
+    IDLE,
     Workload {
         name: "W5 300",
-        what: "nothing new, 300 tenants, 20 ms a request",
-        tenants: 300,
-        blobs: 5,
-        records: 1,
-        latency: Duration::from_millis(20),
-        nothing_new: true,
-        ..PLAIN
+        tls: false,
+        ..IDLE_OF_300
     },
+    IDLE_OF_300,
     Workload {
         name: "W6",
         what: "W1 and 10 million remembered ids",
