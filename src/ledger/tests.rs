@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use chrono::{Days, TimeDelta};
@@ -229,6 +230,34 @@ fn keys_tell_apart_what_differs_and_nothing_else() {
         place_key(TENANT, EXCHANGE, "a", 0),
         place_key(TENANT, EXCHANGE, "a", 1)
     );
+}
+
+/// The set of keys that wait keeps its size, however many were folded.
+#[test]
+fn a_fold_makes_room_for_other_keys() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let mut unconfirmed = VecDeque::new();
+    for lot in 0..21 {
+        let mut batch = Batch::default();
+        for number in 0..10_000 {
+            let key = key(&format!("{lot} {number}"));
+            world
+                .ledger
+                .remember(&mut batch, content.id, content.created, key, true)
+                .unwrap();
+        }
+        unconfirmed.push_back(world.ledger.insert_batch(&batch, now(), "").unwrap());
+        if unconfirmed.len() > 1 {
+            let first = unconfirmed.pop_front().unwrap();
+            world.ledger.confirm(first).unwrap();
+        }
+        world.ledger.fold().unwrap();
+        let places = world.ledger.recent().unwrap().keys.capacity();
+        assert!(places <= 131_072 / 8 * 7, "{places} after lot {lot}");
+    }
+    assert_eq!(world.ledger.buckets.len(), 1);
 }
 
 #[test]
