@@ -47,7 +47,8 @@ const BUCKET: i64 = 2 * 24 * 60 * 60 * 1000;
 /// for each. With six batches more they fill a set of 131,072 places, of which seven eighths may be taken.
 const FOLD_AT: usize = 102_000;
 
-/// Of them, how many have to be confirmed.
+/// Of them, how many have to be confirmed: a few are not worth a fold. Records that a filter holds back may make many wait that
+/// are not.
 const FOLD_OF: usize = FOLD_AT / 4;
 
 /// Rows that one step of dropping a bucket deletes.
@@ -209,11 +210,14 @@ impl Ledger {
     /// # Errors
     /// A full or failing disk.
     pub fn fold(&mut self) -> Result<(), Fault> {
-        match &self.recent {
-            Some(recent) if recent.keys.len() >= FOLD_AT && recent.foldable >= FOLD_OF => {}
+        let foldable = match &self.recent {
+            Some(recent) if recent.keys.len() >= FOLD_AT => recent.foldable,
             _ => return Ok(()),
+        };
+        if foldable < FOLD_OF {
+            return Ok(());
         }
-        let mut keys: Vec<(u32, Key)> = Vec::with_capacity(FOLD_AT);
+        let mut keys: Vec<(u32, Key)> = Vec::with_capacity(foldable);
         {
             let mut statement = self
                 .connection

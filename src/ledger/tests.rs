@@ -6,6 +6,7 @@
 )]
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use chrono::{Days, TimeDelta};
@@ -81,10 +82,10 @@ impl World {
     }
 
     /// Hands over records of a content as one batch and ends the content.
-    fn send(&mut self, content: &Pending, ids: &[&str]) -> i64 {
+    fn send(&mut self, content: &Pending, ids: &[impl AsRef<str>]) -> i64 {
         let mut batch = Batch::default();
         for id in ids {
-            let key = key(id);
+            let key = key(id.as_ref());
             self.ledger
                 .remember(&mut batch, content.id, content.created, key, true)
                 .unwrap();
@@ -97,6 +98,11 @@ impl World {
         self.ledger.commit().unwrap();
         id
     }
+}
+
+/// The ids of so many records.
+fn numbers(range: Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
 }
 
 fn content(name: &str) -> NewContent {
@@ -240,15 +246,7 @@ fn a_fold_makes_room_for_other_keys() {
     let content = world.pending(&stream).remove(0);
     let mut unconfirmed = VecDeque::new();
     for lot in 0..21 {
-        let mut batch = Batch::default();
-        for number in 0..10_000 {
-            let key = key(&format!("{lot} {number}"));
-            world
-                .ledger
-                .remember(&mut batch, content.id, content.created, key, true)
-                .unwrap();
-        }
-        unconfirmed.push_back(world.ledger.insert_batch(&batch, now(), "").unwrap());
+        unconfirmed.push_back(world.send(&content, &numbers(lot * 10_000..(lot + 1) * 10_000)));
         if unconfirmed.len() > 1 {
             let first = unconfirmed.pop_front().unwrap();
             world.ledger.confirm(first).unwrap();
@@ -265,16 +263,7 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     let mut world = World::new();
     let stream = world.listed(&["a"]);
     let content = world.pending(&stream).remove(0);
-    let mut batch = Batch::default();
-    for number in 0..120_000 {
-        let key = key(&number.to_string());
-        world
-            .ledger
-            .remember(&mut batch, content.id, content.created, key, true)
-            .unwrap();
-    }
-    world.ledger.knows(&key("0")).unwrap();
-    let batch = world.ledger.insert_batch(&batch, now(), "").unwrap();
+    let batch = world.send(&content, &numbers(0..120_000));
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
     world.ledger.confirm(batch).unwrap();
