@@ -8,6 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::measure::measure_own;
+
 /// Floor A: fetches every address of `list`, `concurrency` at once, and throws the bytes away; the same HTTP library, TLS
 /// and gzip as the program's, one thread. The list begins with the address of the token, the client's id and its secret.
 pub(super) fn fetch(list: &Path, concurrency: usize) -> Result<(), String> {
@@ -79,13 +81,21 @@ fn finished(
         .map_err(|error| error.to_string())
 }
 
-/// Floor B: sends `count` datagrams of so many bytes each.
-pub(super) fn send(socket: &Path, count: usize, bytes: usize) -> Result<(), String> {
-    let sender = UnixDatagram::unbound().map_err(|error| error.to_string())?;
-    sender.connect(socket).map_err(|error| error.to_string())?;
-    let datagram = vec![b'x'; bytes];
-    for _ in 0..count {
-        sender.send(&datagram).map_err(|error| error.to_string())?;
-    }
-    Ok(())
+/// Floor B: sends the lines of `events`, as the program printed them, as datagrams; what is measured begins when all of
+/// them stand in memory.
+pub(super) fn send(socket: &Path, events: &Path) -> Result<(), String> {
+    let text = fs::read(events).map_err(|error| error.to_string())?;
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let datagrams: Vec<Vec<u8>> = lines
+        .map(|line| [b"1:office365:", line.trim_ascii_end()].concat())
+        .collect();
+    drop(text);
+    measure_own(|| {
+        let sender = UnixDatagram::unbound().map_err(|error| error.to_string())?;
+        sender.connect(socket).map_err(|error| error.to_string())?;
+        for datagram in &datagrams {
+            sender.send(datagram).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
 }

@@ -22,7 +22,6 @@ pub(crate) struct Figures {
 
 /// Runs a command, with nothing else as its child, and prints its [`Figures`] as JSON: the kernel counts the memory of
 /// whoever started a process as that process's own, so this one has to be small.
-#[allow(clippy::print_stdout, reason = "what was asked for")]
 pub(crate) fn measure(command: &[String]) -> Result<(), String> {
     let [program, arguments @ ..] = command else {
         return Err("no command".to_owned());
@@ -34,17 +33,44 @@ pub(crate) fn measure(command: &[String]) -> Result<(), String> {
         .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("{program}: {error}"))?;
+    tell(&Figures {
+        wall: since.elapsed(),
+        code: status.code().unwrap_or(-1),
+        ..used(UsageWho::RUSAGE_CHILDREN)?
+    });
+    Ok(())
+}
+
+/// Does some work and prints the [`Figures`] of it alone: what this process did before does not count.
+pub(crate) fn measure_own(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let before = used(UsageWho::RUSAGE_SELF)?;
+    let since = Instant::now();
+    work()?;
     let wall = since.elapsed();
-    let used = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| error.to_string())?;
-    let time = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
-    let figures = Figures {
+    let after = used(UsageWho::RUSAGE_SELF)?;
+    tell(&Figures {
         wall,
+        cpu: after.cpu.saturating_sub(before.cpu),
+        ..after
+    });
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "what was asked for")]
+fn tell(figures: &Figures) {
+    println!("{}", serde_json::json!(figures));
+}
+
+/// Processor time and memory so far.
+fn used(who: UsageWho) -> Result<Figures, String> {
+    let used = getrusage(who).map_err(|error| error.to_string())?;
+    let time = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
+    Ok(Figures {
+        wall: Duration::ZERO,
         cpu: time(used.user_time()) + time(used.system_time()),
         peak: used.max_rss().unsigned_abs() * 1024,
-        code: status.code().unwrap_or(-1),
-    };
-    println!("{}", serde_json::json!(figures));
-    Ok(())
+        code: 0,
+    })
 }
 
 /// Runs `command` through [`measure`] in a process of this program. It must succeed.
@@ -70,7 +96,12 @@ pub(crate) fn any_figures(command: &Command) -> Result<(Figures, String), String
             None => wrapped.env_remove(name),
         };
     }
-    let output = wrapped.output().map_err(|error| error.to_string())?;
+    told_by(&mut wrapped)
+}
+
+/// What a process that prints its [`Figures`] tells; and what it wrote on standard error.
+pub(crate) fn told_by(command: &mut Command) -> Result<(Figures, String), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
     let figures: Figures = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     Ok((

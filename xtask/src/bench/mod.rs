@@ -63,10 +63,8 @@ pub(crate) enum Part {
     Send {
         /// The queue socket
         socket: PathBuf,
-        /// How many
-        count: usize,
-        /// Bytes of each
-        bytes: usize,
+        /// The events, as `run --dry-run` prints them
+        events: PathBuf,
     },
 }
 
@@ -137,10 +135,6 @@ pub(crate) fn part(part: Part) -> Result<(), String> {
     match part {
         Part::Measure { command } => measure::measure(&command),
         Part::Fetch { list, concurrency } => floor::fetch(&list, concurrency),
-        Part::Send {
-            socket,
-            count,
-            bytes,
-        } => floor::send(&socket, count, bytes),
+        Part::Send { socket, events } => floor::send(&socket, &events),
     }
 }

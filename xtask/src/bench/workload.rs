@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use simulator::world::World;
 use crate::tools;
 
 use super::counts;
-use super::measure::{Figures, figures, median};
+use super::measure::{Figures, figures, median, told_by};
 use super::remembered::Remembered;
 
 /// Requests at once of one tenant, and of all: blobs, or other requests; the program's defaults.
@@ -215,7 +214,7 @@ impl Workload {
             }
             if self.has_floor() {
                 fetch.push(stage.fetch()?);
-                send.push(stage.send(events)?);
+                send.push(stage.send()?);
             }
             last = Some((requests, events, seen));
         }
@@ -266,7 +265,6 @@ pub(super) struct Stage {
     workload: Workload,
     world: World,
     manager: Option<Manager>,
-    bytes: Arc<AtomicU64>,
 }
 
 impl Stage {
@@ -285,14 +283,9 @@ impl Stage {
         let mut world = World::with_tenants(workload.tenants, options);
         binary.clone_into(&mut world.binary);
         world.set("log", "level", "\"info\"");
-        let bytes = Arc::new(AtomicU64::new(0));
         let manager = workload.manager.map(|rate| manager(&mut world, rate));
         if manager.is_none() {
-            let count = Arc::clone(&bytes);
-            let read = move |datagram: &[u8]| {
-                count.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-            };
-            world.queue = Queue::bind_with(&world.home(), read).expect("a queue");
+            world.queue = Queue::bind_with(&world.home(), |_| {}).expect("a queue");
         }
         issue(&mut world, workload);
         if let Some(remembered) = remembered {
@@ -302,7 +295,6 @@ impl Stage {
             workload,
             world,
             manager,
-            bytes,
         };
         if workload.nothing_new {
             stage.collect()?;
@@ -386,6 +378,7 @@ impl Stage {
         }
     }
 
+    /// Floor A.
     fn fetch(&self) -> Result<Figures, String> {
         let (url, spec) = (self.world.microsoft.url(), &self.world.tenants[0].1);
         let mut lines = vec![
@@ -402,30 +395,37 @@ impl Stage {
                 ));
             }
         }
-        let list = self.world.folder.path().join("addresses");
+        let list = self.folder().join("addresses");
         fs::write(&list, lines.join("\n")).map_err(|error| error.to_string())?;
-        self.part(&[
-            "fetch",
-            &list.display().to_string(),
-            &CONCURRENCY.to_string(),
-        ])
-    }
-
-    fn send(&self, events: usize) -> Result<Figures, String> {
-        let each = self.bytes.load(Ordering::Relaxed) / events.max(1) as u64;
-        let socket = self.world.queue.path().display().to_string();
-        self.part(&["send", &socket, &events.to_string(), &each.to_string()])
-    }
-
-    fn part(&self, arguments: &[&str]) -> Result<Figures, String> {
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = std::process::Command::new(own);
-        command.arg("part").args(arguments);
+        let mut client = part()?;
+        client.arg("fetch").arg(list).arg(CONCURRENCY.to_string());
         if self.workload.tls {
-            command.env("SSL_CERT_FILE", self.world.folder.path().join("ca.pem"));
+            client.env("SSL_CERT_FILE", self.folder().join("ca.pem"));
         }
-        figures(&command)
+        figures(&client)
     }
+
+    /// Floor B. The ledger is gone afterwards: the program prints what it would send if it had sent nothing yet.
+    fn send(&self) -> Result<Figures, String> {
+        let events = self.folder().join("events");
+        let file = fs::File::create(&events).map_err(|error| error.to_string())?;
+        fs::remove_file(self.world.ledger()).map_err(|error| error.to_string())?;
+        tools::run(self.world.command(&["run", "--dry-run"]).stdout(file))?;
+        let before = self.arrived();
+        let (socket, events) = (self.world.queue.path(), events.as_path());
+        let mut sender = part()?;
+        let (figures, _) = told_by(sender.arg("send").args([socket, events]))?;
+        self.all_arrived(before)?;
+        Ok(figures)
+    }
+}
+
+/// One of the bench's own processes.
+fn part() -> Result<Command, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own);
+    command.arg("part");
+    Ok(command)
 }
 
 /// A manager of so many events a second in place of the world's queue.
