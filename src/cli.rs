@@ -12,12 +12,13 @@ use crate::config::{Cloud, ContentType, is_tenant_name, parse_duration};
 #[derive(Debug, Parser)]
 #[command(name = "o365-wodle", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The configuration file
     #[arg(
         long,
+        help = "The configuration file; without, what the variable O365_WODLE_CONFIG names",
         global = true,
         value_name = "PATH",
         env = "O365_WODLE_CONFIG",
+        hide_env = true,
         default_value = "/etc/o365-wodle/config.toml"
     )]
     pub(crate) config: PathBuf,
@@ -36,7 +37,7 @@ Exit codes:
    0  all went as asked (nothing new, no tenants yet, backlog left and events not yet confirmed too)
    1  unexpected failure: please report it
    2  wrong use of the command line
-   3  some tenants or content types failed, the others succeeded
+   3  some tenants or content types failed, the others succeeded; doctor, status: something is not well
   75  nothing could be done for now, the next run will
   77  every tenant was refused
   78  configuration error";

@@ -49,9 +49,11 @@ pub(crate) fn start(settings: &Log, verbosity: i8) {
     }
 }
 
+/// The log file, to append to.
+///
 /// Whoever may enter the folder as a member of its group may read the log. A link in its place is not
 /// followed: whoever can make one would choose which file of root's gets our lines and that group.
-fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .append(true)

@@ -14,5 +14,8 @@ o365-wodle tenant add NAME --from FILE   # FILE: the customer's text with the th
 o365-wodle -v run                        # the first collection
 o365-wodle setup --write                 # lets Wazuh start it from now on
 NEXT
+    if [ -e /etc/o365-wodle/config.toml.rpmsave ]; then
+        echo '/etc/o365-wodle/config.toml.rpmsave is from an earlier installation: move it over config.toml to go on with it.'
+    fi
 fi
 [ ! -d /run/systemd/system ] || systemctl daemon-reload > /dev/null 2>&1 || true

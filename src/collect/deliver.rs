@@ -415,12 +415,15 @@ impl Delivery {
             let id = self
                 .ledger
                 .insert_batch(&batch, Utc::now(), &text(mark.as_ref()))?;
-            self.unconfirmed.push(Sent {
-                id,
-                events: batch.events(),
-                mark,
-                connection: self.connection,
-            });
+            // What was printed is not waited for.
+            if mark.is_some() {
+                self.unconfirmed.push(Sent {
+                    id,
+                    events: batch.events(),
+                    mark,
+                    connection: self.connection,
+                });
+            }
         }
         self.ledger
             .contents_settled(&std::mem::take(&mut self.ended))?;

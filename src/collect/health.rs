@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::ledger::{HealthState, Standing};
+use crate::ledger::{HealthState, Scope, Standing};
 use crate::microsoft::{Class, Fault};
 
 /// A state that is not told at once is told when so many runs saw it …
@@ -31,8 +31,10 @@ enum Manner {
     Fact,
 }
 
-fn manner(state: &str) -> Manner {
+fn manner(state: &str, scope: Scope) -> Manner {
     match state {
+        // A content type that the app was not meant to read is no news the next day.
+        "permission_missing" if scope.is_some() => Manner::Staged,
         "auth_failed" | "permission_missing" => Manner::AtOnce,
         "secret_expiring" | "certificate_expiring" => Manner::Staged,
         "content_lost" | "gap" | "ledger_recovered" => Manner::Fact,
@@ -58,6 +60,8 @@ impl Finding {
     pub(super) fn of_fault(fault: &Fault, of_start: bool) -> Self {
         let code = fault.code.as_deref().unwrap_or_default();
         let state = match fault.class {
+            // Only a content type that the cloud does not know.
+            Class::TypeUnavailable if code == "AF20020" => "subscription_failed",
             Class::TypeUnavailable => "permission_missing",
             Class::AuditLogOff => "audit_log_off",
             Class::Throttled => "throttled",
@@ -264,6 +268,7 @@ pub(super) struct Said {
 
 /// What is known of a scope after a run that looked at it, and what is to be told.
 pub(super) fn assess(
+    scope: Scope,
     known: Vec<HealthState>,
     found: &[Finding],
     now: DateTime<Utc>,
@@ -281,7 +286,7 @@ pub(super) fn assess(
         state.runs = state.runs.saturating_add(1);
         let has_changed = state.detail != finding.detail;
         state.detail.clone_from(&finding.detail);
-        let manner = manner(finding.state);
+        let manner = manner(finding.state, scope);
         let is_due = match state.said {
             None => manner != Manner::Patient || state.runs >= RUNS || now - state.since >= LASTED,
             Some(last) => {
@@ -303,7 +308,7 @@ pub(super) fn assess(
     }
     for ended in known {
         let is_found = found.iter().any(|finding| finding.state == ended.state);
-        if !is_found && ended.said.is_some() && manner(&ended.state) != Manner::Fact {
+        if !is_found && ended.said.is_some() && manner(&ended.state, scope) != Manner::Fact {
             said.push(Said {
                 response: format!("{} has ended", ended.state),
                 hint: "nothing to do".to_owned(),
@@ -319,6 +324,7 @@ pub(super) fn assess(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ContentType;
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
@@ -330,13 +336,21 @@ mod tests {
 
     /// Runs at these minutes, each of which sees a detail of a state or nothing; what is told when.
     fn story(state: &'static str, runs: &[(i64, Option<&str>)]) -> Vec<(i64, String, u32)> {
+        story_of(None, state, runs)
+    }
+
+    fn story_of(
+        scope: Scope,
+        state: &'static str,
+        runs: &[(i64, Option<&str>)],
+    ) -> Vec<(i64, String, u32)> {
         let (mut known, mut told) = (Vec::new(), Vec::new());
         for &(minutes, detail) in runs {
             let found: Vec<_> = detail
                 .map(|detail| finding(state, detail))
                 .into_iter()
                 .collect();
-            let (states, said) = assess(known, &found, at(minutes));
+            let (states, said) = assess(scope, known, &found, at(minutes));
             known = states;
             told.extend(
                 said.into_iter()
@@ -367,6 +381,15 @@ mod tests {
                 told(1440, "auth_failed", 4),
                 told(1500, "recovered", 4)
             ]
+        );
+        // Of a content type alone not each day anew.
+        assert_eq!(
+            story_of(
+                Some(ContentType::Dlp),
+                "permission_missing",
+                &[(0, Some("a")), (1440, Some("a")), (1500, None)]
+            ),
+            [told(0, "permission_missing", 1), told(1500, "recovered", 2)]
         );
         // Another code is another state.
         assert_eq!(

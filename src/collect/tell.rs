@@ -92,7 +92,7 @@ impl Collector {
                     found.extend(health::of_standing(&standing, &found, silent_after, now));
                 }
                 let before = known.remove(&scope).unwrap_or_default();
-                let (states, said) = health::assess(before.clone(), &found, now);
+                let (states, said) = health::assess(scope, before.clone(), &found, now);
                 if states != before || !said.is_empty() {
                     assessed.push((scope, states, said));
                 }

@@ -45,7 +45,7 @@ pub(crate) fn backfill(
         now,
     )?;
     log::info!(
-        "from {} to {} is queued for {} tenants; what is interrupted is finished by any later run",
+        "from {} to {} is queued (tenants: {}); what is interrupted is finished by any later run",
         since.format("%F %T UTC"),
         until.format("%F %T UTC"),
         tenants.len()
@@ -137,7 +137,7 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
         }
         if left != BackfillLeft::default() {
             log::warn!(
-                "{} contents are still to be fetched and {} spans to be listed: later runs go on with them",
+                "left: {} contents to be fetched, {} spans to be listed; later runs go on with them",
                 left.contents,
                 left.spans
             );

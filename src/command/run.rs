@@ -50,7 +50,7 @@ pub(super) fn collect_and_report(settings: &Settings, request: &Request) -> Resu
         metrics::write(settings, Utc::now(), begin.elapsed());
     }
     let summary = collected?;
-    say(&summary);
+    say(&summary, request.is_dry);
     Ok(summary)
 }
 
@@ -80,13 +80,18 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
         .collect())
 }
 
-fn say(summary: &Summary) {
+fn say(summary: &Summary, is_dry: bool) {
     let tally = &summary.tally;
+    let sent = if is_dry {
+        format!("{} events printed", tally.sent)
+    } else {
+        format!(
+            "{} events sent, {} confirmed, {} not yet confirmed",
+            tally.sent, tally.confirmed, tally.unconfirmed
+        )
+    };
     log::info!(
-        "{} events sent, {} confirmed, {} not yet confirmed, {} duplicates dropped, {} filtered{}",
-        tally.sent,
-        tally.confirmed,
-        tally.unconfirmed,
+        "{sent}, {} duplicates dropped, {} filtered{}",
         tally.duplicate,
         tally.filtered,
         if summary.stopped_by.is_some() {

@@ -3,7 +3,7 @@
 mod insertion;
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -58,13 +58,7 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
             )
             .map_err(unsaid);
         }
-        Insertion::Refused(why) => {
-            print(out)?;
-            return Err(Error::Partial(format!(
-                "{shown} was not changed: {why}; put the block on standard output inside its \
-                 <ossec_config> by hand"
-            )));
-        }
+        Insertion::Refused(why) => return by_hand(&path, &why, out),
     };
     let access = fs::metadata(&path).map(|metadata| Access::of(&metadata));
     let access = access.map_err(|fault| unread(&path, &fault))?;
@@ -77,7 +71,16 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
             "{shown} was changed by somebody else just now; nothing was written, try again"
         )));
     }
-    files::replace(&path, text.as_bytes(), access).map_err(|fault| unwritten(&path, &fault))?;
+    match files::replace(&path, text.as_bytes(), access) {
+        Ok(()) => {}
+        Err(fault) if fault.kind() == ErrorKind::ResourceBusy => {
+            // It is what it was, so nobody needs the backup.
+            drop(files::remove(backup));
+            let why = "it is a mount of its own, as in a container: change what is mounted there";
+            return by_hand(&path, why, out);
+        }
+        Err(fault) => return Err(unwritten(&path, &fault)),
+    }
     let backup = backup.display();
     writeln!(
         out,
@@ -94,6 +97,15 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
         .map_err(unsaid)?;
     }
     Ok(())
+}
+
+/// Prints the block for who has to insert it without us.
+fn by_hand(path: &Path, why: &str, out: &mut impl Write) -> Result<()> {
+    print(out)?;
+    Err(Error::Partial(format!(
+        "{} was not changed: {why}; put the block on standard output inside its <ossec_config> by hand",
+        path.display()
+    )))
 }
 
 fn unread(path: &Path, fault: &std::io::Error) -> Error {

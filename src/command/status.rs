@@ -151,10 +151,10 @@ impl State {
             Self::Waiting => "no run has looked at it yet",
             Self::Well => "listed and fetched, as far as Microsoft lists",
             Self::Unavailable => {
-                "the application lacks the permission for it; a run looks again every 6 hours"
+                "not collected, for the reason said below; a run looks again every 6 hours"
             }
             Self::Pending => "listed, not all fetched yet; the next run goes on",
-            Self::Failing => "the last attempt failed, as said below; the next run tries again",
+            Self::Failing => "the last attempt failed, as said below; a later run tries again",
             Self::Damaged => {
                 "Microsoft handed out what cannot be read, for good; what could be read of it was sent"
             }
@@ -288,16 +288,21 @@ fn print_table(
         }
     }
     let assurance = match whole.assurance.as_deref() {
-        Some("confirmed") => "confirmed: processed and written by the Wazuh manager",
-        Some("forwarded") => "forwarded: the Wazuh agent passed them on while connected",
-        Some("accepted") => {
-            "accepted: taken by the reader of the queue socket; nothing more can be known there"
+        Some("confirmed") => {
+            "Delivered records are confirmed: processed and written by the Wazuh manager"
         }
-        _ => "nothing delivered yet",
+        Some("forwarded") => {
+            "Delivered records are forwarded: the Wazuh agent passed them on while connected"
+        }
+        Some("accepted") => {
+            "Delivered records are accepted: taken by the reader of the queue socket; nothing more can be known \
+             there"
+        }
+        _ => "Nothing is delivered and confirmed yet",
     };
     writeln!(
         out,
-        "\nDelivered records are {assurance}. Not yet confirmed: {}.",
+        "\n{assurance}. Not yet confirmed: {}.",
         whole.unconfirmed
     )?;
     if whole.backfill != BackfillLeft::default() {

@@ -176,7 +176,7 @@ impl Fault {
         let said = Said::by(answer.body);
         let mut retry_after = answer.retry_after;
         let known = said.row(answer.operation);
-        let (mut class, message, mut cure): (Class, Box<str>, &str) = match known {
+        let (mut class, mut message, mut cure): (Class, Box<str>, &str) = match known {
             Some(row) => {
                 retry_after = retry_after
                     .or_else(|| minutes_and_seconds(&said.text))
@@ -191,6 +191,9 @@ impl Fault {
         };
         if about_permission && let Some((other, hint)) = by_roles(class, answer) {
             (class, cure) = (other, hint);
+            if class == Class::TypeUnavailable {
+                message = NO_READ_DLP.into();
+            }
         }
         Self {
             class,
@@ -214,7 +217,10 @@ impl Fault {
         if self.class == Class::NewToken {
             self.class = match (content_type, holds(roles, READ_DLP)) {
                 (Some(ContentType::Dlp), Some(true)) => Class::Failed,
-                (Some(ContentType::Dlp), _) => Class::TypeUnavailable,
+                (Some(ContentType::Dlp), _) => {
+                    self.message = NO_READ_DLP.into();
+                    Class::TypeUnavailable
+                }
                 _ => Class::RefuseTenant,
             };
         }
@@ -224,6 +230,7 @@ impl Fault {
 
 const READ: &str = "ActivityFeed.Read";
 const READ_DLP: &str = "ActivityFeed.ReadDlp";
+const NO_READ_DLP: &str = "the app lacks the permission ActivityFeed.ReadDlp";
 
 /// Whether a token holds a role, if its roles are known.
 fn holds(roles: Option<&[String]>, role: &str) -> Option<bool> {

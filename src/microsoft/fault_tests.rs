@@ -291,6 +291,11 @@ fn roles_tell_a_missing_permission() {
             (class, cure),
             "{content_type} {roles:?} {status} {code}"
         );
+        assert_eq!(
+            &*fault.message == "the app lacks the permission ActivityFeed.ReadDlp",
+            class == TypeUnavailable,
+            "{fault}"
+        );
     }
     // A wrong tenant is no missing permission.
     let fault = judged(
@@ -301,6 +306,13 @@ fn roles_tell_a_missing_permission() {
         &activity("AF20010"),
     );
     assert_eq!(fault.class, RefuseTenant);
+}
+
+#[test]
+fn roles_tell_why_a_new_token_is_refused() {
+    use Class::{Failed, RefuseTenant, TypeUnavailable};
+    let both: &[&str] = &["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
+    let read: &[&str] = &["ActivityFeed.Read"];
     let again = |content_type, roles: Option<&[&str]>| {
         let roles = roles.map(|roles| roles.iter().map(ToString::to_string).collect::<Vec<_>>());
         answer(Operation::List, 401, "")

@@ -79,7 +79,7 @@ fn each_state_of_a_content_is_visible_and_worded() {
     for meaning in [
         "1 LOST: expired before it could be fetched: nobody has it any more",
         "1 DAMAGED: Microsoft handed out what cannot be read, for good; what could be read of it was sent",
-        "1 FAILING: the last attempt failed, as said below; the next run tries again",
+        "1 FAILING: the last attempt failed, as said below; a later run tries again",
         "1 pending: listed, not all fetched yet; the next run goes on",
         "1 ok: listed and fetched, as far as Microsoft lists",
     ] {
@@ -119,7 +119,8 @@ fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
             .any(|line| line.starts_with("tenant-1 DLP.All unavailable")),
         "{lines:?}"
     );
-    let meaning = "1 unavailable: the application lacks the permission for it; a run looks again every 6 hours";
+    let meaning =
+        "1 unavailable: not collected, for the reason said below; a run looks again every 6 hours";
     assert!(lines.contains(&meaning.to_owned()), "{lines:?}");
     let said = |line: &String| {
         line.starts_with("tenant-2, just now: the client secret has expired (AADSTS7000222")

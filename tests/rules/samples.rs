@@ -337,6 +337,14 @@ pub(super) fn samples() -> Vec<(u32, Value, Value)> {
             json!({ "reshaped": ["oversize"] }),
         ),
     ];
+    let about_one = json!({
+        "actor": "wazuh", "tenant_id": "t", "subscription_name": "DLP.All", "response": "r"
+    });
+    samples.push((
+        118_716,
+        about_one,
+        json!({ "health": "permission_missing", "tenant": "contoso" }),
+    ));
     for (id, states) in [
         (118_710, &["content_lost", "gap"][..]),
         (

@@ -9,6 +9,7 @@ use super::probes::{self, Probe};
 use super::test_event;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger};
+use crate::logging;
 use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
 
 /// Where systemd's timer is, once it is enabled.
@@ -97,6 +98,16 @@ pub(super) fn ledger(settings: &Settings) -> Chain {
     let mut chain = Chain::here();
     chain.add(&probes::LEDGER, judge_ledger(&settings.state.ledger));
     chain
+}
+
+/// What keeps the log from being written, if anything does.
+pub(super) fn log(settings: &Settings) -> Option<Chain> {
+    let path = settings.log.file.as_ref()?;
+    let why = logging::open(path).err()?;
+    let said = probes::NO_LOG.with(&[("file", &path.display()), ("why", &why)]);
+    let mut chain = Chain::here();
+    chain.add(&probes::LOG, Outcome::Note(said));
+    Some(chain)
 }
 
 fn judge_ledger(path: &Path) -> Outcome {

@@ -80,6 +80,7 @@ pub(crate) fn doctor(
 fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Result<Vec<Finding>> {
     let tenants = selected(settings, &arguments.tenants)?;
     let mut chains = vec![host::ledger(settings)];
+    chains.extend(host::log(settings));
     chains.extend(host::wazuh(settings, &tenants, arguments.send_test));
     let candidates = tenants.iter().cloned().map(Candidate::from).collect();
     let report = match probe_microsoft(settings, candidates) {

@@ -78,6 +78,7 @@ macro_rules! troubles {
 probes! {
     CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that it names, owners and modes. What is wrong is said as `o365-wodle check` says it";
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
+    LOG = "log": "the log file, which tells what scheduled runs did: whether this user may write it. Said only if not";
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
     TEST_EVENT = "test event": "with `--send-test`: one marked event, until Wazuh has acknowledged it";
@@ -114,6 +115,9 @@ troubles! {
     DISK_FULL of LEDGER: "{file}: the disk is full" => ROOM;
     LITTLE_ROOM of LEDGER: "{file}: {free} MB are left on its disk" => ROOM;
 
+    NO_LOG of LOG: "{file}: the log file cannot be written ({why}), so nobody sees what scheduled runs say"
+        => "create its folder, or name another file in [log] of config.toml, not a link (\"\" for none)";
+
     ACKNOWLEDGE_OFF of ACKNOWLEDGEMENT: "switched off: an event counts as delivered when it is taken"
         => "set acknowledge = \"auto\" in [wazuh]";
     AGENT_OFFLINE of ACKNOWLEDGEMENT: "the agent is not connected to its manager, so nothing is sent to it"
@@ -133,7 +137,7 @@ troubles! {
         => "try again; if it stays so, another source floods Wazuh, or it has too little power: look into its logs/ossec.log";
 
     CONF_UNREADABLE of SCHEDULER: "{file}: {why}"
-        => "run this as root; if systemd's timer starts collections, all is well";
+        => "run this as root, and see that home in [wazuh] is Wazuh's folder; if systemd's timer starts collections, all is well";
     CONF_BROKEN of SCHEDULER: "{file} does not read as XML ({why})"
         => "mend it; Wazuh itself may refuse it: wazuh-control start says so";
     NO_BLOCK of SCHEDULER: "{file} has no block that starts collections"

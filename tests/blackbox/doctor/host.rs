@@ -135,6 +135,25 @@ fn what_is_wrong_on_this_host() {
     );
 }
 
+/// A scheduled run says it nowhere, and goes on.
+#[test]
+fn a_log_that_cannot_be_written() {
+    let mute = world(Options::default());
+    let log = mute.folder.path().join("log");
+    std::os::unix::fs::symlink(mute.folder.path().join("elsewhere"), log).unwrap();
+    judge(
+        "a link for a log",
+        &mute.run(&["doctor", "--json"]),
+        &Expected {
+            code: 0,
+            result: "note",
+            probe: "log",
+            seen: "*/log: the log file cannot be written (Too many levels of symbolic links (os error 40)), so nobody sees what scheduled runs say",
+            cure: "create its folder, or name another file in [log] of config.toml, not a link (\"\" for none)",
+        },
+    );
+}
+
 /// `/proc` has no room, whoever asks; who may not write there hears of that first.
 #[test]
 fn an_http_section_that_cannot_be_used() {
