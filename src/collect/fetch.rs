@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 
 use super::desk::{Closed, Desk};
@@ -62,9 +63,9 @@ pub(super) async fn fetch(
     let mut transfer = 1;
     loop {
         // The request itself was repeated as often as it makes sense.
-        collector.asks_for(content);
+        collector.waits_for(content);
         let blob = activity.fetch(content.content_type, &content.uri).await;
-        collector.has_answer(content);
+        collector.got(content, 0);
         let blob = blob.map_err(Failure::Fault)?;
         match hand_over(collector, content, blob).await {
             Err(Failure::Unreadable {
@@ -94,7 +95,13 @@ async fn hand_over(
     let mut splitter = Splitter::new(longest);
     let mut large = None;
     let damage = loop {
-        let Some(chunk) = blob.chunk().await.map_err(Failure::Fault)? else {
+        collector.waits_for(content);
+        let chunk = blob.chunk().await;
+        let bytes = chunk
+            .as_ref()
+            .map(|chunk| chunk.as_ref().map_or(0, Bytes::len));
+        collector.got(content, bytes.unwrap_or_default());
+        let Some(chunk) = chunk.map_err(Failure::Fault)? else {
             break splitter.finish().err();
         };
         // One at a time waits for Wazuh with more than a parcel.

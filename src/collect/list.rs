@@ -71,6 +71,8 @@ impl Collector {
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
+        // What an earlier run left can be fetched already.
+        self.news.notify_one();
         let due = streams.into_iter().filter(|stream| {
             let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
             if is_failing {
@@ -79,15 +81,23 @@ impl Collector {
             !is_failing && !is_ahead(stream.unavailable_until, now, UNAVAILABLE)
         });
         let mut due: Vec<_> = due.collect();
+        let asked = due.len() + self.refused.borrow().len();
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut due)),
             |stream| {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
-                async move { this.list_stream(&activity, &stream).await }
+                async move {
+                    let (id, content_type) = (stream.id, stream.content_type);
+                    this.waits_for_listing(id, content_type);
+                    let listed = this.list_stream(&activity, &stream).await;
+                    this.listing.borrow_mut().remove(&content_type);
+                    listed
+                }
             },
         )
         .await?;
+        self.leave_refused(now, asked).await?;
         self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // Nothing is given up by a clock of which only this machine is sure.
@@ -111,6 +121,19 @@ impl Collector {
                  fetched; their records are lost",
                 self.tenant.name
             );
+        }
+        Ok(())
+    }
+
+    /// A content type that is refused alone must not keep the others; where all that were `asked` for are, it is the tenant.
+    async fn leave_refused(&self, now: DateTime<Utc>, asked: usize) -> Result<(), End> {
+        let refused = self.refused.take();
+        let are_all = refused.len() + self.unavailable.borrow().len() >= asked;
+        for ((id, content_type), fault) in refused {
+            if are_all {
+                return Err(End::Fault(fault));
+            }
+            self.stream_left(id, content_type, now, &fault).await?;
         }
         Ok(())
     }
@@ -149,10 +172,15 @@ impl Collector {
         if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(streams);
         }
-        let enabled: Vec<ContentType> = activity
-            .subscriptions()
-            .await
-            .map_err(End::Fault)?
+        let subscriptions = match activity.subscriptions().await {
+            // What was subscribed yesterday most likely is today.
+            Err(fault) if is_of_window(fault.class) && streams.iter().all(is_settled) => {
+                log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
+                return Ok(streams);
+            }
+            subscriptions => subscriptions.map_err(End::Fault)?,
+        };
+        let enabled: Vec<ContentType> = subscriptions
             .iter()
             .filter(|subscription| subscription.enabled)
             .filter_map(|subscription| ContentType::parse(&subscription.content_type))
@@ -293,6 +321,13 @@ impl Collector {
                         self.complete(stream, window).await?;
                         break;
                     }
+                    // Microsoft answers, but not for this window.
+                    Err(End::Fault(fault))
+                        if fault.status.is_some() && is_of_window(fault.class) =>
+                    {
+                        incomplete = incomplete.or(Some(fault));
+                        break;
+                    }
                     Err(End::Fault(fault)) => return self.stream_failed(stream, fault).await,
                     Err(closed) => return Err(closed),
                 }
@@ -401,6 +436,8 @@ impl Collector {
                     Aim::Span(span) => ledger.insert_span_contents(id, &span, &contents),
                 })
                 .await?;
+            self.waits_for_listing(id, stream.content_type);
+            self.news.notify_one();
         }
         let incomplete = listing.incomplete();
         if matches!(aim, Aim::Marker) && incomplete.is_none() {
@@ -419,8 +456,11 @@ impl Collector {
     /// A stream failed; what concerns the whole tenant ends its collection.
     async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now) = (stream.id, self.clock.now());
-        let said = fault.to_string();
         match fault.class {
+            Class::RefuseTenant if fault.is_of_permission() => {
+                let stream = (id, stream.content_type);
+                self.refused.borrow_mut().push((stream, fault));
+            }
             Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
                 return Err(End::Fault(fault));
             }
@@ -429,16 +469,42 @@ impl Collector {
                 self.unavailable.borrow_mut().push((stream, fault));
             }
             _ => {
-                self.worse(Trouble::Partial);
-                self.finds(Some(stream.content_type), Finding::of_fault(&fault, false));
-                log::error!("{} {}: {fault}", self.tenant.name, stream.content_type);
-                let wait = fault.retry_after;
-                self.work
-                    .desk
-                    .ledger(move |ledger| ledger.stream_failed(id, now, wait, &said))
+                self.stream_left(id, stream.content_type, now, &fault)
                     .await?;
             }
         }
         Ok(())
     }
+
+    /// A stream failed alone: says so, and remembers until when to leave it alone.
+    async fn stream_left(
+        &self,
+        id: i64,
+        content_type: ContentType,
+        now: DateTime<Utc>,
+        fault: &Fault,
+    ) -> Result<(), Closed> {
+        self.worse(Trouble::Partial);
+        self.finds(Some(content_type), Finding::of_fault(fault, false));
+        log::error!("{} {content_type}: {fault}", self.tenant.name);
+        let (wait, said) = (fault.retry_after, fault.to_string());
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.stream_failed(id, now, wait, &said))
+            .await
+    }
+
+    /// Something of a listing is waited for from now on.
+    fn waits_for_listing(&self, id: i64, content_type: ContentType) {
+        let entry = (id, Instant::now());
+        self.listing.borrow_mut().insert(content_type, entry);
+    }
+}
+
+/// Whether a fault says nothing of what else is asked for.
+fn is_of_window(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Retry | Class::Failed | Class::RestartWindow | Class::SkipBlob | Class::OurBug
+    )
 }

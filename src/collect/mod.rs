@@ -5,6 +5,7 @@ mod desk;
 pub mod event;
 mod fetch;
 mod health;
+mod late;
 mod list;
 mod order;
 mod tell;
@@ -193,6 +194,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
         blobs,
         unfinished: Cell::default(),
+        patience: PATIENCE.min(request.deadline / 2),
     });
     let runtime = event_loop()?;
     let local = LocalSet::new();
@@ -275,6 +277,8 @@ struct Work {
     blobs: usize,
     /// Tenants that may have work left.
     unfinished: Cell<usize>,
+    /// Who is waited for longer at the deadline is said to fail.
+    patience: Duration,
 }
 
 impl Work {
@@ -378,20 +382,16 @@ async fn finish(
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
-            for collector in collectors {
-                // A hand-over that has stopped remembers nothing more.
-                collector.cut_off().await.unwrap_or_default();
-                collector.tell_later().await.unwrap_or_default();
-            }
             Some(Stop::Deadline)
         }
     };
+    // All at once: the hand-over may be busy for a moment whenever it is asked.
+    let mut leaving = JoinSet::new();
     for collector in collectors {
-        if stopped_by.is_some() {
-            collector.keep_distance().await.unwrap_or_default();
-        }
-        collector.count_requests().await.unwrap_or_default();
+        let collector = Rc::clone(collector);
+        leaving.spawn_local(async move { collector.leave(stopped_by).await });
     }
+    leaving.join_all().await;
     stopped_by
 }
 

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::health::Finding;
-
-use super::{ANSWER, BLOB, PATIENCE, Work, at, fetch};
+use super::late::Wait;
+use super::{ANSWER, BLOB, Stop, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{LONGEST_BACK_OFF, Pending, Scope};
@@ -57,20 +58,26 @@ pub(super) struct Collector {
     pub(super) clock: Clock,
     pub(super) content_types: Vec<ContentType>,
     /// The tenant at Microsoft, once it has signed in.
-    activity: RefCell<Option<Rc<Activity>>>,
+    pub(super) activity: RefCell<Option<Rc<Activity>>>,
     /// The same from the first request on.
     asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
-    is_over: Cell<bool>,
+    pub(super) is_over: Cell<bool>,
     /// When it began to sign in.
-    begun: Cell<Option<Instant>>,
+    pub(super) begun: Cell<Option<Instant>>,
     /// Whether everything was listed.
-    is_listed: Cell<bool>,
+    pub(super) is_listed: Cell<bool>,
+    /// There may be more to fetch.
+    pub(super) news: Notify,
+    /// The streams that are being listed, and since when something of them is waited for.
+    pub(super) listing: RefCell<BTreeMap<ContentType, (i64, Instant)>>,
     /// What this run saw of the tenant and the streams that it looked at.
     pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
     /// Streams that the app has no permission for, as far as this run saw.
     pub(super) unavailable: RefCell<Vec<((i64, ContentType), Fault)>>,
+    /// Streams that were refused, as far as this run saw: all of them, or some alone.
+    pub(super) refused: RefCell<Vec<((i64, ContentType), Fault)>>,
     /// When the certificate ends, where one is used.
     pub(super) certificate_ends: Cell<Option<DateTime<Utc>>>,
     /// When this run requested the start of a stream's subscription last.
@@ -78,9 +85,7 @@ pub(super) struct Collector {
     /// Blobs in a row that were refused.
     refusals: Cell<u32>,
     /// The blobs that are being fetched.
-    fetching: RefCell<HashSet<i64>>,
-    /// The blobs that were asked for and not answered yet, and since when.
-    waiting: RefCell<HashMap<i64, (Pending, Instant)>>,
+    pub(super) fetching: RefCell<HashMap<i64, (Pending, Wait)>>,
 }
 
 /// Why a tenant's collection ends early.
@@ -118,13 +123,15 @@ impl Collector {
             is_over: Cell::default(),
             begun: Cell::default(),
             is_listed: Cell::default(),
+            news: Notify::new(),
+            listing: RefCell::default(),
             findings: RefCell::default(),
             unavailable: RefCell::default(),
+            refused: RefCell::default(),
             certificate_ends: Cell::default(),
             started: RefCell::default(),
             refusals: Cell::default(),
             fetching: RefCell::default(),
-            waiting: RefCell::default(),
         }
     }
 
@@ -135,8 +142,9 @@ impl Collector {
         }
     }
 
-    /// Fetches all that is pending, once everything is listed. What takes much memory while it lasts is boxed:
-    /// hundreds of tenants wait for their place at the same time.
+    /// Lists what is new and fetches all that is pending, beside each other: a listing that does not come must not keep what is
+    /// known from being fetched. What takes much memory while it lasts is boxed: hundreds of tenants wait for their place at
+    /// the same time.
     pub(super) async fn collect(self: &Rc<Self>) -> Result<(), Closed> {
         if self.is_over.get() {
             return Ok(());
@@ -151,11 +159,10 @@ impl Collector {
                     self.is_over.set(true);
                     return Ok(());
                 };
-                Box::pin(self.list_all(&activity)).await?;
-                self.is_listed.set(true);
                 activity
             };
-            self.fetch_all(&activity).await
+            let (listed, fetched) = tokio::join!(self.list(&activity), self.fetch_all(&activity));
+            listed.and(fetched)
         };
         match collected.await {
             Ok(()) => Ok(()),
@@ -185,8 +192,20 @@ impl Collector {
         }
     }
 
+    /// Lists everything, unless that was done.
+    async fn list(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
+        let mut listed = Ok(());
+        if !self.is_listed.get() {
+            listed = Box::pin(self.list_all(activity)).await;
+            self.is_listed.set(listed.is_ok());
+            self.is_over.set(listed.is_err());
+        }
+        self.news.notify_one();
+        listed
+    }
+
     /// The whole tenant failed: says so, and remembers until when to leave it alone.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
         said: String,
         is_refused: bool,
@@ -258,7 +277,8 @@ impl Collector {
             |content: Pending| {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
                 let id = content.id;
-                self.fetching.borrow_mut().insert(id);
+                let entry = (content.clone(), Wait::default());
+                self.fetching.borrow_mut().insert(id, entry);
                 async move {
                     let result = fetch::fetch(&this, &activity, &content).await;
                     let result = this.fetched(content, result).await;
@@ -270,18 +290,29 @@ impl Collector {
         .await
     }
 
-    /// Some blobs more to fetch; none: all are, or are being fetched.
+    /// Some blobs more to fetch, as soon as there are any; none: all are, or are being fetched.
     async fn pending(&self) -> Result<Vec<Pending>, End> {
-        let (streams, now) = (self.streams.borrow().clone(), self.clock.now());
-        let limit = self.work.blobs_ahead(self.tenant.concurrency);
-        // What was fetched is known to the ledger by this order's turn, what is being fetched is not.
-        let fetching = self.fetching.borrow().clone();
-        let pending = self.work.desk.ledger_in_turn(move |ledger| {
-            let mut pending = ledger.pending(&streams, now, limit + fetching.len())?;
-            pending.retain(|content| !fetching.contains(&content.id));
-            Ok(pending)
-        });
-        Ok(pending.await?)
+        while !self.is_over.get() {
+            let is_listed = self.is_listed.get();
+            let (streams, now) = (self.streams.borrow().clone(), self.clock.now());
+            let limit = self.work.blobs_ahead(self.tenant.concurrency);
+            // What was fetched is known to the ledger by this order's turn, what is being fetched is not.
+            let fetching: HashSet<i64> = self.fetching.borrow().keys().copied().collect();
+            let pending = self.work.desk.ledger_in_turn(move |ledger| {
+                let mut pending = ledger.pending(&streams, now, limit + fetching.len())?;
+                // What failed before comes behind all that is new.
+                pending.retain(|content| {
+                    !fetching.contains(&content.id) && (is_listed || content.attempts == 0)
+                });
+                Ok(pending)
+            });
+            let pending = pending.await?;
+            if is_listed || !pending.is_empty() {
+                return Ok(pending);
+            }
+            self.news.notified().await;
+        }
+        Ok(Vec::new())
     }
 
     /// Works on all items that `more` gives until it gives none, as many at once as the tenant may and each at a place of
@@ -382,19 +413,20 @@ impl Collector {
         is_sign_in || self.refusals.get() >= REFUSALS
     }
 
-    /// A blob is asked for, and waited for.
-    pub(super) fn asks_for(&self, content: &Pending) {
-        let waiting = (content.clone(), Instant::now());
-        self.waiting.borrow_mut().insert(content.id, waiting);
-    }
-
-    /// The answer has begun, or will not come.
-    pub(super) fn has_answer(&self, content: &Pending) {
-        self.waiting.borrow_mut().remove(&content.id);
+    /// Leaves what the next run has to know. A hand-over that has stopped remembers nothing more.
+    pub(super) async fn leave(&self, stopped_by: Option<Stop>) {
+        if stopped_by == Some(Stop::Deadline) {
+            self.cut_off().await.unwrap_or_default();
+            self.tell_later().await.unwrap_or_default();
+        }
+        if stopped_by.is_some() {
+            self.keep_distance().await.unwrap_or_default();
+        }
+        self.count_requests().await.unwrap_or_default();
     }
 
     /// Remembers how the run's requests ended.
-    pub(super) async fn count_requests(&self) -> Result<(), Closed> {
+    async fn count_requests(&self) -> Result<(), Closed> {
         let Some(activity) = self.asking.take() else {
             return Ok(());
         };
@@ -415,7 +447,7 @@ impl Collector {
     }
 
     /// The run ends while Microsoft wants to be left alone: the next one has to know.
-    pub(super) async fn keep_distance(&self) -> Result<(), Closed> {
+    async fn keep_distance(&self) -> Result<(), Closed> {
         let activity = self.activity.borrow().clone();
         let throttled = activity.and_then(|activity| activity.throttled_for());
         // What ended the collection for good was remembered then.
@@ -430,54 +462,6 @@ impl Collector {
         self.work
             .desk
             .ledger(move |ledger| ledger.tenant_left_alone(&id, now, wait, &stamp, why))
-            .await
-    }
-
-    /// The deadline has come: who has not answered in all this time is said to fail.
-    pub(super) async fn cut_off(&self) -> Result<(), Closed> {
-        // A low requests_per_minute makes blobs wait for their turn.
-        let tenant = &self.tenant;
-        let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
-        let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
-        let is_long = |since: Instant| since.elapsed() > PATIENCE + turn;
-        if self.is_over.get() || !self.begun.get().is_some_and(is_long) {
-            return Ok(());
-        }
-        // What was waited for goes behind the others next time, or a few that stall would keep all
-        // from being fetched.
-        let waiting = self.waiting.take().into_values();
-        let late: Vec<Pending> = waiting
-            .filter(|(_, since)| is_long(*since))
-            .map(|(content, _)| content)
-            .collect();
-        let signed_in = self.activity.borrow().clone();
-        let is_silent = signed_in
-            .as_ref()
-            .is_some_and(|activity| activity.requests().unanswered > 0);
-        let (trouble, what) = match signed_in {
-            None => (Trouble::Unreachable, "sign-in has".to_owned()),
-            Some(_) if !self.is_listed.get() && is_silent => {
-                (Trouble::Partial, "some listings have".to_owned())
-            }
-            Some(_) if !late.is_empty() => {
-                (Trouble::Partial, format!("{} contents have", late.len()))
-            }
-            Some(_) => return Ok(()),
-        };
-        self.worse(trouble);
-        log::error!(
-            "{}: {what} not been answered by the deadline; the next run tries again; if it stays, look \
-             for a proxy or firewall in between, and lower [http] request_timeout to learn more",
-            self.tenant.name
-        );
-        let now = self.clock.now();
-        self.work
-            .desk
-            .ledger(move |ledger| {
-                late.iter().try_for_each(|content| {
-                    ledger.content_failed(content, now, false, "no answer by the deadline")
-                })
-            })
             .await
     }
 

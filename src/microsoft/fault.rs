@@ -163,6 +163,23 @@ impl Fault {
         Self::new(Class::Retry, message, AGAIN, url)
     }
 
+    /// Whether a refusal may be of one content type alone: no other code says that of the tenant.
+    #[must_use]
+    pub fn is_of_permission(&self) -> bool {
+        self.code.as_deref().is_none_or(|code| code == "AF10001")
+    }
+
+    /// A run ended before this was answered.
+    #[must_use]
+    pub fn late(what: &str) -> Self {
+        Self::new(
+            Class::Retry,
+            format!("{what} was not answered by the run's deadline"),
+            "the next run tries again; if it stays, look for a proxy or firewall in between, and lower [http] request_timeout to learn more",
+            "",
+        )
+    }
+
     /// The tenant's gate is closed for this long.
     pub(super) fn throttled(left: Duration) -> Self {
         Self {

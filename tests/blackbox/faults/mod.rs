@@ -1,6 +1,7 @@
 //! The bad world: every fault alone and all of them mixed. What can be had arrives once, what
 //! cannot is counted and said, and no run outstays its deadline.
 
+mod alone;
 mod ending;
 mod lasting;
 mod passing;

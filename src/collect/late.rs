@@ -1,0 +1,120 @@
+//! What has not come by the deadline: it is said to fail, so that somebody hears of it, and goes behind the others next
+//! time, or a few that stall would keep all from being collected.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::desk::Closed;
+use super::health::Finding;
+use super::tenant::{Collector, Trouble};
+use crate::ledger::Pending;
+use crate::microsoft::Fault;
+
+/// Bytes a second that a blob comes with, on average, unless it stalls.
+const SLOWEST: u64 = 8 << 10;
+
+/// How long Microsoft was waited for, over the parts of one blob.
+#[derive(Debug, Default)]
+pub(super) struct Wait {
+    before: Duration,
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Wait {
+    fn begin(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
+    fn end(&mut self, bytes: usize) {
+        let waited = self.since.take().map(|since| since.elapsed());
+        self.before += waited.unwrap_or_default();
+        self.bytes += bytes as u64;
+    }
+
+    fn is_in_vain(&self, patience: Duration) -> bool {
+        let now = self.since.map(|since| since.elapsed());
+        let waited = self.before + now.unwrap_or_default();
+        waited > patience && self.bytes < waited.as_secs() * SLOWEST
+    }
+}
+
+impl Collector {
+    /// Something of a blob is waited for.
+    pub(super) fn waits_for(&self, content: &Pending) {
+        if let Some((_, wait)) = self.fetching.borrow_mut().get_mut(&content.id) {
+            wait.begin();
+        }
+    }
+
+    /// So many bytes of it came.
+    pub(super) fn got(&self, content: &Pending, bytes: usize) {
+        if let Some((_, wait)) = self.fetching.borrow_mut().get_mut(&content.id) {
+            wait.end(bytes);
+        }
+    }
+
+    /// The deadline has come: who has not answered in all this time is said to fail.
+    pub(super) async fn cut_off(&self) -> Result<(), Closed> {
+        let Some(begun) = self.begun.get().filter(|_| !self.is_over.get()) else {
+            return Ok(());
+        };
+        // A low requests_per_minute makes blobs wait for their turn.
+        let tenant = &self.tenant;
+        let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
+        let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
+        let patience = self.work.patience + turn;
+        let Some(activity) = self.activity.borrow().clone() else {
+            if begun.elapsed() <= patience {
+                return Ok(());
+            }
+            let fault = Fault::late("the sign-in");
+            self.finds(None, Finding::of_fault(&fault, false));
+            return self.failed(fault.to_string(), false, None).await;
+        };
+        // That Microsoft wants to be left alone is remembered elsewhere.
+        if activity.throttled_for().is_some() {
+            return Ok(());
+        }
+        // Until its subscriptions are known, nothing of it is.
+        if self.streams.borrow().is_empty() && !self.is_listed.get() && begun.elapsed() > patience {
+            let fault = Fault::late("the list of subscriptions");
+            self.finds(None, Finding::of_fault(&fault, false));
+            return self.failed(fault.to_string(), false, None).await;
+        }
+        let now = self.clock.now();
+        let listings = self.listing.take().into_iter();
+        let listings = listings.filter(|(_, (_, since))| since.elapsed() > patience);
+        let listings: Vec<_> = listings.map(|(what, (id, _))| (what, id)).collect();
+        let fault = Fault::late("a listing");
+        for (content_type, _) in &listings {
+            self.worse(Trouble::Partial);
+            self.finds(Some(*content_type), Finding::of_fault(&fault, false));
+            log::error!("{} {content_type}: {fault}", tenant.name);
+        }
+        let blobs = self.fetching.take().into_values();
+        let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience));
+        let blobs: Vec<Pending> = blobs.map(|(content, _)| content).collect();
+        if !blobs.is_empty() {
+            self.worse(Trouble::Partial);
+            let fault = Fault::late(&format!("the request for {} contents", blobs.len()));
+            log::error!("{}: {fault}", tenant.name);
+        }
+        if listings.is_empty() && blobs.is_empty() {
+            return Ok(());
+        }
+        let said = fault.to_string();
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                for (_, stream) in listings {
+                    ledger.stream_failed(stream, now, None, &said)?;
+                }
+                blobs.iter().try_for_each(|content| {
+                    ledger.content_failed(content, now, false, "no answer by the deadline")
+                })
+            })
+            .await
+    }
+}
