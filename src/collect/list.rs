@@ -71,8 +71,6 @@ impl Collector {
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
-        // What an earlier run left can be fetched already.
-        self.news.notify_one();
         let due = streams.into_iter().filter(|stream| {
             let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
             if is_failing {
@@ -428,7 +426,7 @@ impl Collector {
                     expires: content.expires,
                 })
                 .collect();
-            new += self
+            let more = self
                 .work
                 .desk
                 .ledger(move |ledger| match aim {
@@ -436,8 +434,11 @@ impl Collector {
                     Aim::Span(span) => ledger.insert_span_contents(id, &span, &contents),
                 })
                 .await?;
+            new += more;
             self.waits_for_listing(id, stream.content_type);
-            self.news.notify_one();
+            if more > 0 {
+                self.news.notify_one();
+            }
         }
         let incomplete = listing.incomplete();
         if matches!(aim, Aim::Marker) && incomplete.is_none() {

@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
@@ -142,9 +142,8 @@ impl Collector {
         }
     }
 
-    /// Lists what is new and fetches all that is pending, beside each other: a listing that does not come must not keep what is
-    /// known from being fetched. What takes much memory while it lasts is boxed: hundreds of tenants wait for their place at
-    /// the same time.
+    /// Collects all there is. What takes much memory while it lasts is boxed: hundreds of tenants wait for their place at the
+    /// same time.
     pub(super) async fn collect(self: &Rc<Self>) -> Result<(), Closed> {
         if self.is_over.get() {
             return Ok(());
@@ -161,8 +160,7 @@ impl Collector {
                 };
                 activity
             };
-            let (listed, fetched) = tokio::join!(self.list(&activity), self.fetch_all(&activity));
-            listed.and(fetched)
+            self.list_and_fetch(&activity).await
         };
         match collected.await {
             Ok(()) => Ok(()),
@@ -192,14 +190,29 @@ impl Collector {
         }
     }
 
-    /// Lists everything, unless that was done.
-    async fn list(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
-        let mut listed = Ok(());
+    /// Lists what is new, then fetches what is pending. A listing that takes long goes on beside that: one that does not come
+    /// must not keep what is known from being fetched.
+    async fn list_and_fetch(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         if !self.is_listed.get() {
-            listed = Box::pin(self.list_all(activity)).await;
-            self.is_listed.set(listed.is_ok());
-            self.is_over.set(listed.is_err());
+            let mut listing = Box::pin(self.list(activity));
+            let Ok(listed) = timeout(self.work.patience, &mut listing).await else {
+                self.news.notify_one();
+                return Box::pin(async {
+                    let (listed, fetched) = tokio::join!(listing, self.fetch_all(activity));
+                    listed.and(fetched)
+                })
+                .await;
+            };
+            listed?;
         }
+        Box::pin(self.fetch_all(activity)).await
+    }
+
+    /// Lists everything.
+    async fn list(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
+        let listed = self.list_all(activity).await;
+        self.is_listed.set(listed.is_ok());
+        self.is_over.set(listed.is_err());
         self.news.notify_one();
         listed
     }
@@ -292,7 +305,13 @@ impl Collector {
 
     /// Some blobs more to fetch, as soon as there are any; none: all are, or are being fetched.
     async fn pending(&self) -> Result<Vec<Pending>, End> {
-        while !self.is_over.get() {
+        loop {
+            if !self.is_listed.get() {
+                self.news.notified().await;
+            }
+            if self.is_over.get() {
+                return Ok(Vec::new());
+            }
             let is_listed = self.is_listed.get();
             let (streams, now) = (self.streams.borrow().clone(), self.clock.now());
             let limit = self.work.blobs_ahead(self.tenant.concurrency);
@@ -308,11 +327,11 @@ impl Collector {
             });
             let pending = pending.await?;
             if is_listed || !pending.is_empty() {
+                // There may be more.
+                self.news.notify_one();
                 return Ok(pending);
             }
-            self.news.notified().await;
         }
-        Ok(Vec::new())
     }
 
     /// Works on all items that `more` gives until it gives none, as many at once as the tenant may and each at a place of
@@ -413,14 +432,15 @@ impl Collector {
         is_sign_in || self.refusals.get() >= REFUSALS
     }
 
-    /// Leaves what the next run has to know. A hand-over that has stopped remembers nothing more.
+    /// Leaves what the next run has to know. A hand-over that has stopped remembers nothing more. Boxed is what is rare: all
+    /// tenants leave at the same time.
     pub(super) async fn leave(&self, stopped_by: Option<Stop>) {
         if stopped_by == Some(Stop::Deadline) {
-            self.cut_off().await.unwrap_or_default();
-            self.tell_later().await.unwrap_or_default();
+            Box::pin(self.cut_off()).await.unwrap_or_default();
+            Box::pin(self.tell_later()).await.unwrap_or_default();
         }
         if stopped_by.is_some() {
-            self.keep_distance().await.unwrap_or_default();
+            Box::pin(self.keep_distance()).await.unwrap_or_default();
         }
         self.count_requests().await.unwrap_or_default();
     }
