@@ -241,7 +241,8 @@ impl Delivery {
         self.ledger
             .content_sent(ending.content, ending.stream, ending.is_damaged)?;
         if open.depends {
-            self.ledger.depend_on_unconfirmed(ending.content)?;
+            self.ledger
+                .depend_on_unconfirmed(&mut self.batch, ending.content)?;
         }
         self.ended.push(ending.content);
         Ok(())

@@ -126,6 +126,35 @@ fn what_a_killed_manager_lost_comes_again() {
     assert!(verdict.repeats <= kills * 4_000, "{kills} kills: {verdict}");
 }
 
+/// Two contents with the same records go out together; whichever of them is gone later, the other still has them.
+#[test]
+fn what_comes_twice_at_once_may_come_again_from_either() {
+    for gone in 0..2 {
+        let (mut world, manager) = with_manager(Settings::default());
+        let records: Vec<_> = (0..5).map(|_| world.records.sized(600)).collect();
+        let now = world.microsoft.now();
+        let contents = [0, 1].map(|minutes| {
+            let created = now - TimeDelta::minutes(3 + minutes);
+            world.issue_these(0, "Audit.Exchange", records.clone(), created)
+        });
+        // As many as the kernel keeps for it.
+        manager.pause();
+        world.run_expecting(0, &[]);
+        manager.kill();
+        manager.revive(Duration::ZERO).unwrap();
+        let vanished = Rule::any(Action::ContentVanished).content(&contents[gone]);
+        world.microsoft.faults(Plan::default().rule(vanished));
+        world.run(&["run"]);
+        world.run(&["run"]);
+        let verdict = judge(&mut world, &manager);
+        assert!(
+            verdict.missing.is_empty(),
+            "{gone}: {verdict} {}",
+            world.log()
+        );
+    }
+}
+
 #[test]
 fn without_acknowledgement_a_restart_sends_nothing_again() {
     let (mut world, manager) = with_manager(Settings::default());
