@@ -479,6 +479,10 @@ impl Delivery {
                             None => self.come_again += 1,
                         }
                     }
+                    // What was left out of them may have been in this batch.
+                    for open in self.open.values_mut() {
+                        open.is_spoiled |= open.depends;
+                    }
                     lost += sent.events;
                 }
             }

@@ -155,6 +155,34 @@ fn what_comes_twice_at_once_may_come_again_from_either() {
     }
 }
 
+/// The second content with the same records is still read when the batch with the first is lost.
+#[test]
+fn what_comes_twice_may_come_again_from_the_one_that_is_being_read() {
+    let (mut world, manager) = with_manager(Settings::default());
+    // More than is handed over at once of the second, and as many as the kernel keeps of the first.
+    let records: Vec<_> = (0..8).map(|_| world.records.sized(8_000)).collect();
+    let now = world.microsoft.now();
+    let [first, second] = [3, 4].map(|minutes| {
+        let created = now - TimeDelta::minutes(minutes);
+        world.issue_these(0, "Audit.Exchange", records.clone(), created)
+    });
+    let slow = Rule::any(Action::Drip(2_000, Duration::from_millis(150))).content(&second);
+    world.microsoft.faults(Plan::default().rule(slow));
+    manager.pause();
+    let mut run = world.start(&["run"]);
+    while world.sum("duplicate") == 0 {
+        assert!(run.try_wait().unwrap().is_none(), "{}", world.log());
+    }
+    let vanished = Rule::any(Action::ContentVanished).content(&first);
+    world.microsoft.faults(Plan::default().rule(vanished));
+    manager.kill();
+    manager.revive(Duration::ZERO).unwrap();
+    run.wait().unwrap();
+    world.run(&["run"]);
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.missing.is_empty(), "{verdict} {}", world.log());
+}
+
 #[test]
 fn without_acknowledgement_a_restart_sends_nothing_again() {
     let (mut world, manager) = with_manager(Settings::default());
