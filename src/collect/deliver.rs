@@ -114,9 +114,14 @@ impl Delivery {
     pub(super) fn new(
         orders: Receiver<Order>,
         ledger: Ledger,
-        outlet: Outlet,
+        mut outlet: Outlet,
         stop: Arc<AtomicBool>,
     ) -> Result<Self> {
+        if let Outlet::Wazuh(wazuh) = &mut outlet
+            && let Some(queue) = &wazuh.queue
+        {
+            wazuh.acknowledgement.connected(queue);
+        }
         let mut unconfirmed = Vec::new();
         for batch in ledger.unconfirmed()? {
             unconfirmed.push(Sent {
@@ -236,7 +241,8 @@ impl Delivery {
         self.ledger
             .content_sent(ending.content, ending.stream, ending.is_damaged)?;
         if open.depends {
-            self.ledger.depend_on_unconfirmed(ending.content)?;
+            self.ledger
+                .depend_on_unconfirmed(&mut self.batch, ending.content)?;
         }
         self.ended.push(ending.content);
         Ok(())
@@ -283,6 +289,7 @@ impl Delivery {
                     } else {
                         match Queue::connect(wazuh.home.queue()) {
                             Ok(queue) => {
+                                wazuh.acknowledgement.connected(&queue);
                                 wazuh.queue = Some(queue);
                                 self.connection += 1;
                                 self.room = 0;
@@ -358,10 +365,17 @@ impl Delivery {
     /// Asks Wazuh how much more it takes; false if nothing for now.
     fn ask_for_room(&mut self) -> Result<bool, Halt> {
         let in_flight = self.in_flight();
+        // Where nobody tells more, only what is read later shows that what an earlier run sent was read.
+        let is_first = self.batch.events() == 0
+            && !self
+                .unconfirmed
+                .iter()
+                .any(|sent| sent.connection == self.connection);
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(true);
         };
         let left = wazuh.cap.limit().saturating_sub(in_flight);
+        let left = left.max(usize::from(is_first));
         let now = Instant::now();
         let allowance = wazuh.acknowledgement.allowance(now);
         self.room = allowance.events.min(left).min(BATCH);
@@ -464,6 +478,10 @@ impl Delivery {
                             Some(open) => open.is_spoiled = true,
                             None => self.come_again += 1,
                         }
+                    }
+                    // What was left out of them may have been in this batch.
+                    for open in self.open.values_mut() {
+                        open.is_spoiled |= open.depends;
                     }
                     lost += sent.events;
                 }

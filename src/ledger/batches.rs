@@ -109,12 +109,15 @@ impl Ledger {
         Ok(id)
     }
 
-    /// Ties a content to every unconfirmed batch: records of it were already in one of them, so if
-    /// they are lost this content has to come again.
+    /// Ties a content to every unconfirmed batch, and to the one that grows: records of it were already in one of
+    /// them, so if they are lost this content has to come again.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn depend_on_unconfirmed(&mut self, content: i64) -> Result<(), Fault> {
+    pub fn depend_on_unconfirmed(&mut self, batch: &mut Batch, content: i64) -> Result<(), Fault> {
+        if !batch.is_empty() {
+            batch.contents.push((content, 0));
+        }
         self.write()?
             .prepare_cached(
                 "INSERT OR IGNORE INTO batch_content (batch, content, events)

@@ -166,7 +166,9 @@ impl Real {
             .content_sent(content.id, content.stream, false)
             .unwrap();
         if depends {
-            self.ledger.depend_on_unconfirmed(content.id).unwrap();
+            self.ledger
+                .depend_on_unconfirmed(&mut batch, content.id)
+                .unwrap();
         }
         let id =
             (!batch.is_empty()).then(|| self.ledger.insert_batch(&batch, now(), "{}").unwrap());

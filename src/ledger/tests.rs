@@ -212,8 +212,41 @@ fn a_content_whose_records_came_in_anothers_batch_falls_with_it() {
         .ledger
         .content_sent(pending[1].id, stream.id, false)
         .unwrap();
-    world.ledger.depend_on_unconfirmed(pending[1].id).unwrap();
+    world
+        .ledger
+        .depend_on_unconfirmed(&mut Batch::default(), pending[1].id)
+        .unwrap();
     world.ledger.contents_settled(&[pending[1].id]).unwrap();
+    world.ledger.forget(batch).unwrap();
+    assert_eq!(world.names(&stream), ["a", "b"]);
+}
+
+#[test]
+fn a_content_whose_records_stand_in_the_batch_that_grows_falls_with_it() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let pending = world.pending(&stream);
+    let mut batch = Batch::default();
+    let (first, second) = (&pending[0], &pending[1]);
+    world
+        .ledger
+        .remember(&mut batch, first.id, first.created, key("1"), true)
+        .unwrap();
+    for content in [first, second] {
+        world
+            .ledger
+            .content_sent(content.id, stream.id, false)
+            .unwrap();
+    }
+    world
+        .ledger
+        .depend_on_unconfirmed(&mut batch, second.id)
+        .unwrap();
+    let batch = world.ledger.insert_batch(&batch, now(), "{}").unwrap();
+    world
+        .ledger
+        .contents_settled(&[first.id, second.id])
+        .unwrap();
     world.ledger.forget(batch).unwrap();
     assert_eq!(world.names(&stream), ["a", "b"]);
 }

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | manager from 4.4 on | the room in its queues | its counters passed ours, queue by queue, and it has lived on for 1.2 s |
 //! | agent | a steady pace, its buffer, its connection | its buffer drained while it was connected |
-//! | any other, or `acknowledge = "off"` | a steady pace | it read the datagrams |
+//! | any other, or `acknowledge = "off"` | a steady pace | it read the datagrams and lives |
 //!
 //! Source: Wazuh's `analysisd/state.c` and `client-agent/state.c`.
 
@@ -22,6 +22,7 @@ use super::agent::Agent;
 use super::home::{Home, Process, Role};
 use super::manager::Manager;
 use super::pace::Pace;
+use super::queue::{Queue, SocketId};
 use super::statistics::ask;
 use crate::config;
 
@@ -34,6 +35,10 @@ pub struct Acknowledgement {
     beside: Pace,
     /// The pace when nobody says anything.
     alone: Pace,
+    /// Whom the present connection leads to.
+    present: Option<SocketId>,
+    /// The same, once something that was sent there was seen read.
+    emptied: Option<SocketId>,
 }
 
 #[derive(Debug)]
@@ -168,6 +173,9 @@ pub struct Mark {
     /// When it was taken, on the machine's monotonic clock, in milliseconds.
     pub(super) taken: u64,
     pub(super) stage: Stage,
+    /// Whom the batch was sent to; none: an older version did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) socket: Option<SocketId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,7 +240,15 @@ impl Acknowledgement {
             home: home.clone(),
             beside,
             alone: Pace::new(config.events_per_second),
+            present: SocketId::at(home.queue()),
+            emptied: None,
         }
+    }
+
+    /// From now on it is sent through `queue`. Without it, whoever was there at the beginning counts as the reader.
+    pub fn connected(&mut self, queue: &Queue) {
+        self.present = Some(queue.reader().clone());
+        self.emptied = None;
     }
 
     /// What it tells right now, for an operator.
@@ -300,6 +316,7 @@ impl Acknowledgement {
             dropped,
             taken: monotonic_millis(),
             stage: Stage::Sent,
+            socket: self.present.clone(),
         }
     }
 
@@ -309,19 +326,44 @@ impl Acknowledgement {
     /// `unread` is [`super::Queue::unread`] of the queue that the batch was sent by, or `None` if
     /// that process or queue is gone. Store the mark again when it has changed.
     pub fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
-        match &mut self.source {
+        let told = match &mut self.source {
             Source::Manager(manager) => manager.assess(mark, unread),
             Source::Agent(agent) => agent.assess(mark, unread),
-            Source::Nobody => accepted(unread),
-        }
+            Source::Nobody => None,
+        };
+        told.unwrap_or_else(|| self.accepted(mark, unread))
     }
-}
 
-/// Where nobody tells more: what the reader took counts.
-pub(super) fn accepted(unread: Option<u32>) -> Verdict {
-    match unread {
-        Some(1..) => Verdict::Pending,
-        Some(0) | None => Verdict::Confirmed(Assurance::Accepted),
+    /// Where nobody tells more: what the reader took counts.
+    ///
+    /// The kernel throws away what a reader that dies has not read, and then nothing is unread either. So the reader
+    /// has to be there still, looked at after `unread`.
+    fn accepted(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+        if matches!(unread, Some(1..)) {
+            return Verdict::Pending;
+        }
+        let Some(reader) = &mark.socket else {
+            return Verdict::Confirmed(Assurance::Accepted);
+        };
+        // Who comes next tells whether it is another.
+        let Ok(queue) = Queue::connect(self.home.queue()) else {
+            return Verdict::Pending;
+        };
+        if queue.reader() != reader {
+            return Verdict::Lost;
+        }
+        if unread.is_some() {
+            self.emptied = Some(reader.clone());
+        }
+        // It reads in the order of sending: what an earlier connection brought, before all of the present one.
+        let is_read = self.emptied.as_ref() == Some(reader);
+        let now = monotonic_millis();
+        // The second for a kernel that never tells what is unread.
+        if is_read || (queue.unread().is_err() && mark.is_read(None, now, Some(now))) {
+            Verdict::Confirmed(Assurance::Accepted)
+        } else {
+            Verdict::Pending
+        }
     }
 }
 
@@ -337,7 +379,73 @@ pub(super) fn monotonic_millis() -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
+
     use super::*;
+    use crate::config::EventsPerSecond;
+
+    const ACCEPTED: Verdict = Verdict::Confirmed(Assurance::Accepted);
+
+    fn silent(home: &Path) -> (Home, Acknowledgement) {
+        let config = config::Wazuh {
+            home: home.to_owned(),
+            queue: Some(home.join("queue")),
+            location: "office365".to_owned(),
+            events_per_second: EventsPerSecond::Unlimited,
+            acknowledge: false,
+            send_timeout: Duration::from_mins(1),
+            annotate: None,
+            flatten: false,
+        };
+        let home = Home::find(&config).unwrap();
+        let acknowledgement = Acknowledgement::new(&home, &config);
+        (home, acknowledgement)
+    }
+
+    #[test]
+    fn where_nobody_tells_only_a_living_reader_has_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, mut nobody) = silent(dir.path());
+        let reader = UnixDatagram::bind(home.queue()).unwrap();
+        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        let mut mark = nobody.mark();
+        let mut earlier = mark.clone();
+        // As in the ledger.
+        let text = serde_json::to_string(&mark).unwrap();
+        assert_eq!(serde_json::from_str::<Mark>(&text).unwrap(), mark);
+
+        assert_eq!(nobody.assess(&mut mark, Some(768)), Verdict::Pending);
+        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
+        assert_eq!(nobody.assess(&mut mark, Some(0)), ACCEPTED);
+        assert_eq!(nobody.assess(&mut earlier, None), ACCEPTED);
+        // It may have been sent after what was seen read.
+        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
+
+        drop(reader);
+        assert_eq!(nobody.assess(&mut mark, Some(0)), Verdict::Pending);
+        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
+        fs::remove_file(home.queue()).unwrap();
+        assert_eq!(nobody.assess(&mut mark, Some(0)), Verdict::Pending);
+        let _another = UnixDatagram::bind(home.queue()).unwrap();
+        assert_eq!(nobody.assess(&mut mark, Some(0)), Verdict::Lost);
+        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Lost);
+        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        assert_eq!(nobody.assess(&mut mark, None), Verdict::Lost);
+    }
+
+    #[test]
+    fn what_an_older_version_marked_is_judged_as_it_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_home, mut nobody) = silent(dir.path());
+        let text = r#"{"reader":null,"dropped":null,"taken":7,"stage":"sent"}"#;
+        let mut mark: Mark = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&mark).unwrap(), text);
+        assert_eq!(nobody.assess(&mut mark, Some(768)), Verdict::Pending);
+        assert_eq!(nobody.assess(&mut mark, Some(0)), ACCEPTED);
+        assert_eq!(nobody.assess(&mut mark, None), ACCEPTED);
+    }
 
     #[test]
     fn readers_differ_only_in_what_is_known_of_both() {
@@ -364,6 +472,7 @@ mod tests {
             dropped: None,
             taken: 5_000,
             stage: Stage::Sent,
+            socket: None,
         };
         for (unread, now, answered, read) in [
             (Some(0), 5_000, None, true),

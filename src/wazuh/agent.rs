@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::acknowledge::{
-    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, accepted, monotonic_millis,
+    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
 };
 use super::home::Home;
 use super::ossec_conf;
@@ -149,7 +149,8 @@ impl Agent {
         baseline
     }
 
-    pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+    /// `None`: nobody tells.
+    pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Option<Verdict> {
         self.look();
         let now = monotonic_millis();
         let process = self.home.reader_process();
@@ -159,15 +160,15 @@ impl Agent {
             .as_ref()
             .is_some_and(|old| !old.same_as(&reader))
         {
-            return Verdict::Lost;
+            return Some(Verdict::Lost);
         }
         let named = mark.reader.as_ref().is_some_and(ReaderId::is_known);
         match self.state {
-            Some(state) => assess(mark, unread, state, now, process.is_some()),
+            Some(state) => Some(assess(mark, unread, state, now, process.is_some())),
             // It went away, and its buffer with it, or it is starting: the next process tells which.
-            None if named && process.is_none() => Verdict::Pending,
-            // Its state is not written: nothing more can be known.
-            None => accepted(unread),
+            None if named && process.is_none() => Some(Verdict::Pending),
+            // Its state is not written.
+            None => None,
         }
     }
 

@@ -65,6 +65,7 @@ fn mark() -> Mark {
         dropped: None,
         taken: 0,
         stage: Stage::Sent,
+        socket: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::acknowledge::{
-    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, accepted, monotonic_millis,
+    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
 };
 use super::home::Home;
 use super::statistics::{ask, number};
@@ -254,20 +254,21 @@ impl Manager {
         baseline
     }
 
-    pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+    /// `None`: nobody tells.
+    pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Option<Verdict> {
         if self.is_silent() && (self.answers == Answers::Unknown || mark.dropped.is_none()) {
-            return accepted(unread);
+            return None;
         }
         let now = monotonic_millis();
         let in_hands = self.in_hands;
         let Some(look) = self.look(now) else {
-            return Verdict::Pending;
+            return Some(Verdict::Pending);
         };
         let verdict = assess(mark, unread, look, now, in_hands);
         if verdict == Verdict::Lost {
             self.settling = true;
         }
-        verdict
+        Some(verdict)
     }
 
     /// The last look, or a new one if that is too old; `None` while analysisd does not answer.

@@ -42,6 +42,7 @@ fn mark(at: u64) -> Mark {
         dropped: Some(3),
         taken: at,
         stage: Stage::Sent,
+        socket: None,
     }
 }
 

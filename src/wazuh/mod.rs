@@ -18,7 +18,7 @@ mod statistics;
 pub use acknowledge::{Acknowledgement, Allowance, Assurance, Mark, ReaderId, Told, Verdict};
 pub use cap::Cap;
 pub use home::{Home, Role};
-pub use queue::{AT_ONCE, Queue, QueueFault};
+pub use queue::{AT_ONCE, Queue, QueueFault, SocketId};
 
 impl From<QueueFault> for crate::Error {
     fn from(fault: QueueFault) -> Self {

@@ -1,16 +1,18 @@
 //! Wazuh's queue: a datagram socket, one datagram an event.
 
+use std::fs;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use serde::{Deserialize, Serialize};
 
 /// Datagrams of at most 65,535 bytes, and the kernel's overhead; what Wazuh's own senders ask for.
 const SEND_BUFFER: usize = 65_792;
@@ -27,6 +29,27 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 pub struct Queue {
     socket: UnixDatagram,
     path: PathBuf,
+    reader: SocketId,
+}
+
+/// The socket that is bound at a path: each reader removes the file that is there and binds a socket of its own. As
+/// long as a path has the same one and lets itself be connected to, its reader has whatever was sent to it.
+///
+/// It is the device, the inode and the birth of the file, or its last writing where no birth is kept: nothing is written
+/// into a socket's file. An inode alone is used again at once. The last change of the file says nothing, since Wazuh
+/// gives it owner and mode only when it is bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SocketId(String);
+
+impl SocketId {
+    /// The socket at `path`, if there is a file.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let born = file.created().or_else(|_| file.modified()).ok()?;
+        let born = born.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        Some(Self(format!("{}-{}-{born}", file.dev(), file.ino())))
+    }
 }
 
 /// Why the queue cannot be used, in the operator's words.
@@ -74,7 +97,12 @@ impl Queue {
     pub fn connect(path: &Path) -> Result<Self, QueueFault> {
         let fault = |error| fault(path, error);
         let socket = UnixDatagram::unbound().map_err(fault)?;
+        let before = SocketId::at(path);
         socket.connect(path).map_err(fault)?;
+        // One reader took another's place meanwhile: nobody knows whose this connection is.
+        let reader = SocketId::at(path)
+            .filter(|reader| before.as_ref() == Some(reader))
+            .ok_or_else(|| QueueFault::NoReader(path.to_owned()))?;
         socket.set_write_timeout(Some(PATIENCE)).map_err(fault)?;
         // A size that an administrator lowered; the kernel tells twice what was asked.
         if socket_send_buffer_size(&socket).map_err(|e| fault(e.into()))? < 2 * SEND_BUFFER {
@@ -83,7 +111,14 @@ impl Queue {
         Ok(Self {
             socket,
             path: path.to_owned(),
+            reader,
         })
+    }
+
+    /// Whom it is connected to.
+    #[must_use]
+    pub fn reader(&self) -> &SocketId {
+        &self.reader
     }
 
     /// Hands datagrams to the kernel, in their order and at most [`AT_ONCE`] of them; returns how many. For each it waits
@@ -188,6 +223,40 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("queue");
         (dir, path)
+    }
+
+    /// In the system's temporary folder and, where there is one, in memory.
+    #[test]
+    fn a_reader_is_known_by_its_socket_whatever_its_owner_mode_and_traffic() {
+        for folder in [std::env::temp_dir(), "/dev/shm".into()] {
+            let Ok(dir) = tempfile::tempdir_in(&folder) else {
+                continue;
+            };
+            let path = dir.path().join("queue");
+            assert_eq!(SocketId::at(&path), None);
+            let reader = UnixDatagram::bind(&path).unwrap();
+            let id = SocketId::at(&path).unwrap();
+            let file = path.metadata().unwrap();
+            std::os::unix::fs::chown(&path, Some(file.uid()), Some(file.gid())).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+            let queue = Queue::connect(&path).unwrap();
+            assert_eq!(queue.send(&[b"x"]).unwrap(), 1);
+            reader.recv(&mut [0; 8]).unwrap();
+            assert_eq!(SocketId::at(&path), Some(id.clone()));
+            assert_eq!(queue.reader(), &id);
+            drop(reader);
+            assert_eq!(SocketId::at(&path), Some(id.clone()));
+            // A clock of the kernel that ticks each 10 ms gives others of the same inode the same birth.
+            let end = Instant::now() + Duration::from_secs(5);
+            loop {
+                fs::remove_file(&path).unwrap();
+                let _another = UnixDatagram::bind(&path).unwrap();
+                if SocketId::at(&path).unwrap() != id {
+                    break;
+                }
+                assert!(Instant::now() < end, "{}", folder.display());
+            }
+        }
     }
 
     #[test]

@@ -126,6 +126,63 @@ fn what_a_killed_manager_lost_comes_again() {
     assert!(verdict.repeats <= kills * 4_000, "{kills} kills: {verdict}");
 }
 
+/// Two contents with the same records go out together; whichever of them is gone later, the other still has them.
+#[test]
+fn what_comes_twice_at_once_may_come_again_from_either() {
+    for gone in 0..2 {
+        let (mut world, manager) = with_manager(Settings::default());
+        let records: Vec<_> = (0..5).map(|_| world.records.sized(600)).collect();
+        let now = world.microsoft.now();
+        let contents = [0, 1].map(|minutes| {
+            let created = now - TimeDelta::minutes(3 + minutes);
+            world.issue_these(0, "Audit.Exchange", records.clone(), created)
+        });
+        // As many as the kernel keeps for it.
+        manager.pause();
+        world.run_expecting(0, &[]);
+        manager.kill();
+        manager.revive(Duration::ZERO).unwrap();
+        let vanished = Rule::any(Action::ContentVanished).content(&contents[gone]);
+        world.microsoft.faults(Plan::default().rule(vanished));
+        world.run(&["run"]);
+        world.run(&["run"]);
+        let verdict = judge(&mut world, &manager);
+        assert!(
+            verdict.missing.is_empty(),
+            "{gone}: {verdict} {}",
+            world.log()
+        );
+    }
+}
+
+/// The second content with the same records is still read when the batch with the first is lost.
+#[test]
+fn what_comes_twice_may_come_again_from_the_one_that_is_being_read() {
+    let (mut world, manager) = with_manager(Settings::default());
+    // More than is handed over at once of the second, and as many as the kernel keeps of the first.
+    let records: Vec<_> = (0..8).map(|_| world.records.sized(8_000)).collect();
+    let now = world.microsoft.now();
+    let [first, second] = [3, 4].map(|minutes| {
+        let created = now - TimeDelta::minutes(minutes);
+        world.issue_these(0, "Audit.Exchange", records.clone(), created)
+    });
+    let slow = Rule::any(Action::Drip(2_000, Duration::from_millis(150))).content(&second);
+    world.microsoft.faults(Plan::default().rule(slow));
+    manager.pause();
+    let mut run = world.start(&["run"]);
+    while world.sum("duplicate") == 0 {
+        assert!(run.try_wait().unwrap().is_none(), "{}", world.log());
+    }
+    let vanished = Rule::any(Action::ContentVanished).content(&first);
+    world.microsoft.faults(Plan::default().rule(vanished));
+    manager.kill();
+    manager.revive(Duration::ZERO).unwrap();
+    run.wait().unwrap();
+    world.run(&["run"]);
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.missing.is_empty(), "{verdict} {}", world.log());
+}
+
 #[test]
 fn without_acknowledgement_a_restart_sends_nothing_again() {
     let (mut world, manager) = with_manager(Settings::default());
@@ -171,4 +228,79 @@ fn what_a_killed_manager_lost_of_health_comes_again() {
     world.run_expecting(0, &[]);
     assert_eq!(told(&manager, "recovered"), 1, "{}", world.log());
     assert_eq!(told(&manager, "auth_failed"), 1);
+}
+
+/// A world whose Wazuh tells nothing, with records on their way to a reader that reads none.
+fn with_a_sleeping_reader(records: usize) -> World {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("wazuh", "send_timeout", "\"1s\"");
+    issue(&mut world, 1, records);
+    world.queue.pause();
+    world
+}
+
+/// More than a kernel keeps for a reader, so that the run ends with some unread and the others unsent.
+const MORE_THAN_WAIT: usize = 400;
+
+#[test]
+fn what_a_reader_never_read_comes_again_when_it_has_died() {
+    let mut world = with_a_sleeping_reader(MORE_THAN_WAIT);
+    world.run_expecting(75, &[]);
+    // It lives and reads nothing: nothing is known, however often somebody looks.
+    world.run_expecting(75, &[]);
+    assert_ne!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.assert_clean();
+}
+
+#[test]
+fn what_a_reader_that_dies_within_a_run_never_read_comes_again() {
+    let mut world = with_a_sleeping_reader(5);
+    let mut run = world.start(&["run"]);
+    while status(&world)["unconfirmed"] != 5 {
+        assert!(run.try_wait().unwrap().is_none(), "{}", world.log());
+    }
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{}", world.log());
+    // Where the run did not see the new reader any more.
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.assert_clean();
+}
+
+/// The kernel keeps the order, so what is sent later and was read shows that all before was.
+#[test]
+fn what_is_read_after_its_run_does_not_come_again() {
+    let mut world = with_a_sleeping_reader(MORE_THAN_WAIT);
+    world.run_expecting(75, &[]);
+    // However many there are, they keep nobody from sending what shows that they were read.
+    rusqlite::Connection::open(world.ledger())
+        .unwrap()
+        .execute("UPDATE batch SET events = 60000 WHERE confirmed = 0", [])
+        .unwrap();
+    world.queue.resume();
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
+/// It is known before the process is gone, so a later death of the reader costs nothing.
+#[test]
+fn what_is_read_is_accepted_within_the_run() {
+    let mut world = World::with_tenants(1, Options::default());
+    issue(&mut world, 2, 100);
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    assert_eq!(status(&world)["assurance"], "accepted");
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    world.assert_clean();
 }
