@@ -253,7 +253,7 @@ fn check_readers(path: &Path, stat: &Stat, wazuh: Option<u32>) -> Result<(), Fla
 }
 
 /// The number of the group `wazuh`, as far as `/etc/group` knows it.
-fn wazuh_group() -> Option<u32> {
+pub(crate) fn wazuh_group() -> Option<u32> {
     group_id(&std::fs::read_to_string("/etc/group").ok()?, "wazuh")
 }
 
