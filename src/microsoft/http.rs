@@ -1,6 +1,8 @@
 //! The one HTTP client of a run.
 
 use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +21,31 @@ const MAX_FILE: usize = 1 << 20;
 /// Commands that are asked for a secret, and names that are looked up, at a time.
 const BLOCKING: usize = 16;
 
+/// Pairs of descriptors that are free before an event loop starts: it opens six descriptors, its requests some more.
+const SPARE: usize = 6;
+
 /// What requests run on: one thread, and a few for what blocks.
 ///
 /// # Errors
 /// [`Error::TryLater`] where the system gives none.
 pub fn event_loop() -> Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING)
-        .build()
-        .map_err(|error| Error::TryLater(format!("no event loop can be started: {error}")))
+    // Where signals find no descriptor left, the library panics.
+    (0..SPARE)
+        .map(|_| UnixStream::pair())
+        .collect::<io::Result<Vec<_>>>()
+        .map(drop)
+        .and_then(|()| {
+            Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING)
+                .build()
+        })
+        .map_err(|error| {
+            Error::TryLater(format!(
+                "no event loop can be started: {error}; let the process that starts this one have more open files \
+                 (ulimit -n, LimitNOFILE= of a service)"
+            ))
+        })
 }
 
 /// The HTTP client that all tenants share, and the limits of its exchanges.
