@@ -107,6 +107,19 @@ fn a_log_file_that_is_a_link_is_not_followed() {
     assert_eq!(fs::read_to_string(elsewhere).unwrap(), "as it was");
 }
 
+#[test]
+fn a_log_file_that_is_a_pipe_without_reader_holds_nothing_up() {
+    let world = World::with_tenants(1, Options::default());
+    let pipe = Command::new("mkfifo")
+        .arg(world.folder.path().join("log"))
+        .status();
+    assert!(pipe.unwrap().success());
+    let output = world.run(&["-v", "run"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the log file cannot be written"), "{said}");
+}
+
 /// A user and a group that the system knows nothing of: who they are does not count.
 const USER: u32 = 64_301;
 const WAZUH: u32 = 64_302;
