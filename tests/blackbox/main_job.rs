@@ -1,6 +1,7 @@
 //! The main job: everything that is listed arrives once, byte for byte.
 
 use std::fs;
+use std::process::Stdio;
 
 use chrono::TimeDelta;
 use simulator::microsoft::{
@@ -257,6 +258,26 @@ fn a_dry_run_shows_the_bytes_of_each_event_and_says_why_a_record_was_reshaped() 
         .map(|event| [b"1:office365:", event].concat())
         .collect();
     assert_eq!(printed, sent);
+}
+
+#[test]
+fn a_dry_run_that_cannot_print_says_so_and_a_reader_that_has_seen_enough_is_none() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.microsoft.subscribe_all(&world.id(0));
+    world.issue_everywhere(1, 4);
+    let dry = |out: Stdio| {
+        let mut command = world.command(&["run", "--dry-run"]);
+        let output = command.stdout(out).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, said) = dry(full.into());
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.starts_with("o365-wodle: standard output: "), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(dry(writer.into()), (Some(0), String::new()));
 }
 
 #[test]
