@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Certificate, Client, NoProxy, Proxy, redirect, retry, tls};
+use reqwest::{Client, NoProxy, Proxy, redirect, retry, tls};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -15,7 +15,7 @@ use super::budget::Retry;
 use crate::config::ownership::{self, Kind};
 use crate::{Error, Result, config};
 
-/// The longest file of authorities, or of a password, in bytes.
+/// The longest file of a password, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
 /// Commands that are asked for a secret, and names that are looked up, at a time.
@@ -91,19 +91,8 @@ impl Http {
             client = client.proxy(proxy);
         }
         if let Some(path) = &settings.ca_file {
-            let refuse = |why: &dyn fmt::Display| {
-                Error::Configuration(format!(
-                    "http.ca_file {}: {why}; give a PEM file with the certification authority's certificate",
-                    path.display()
-                ))
-            };
-            let pem = ownership::read(path, Kind::Configuration, MAX_FILE)
-                .map_err(|flaw| refuse(&flaw))?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&error))?;
-            if certificates.is_empty() {
-                return Err(refuse(&"no certificate in it"));
-            }
+            let certificates = config::authorities(path)
+                .map_err(|flaw| Error::Configuration(format!("http.ca_file {flaw}")))?;
             client = client.tls_certs_merge(certificates);
         }
         let client = client.build().map_err(|error| {
