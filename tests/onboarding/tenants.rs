@@ -279,6 +279,16 @@ fn import_takes_all_texts_or_none() {
     );
     assert!(!place.path("tenants.d/contoso.toml").exists());
     fs::remove_file(place.path("texts/tailspin.txt")).unwrap();
+    // the same name twice
+    place.write("texts/contoso.md", hand_over(TENANT));
+    let said = place.run(&["tenant", "import", "texts"]);
+    assert_eq!(said.code, 78);
+    assert!(
+        said.err.contains("contoso: two files give this name") && !said.err.contains("rotate"),
+        "{}",
+        said.err
+    );
+    fs::remove_file(place.path("texts/contoso.md")).unwrap();
     let said = place.run(&["tenant", "import", "texts"]);
     // stored, and both tested: Microsoft cannot be reached from here
     assert_eq!(said.code, 3, "{}", said.err);

@@ -152,20 +152,24 @@ pub(super) fn secret_file(tenant: &Tenant) -> Option<&PathBuf> {
 
 /// What is stored already and must not come twice.
 fn clashes(config: &Path, settings: &Settings, new: &[&New]) -> Vec<String> {
+    // of those before in `new`
     let mut names: Vec<&str> = Vec::new();
     let mut ids: Vec<(&str, &str)> = Vec::new();
     for tenant in &settings.tenants {
-        names.push(&tenant.name);
         ids.push((&tenant.tenant_id, &tenant.name));
     }
     let mut clashes = Vec::new();
     for one in new {
         let (name, id) = (one.name.as_str(), one.hand_over.tenant_id.as_str());
         let secret = Place::of(config, name).secret;
-        if names.contains(&name) {
+        if settings.tenants.iter().any(|tenant| tenant.name == name) {
             clashes.push(format!(
                 "{name}: there is a tenant of that name; choose another name, or for a new secret \
                  run `o365-wodle tenant rotate {name} --from FILE`"
+            ));
+        } else if names.contains(&name) {
+            clashes.push(format!(
+                "{name}: two files give this name; rename one of them, or take it out of the folder"
             ));
         } else if fs::symlink_metadata(&secret).is_ok() {
             clashes.push(format!(
