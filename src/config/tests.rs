@@ -163,6 +163,14 @@ fn tenants_d() {
         found(&folder),
         ["tenants.d: tenants.d is writable by others (mode 0770); chmod go-w tenants.d"]
     );
+    fs::remove_dir_all(folder.path().join("tenants.d")).unwrap();
+    fs::write(folder.path().join("tenants.d"), "").unwrap();
+    assert_eq!(
+        found(&folder),
+        [
+            "tenants.d: tenants.d is no folder, or lies in what is none; move away what is in a folder's place, or correct the path"
+        ]
+    );
 }
 
 #[test]
