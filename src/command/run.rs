@@ -22,7 +22,7 @@ use crate::{Error, Result};
 pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
-        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+        say_nobody(settings);
         return Ok(());
     }
     let request = Request {
@@ -78,6 +78,15 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
         })
         .cloned()
         .collect())
+}
+
+/// Says why there is no tenant to collect.
+pub(super) fn say_nobody(settings: &Settings) {
+    if settings.tenants.is_empty() {
+        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+    } else {
+        log::warn!("all tenants are disabled: remove `enabled = false` from one");
+    }
 }
 
 fn say(summary: &Summary, is_dry: bool) {

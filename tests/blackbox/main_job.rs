@@ -317,6 +317,16 @@ fn a_disabled_tenant_is_left_alone() {
     world.issue_everywhere(1, 1);
     world.run_expecting(0, &[]);
     assert_eq!(world.microsoft.request_count(), 0);
+    assert!(world.log().contains("all tenants are disabled"));
+    let status = world.run(&["status"]);
+    assert!(status.stdout.starts_with(b"All tenants are disabled"));
+    // No tenant, no host that could tell the time: nothing was skipped because of what failed.
+    let doctor = world.run(&["doctor", "--json"]);
+    assert!(
+        !String::from_utf8(doctor.stdout)
+            .unwrap()
+            .contains("skipped")
+    );
 }
 
 #[test]
