@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::run::{collect_and_report, judge, say_nobody, selected};
+use super::run::{collect_and_report, judge, say_nobody, selected, warn_of_uncollected};
 use crate::cli::{self, Moment};
 use crate::collect::{Request, Stop};
 use crate::config::{Settings, Tenant};
@@ -35,6 +35,7 @@ pub(crate) fn backfill(
         say_nobody(settings);
         return Ok(());
     }
+    warn_of_uncollected(&tenants, &arguments.content_types);
     let stopping = Stopping::by_signal()?;
     queue(
         settings,

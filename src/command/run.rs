@@ -10,7 +10,7 @@ use super::metrics;
 use super::progress::Progress;
 use crate::cli;
 use crate::collect::{Request, Summary, Trouble, collect};
-use crate::config::{Settings, Tenant};
+use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::Purpose;
 use crate::stopping::Stopping;
 use crate::{Error, Result};
@@ -25,6 +25,7 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
         say_nobody(settings);
         return Ok(());
     }
+    warn_of_uncollected(&tenants, &arguments.content_types);
     let request = Request {
         tenants,
         content_types: (!arguments.content_types.is_empty())
@@ -86,6 +87,22 @@ pub(super) fn say_nobody(settings: &Settings) {
         log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
     } else {
         log::warn!("all tenants are disabled: remove `enabled = false` from one");
+    }
+}
+
+/// Says which tenants `--content-type` asks in vain.
+pub(super) fn warn_of_uncollected(tenants: &[Arc<Tenant>], content_types: &[ContentType]) {
+    for content_type in content_types {
+        let without = tenants
+            .iter()
+            .filter(|tenant| !tenant.content_types.contains(content_type));
+        let names: Vec<&str> = without.map(|tenant| tenant.name.as_str()).collect();
+        if !names.is_empty() {
+            log::warn!(
+                "--content-type {content_type}: nothing is done for {}, whose content_types lack it; add it there",
+                names.join(", ")
+            );
+        }
     }
 }
 

@@ -330,6 +330,27 @@ fn a_disabled_tenant_is_left_alone() {
 }
 
 #[test]
+fn a_content_type_that_a_tenant_does_not_collect_is_asked_for_in_vain_and_that_is_said() {
+    let mut world = World::with_tenants(2, Options::default());
+    world.tenant_settings.insert(
+        "tenant-2".into(),
+        vec!["content_types = [\"DLP.All\"]".into()],
+    );
+    for command in [
+        &["run"][..],
+        &["subscriptions", "start"],
+        &["backfill", "--since", "1h"],
+    ] {
+        let narrowed = [&["-v"], command, &["--content-type", "audit.exchange"]].concat();
+        let output = world.run(&narrowed);
+        assert_eq!(output.status.code(), Some(0));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning = "--content-type Audit.Exchange: nothing is done for tenant-2, whose content_types lack it";
+        assert!(said.contains(warning), "{said}");
+    }
+}
+
+#[test]
 fn no_tenants_yet_is_a_success() {
     let world = World::new(Options::default());
     let output = world.run_expecting(0, &[]);
