@@ -19,6 +19,7 @@ pub use handover::{HandOver, NewSecret, parse_hand_over, parse_new_secret};
 pub use problem::{Flaw, Problem};
 pub(crate) use scope::is_loopback;
 pub use scope::{parse_duration, parse_guid};
+pub(crate) use secret::stop_commands;
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,
     Metrics, Secret, Settings, State, Tenant, Wazuh,
