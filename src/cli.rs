@@ -22,7 +22,7 @@ pub(crate) struct Cli {
         default_value = "/etc/o365-wodle/config.toml"
     )]
     pub(crate) config: PathBuf,
-    /// Say more on standard error (-v: what is done, -vv: every request)
+    /// Say more on standard error (-v: what is done, -vv: in detail)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Say nothing on standard error

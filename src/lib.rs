@@ -53,7 +53,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     } else {
         i8::try_from(cli.verbose).unwrap_or(2)
     };
-    match run(&cli, verbosity) {
+    let result = run(&cli, verbosity);
+    config::stop_commands();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");

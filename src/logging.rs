@@ -7,6 +7,7 @@ use std::path::Path;
 
 use env_logger::{Builder, Logger, Target};
 use log::{LevelFilter, Metadata, Record};
+use rustix::fs::OFlags;
 use serde_json::json;
 
 use crate::config::{Log, LogFormat};
@@ -52,13 +53,14 @@ pub(crate) fn start(settings: &Log, verbosity: i8) {
 /// The log file, to append to.
 ///
 /// Whoever may enter the folder as a member of its group may read the log. A link in its place is not
-/// followed: whoever can make one would choose which file of root's gets our lines and that group.
+/// followed: whoever can make one would choose which file of root's gets our lines and that group. A pipe
+/// that nobody reads is an error: it would hold up every command for ever.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o640)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(path)?;
     if let Some(folder) = path.parent().and_then(|folder| folder.metadata().ok())
         && file.metadata()?.gid() != folder.gid()

@@ -7,7 +7,7 @@
 mod parcel;
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -539,14 +539,17 @@ impl Delivery {
     }
 }
 
-/// Writes the JSON of datagrams to standard output, a line each; how many.
+/// Writes the JSON of datagrams to standard output, a line each; how many. Who closes it has seen enough.
 fn print(datagrams: &[&[u8]]) -> Result<usize, Halt> {
     let mut out = std::io::stdout().lock();
     for datagram in datagrams {
         let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
         out.write_all(json.unwrap_or_default())
             .and_then(|()| out.write_all(b"\n"))
-            .map_err(|_| Halt::Asked)?;
+            .map_err(|fault| match fault.kind() {
+                ErrorKind::BrokenPipe => Halt::Asked,
+                _ => Halt::Failed(Error::TryLater(format!("standard output: {fault}"))),
+            })?;
     }
     Ok(datagrams.len())
 }

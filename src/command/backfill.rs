@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::run::{collect_and_report, judge, selected};
+use super::run::{collect_and_report, judge, say_nobody, selected, warn_of_uncollected};
 use crate::cli::{self, Moment};
 use crate::collect::{Request, Stop};
 use crate::config::{Settings, Tenant};
@@ -32,9 +32,10 @@ pub(crate) fn backfill(
     let (since, until) = span(arguments, now)?;
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
-        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+        say_nobody(settings);
         return Ok(());
     }
+    warn_of_uncollected(&tenants, &arguments.content_types);
     let stopping = Stopping::by_signal()?;
     queue(
         settings,

@@ -21,7 +21,7 @@ use crate::ledger::{Ledger, Lock, Opened, Purpose};
 use crate::stopping::Stopping;
 use crate::wazuh::Home;
 use crate::{Error, Result};
-use blocks::{Found, Native, Secret};
+use blocks::{Auth, Block, Found, Native, Secret};
 use bookmarks::Bookmark;
 
 /// Longer files are no `ossec.conf`, and no secret.
@@ -61,14 +61,21 @@ pub(crate) fn import(
         .map(|(line, flaw)| format!("{}:{line}: {flaw}", path.display()))
         .collect();
     let mut incoming = Vec::new();
-    let mut is_any_known = false;
+    let is_known = |id: &String| {
+        settings
+            .tenants
+            .iter()
+            .any(|tenant| tenant.tenant_id == *id)
+    };
+    let auths = native.blocks.iter().flat_map(|block| &block.auths);
+    let ids = auths.filter_map(|auth| auth.tenant_id.clone());
+    let mut here: BTreeSet<String> = ids.filter(is_known).collect();
     for found in native.tenants {
         let known = settings.tenants.iter();
         let mut known = known.filter(|tenant| tenant.tenant_id == found.tenant_id);
         if let Some(tenant) = known.next() {
             let (name, id) = (&tenant.name, &tenant.tenant_id);
             writeln!(out, "{name}: has tenant ID {id} already; left as it is").map_err(unsaid)?;
-            is_any_known = true;
             continue;
         }
         let line = found.line;
@@ -77,32 +84,46 @@ pub(crate) fn import(
             Err(why) => wrong.push(format!("{}:{line}: {why}", path.display())),
         }
     }
-    if incoming.is_empty() {
-        return conclude(&wrong, is_any_known);
-    }
-    if native.enabled && home.modules_process().is_some() {
-        return Err(Error::TryLater(
-            "Wazuh's built-in module is still collecting: what it takes from now on would come twice. \
-             Stop Wazuh (systemctl stop wazuh-manager, or wazuh-agent) and import again"
-                .to_owned(),
-        ));
-    }
-    name(config, &settings, &mut incoming);
-    let kept = store_all(config, &settings, &mut incoming)?;
-    for one in &incoming {
-        say(config, one, &kept, now, out).map_err(unsaid)?;
-        for (content_type, bookmark) in &one.streams {
-            if let Bookmark::Damaged(file) = bookmark {
-                wrong.push(format!(
-                    "{}: holds no time of the past, so {content_type} starts initial_lookback before \
-                     its first run; records of that time may come a second time",
-                    file.display()
-                ));
-            }
+    if !incoming.is_empty() {
+        if native.enabled && home.modules_process().is_some() {
+            return Err(Error::TryLater(
+                "Wazuh's built-in module is still collecting: what it takes from now on would come twice. \
+                 Stop Wazuh (systemctl stop wazuh-manager, or wazuh-agent) and import again"
+                    .to_owned(),
+            ));
+        }
+        name(config, &settings, &mut incoming);
+        let kept = store_all(config, &settings, &mut incoming)?;
+        for one in &incoming {
+            say(config, one, &kept, now, out).map_err(unsaid)?;
+            wrong.extend(one.streams.iter().filter_map(damaged));
+            here.insert(one.new.hand_over.tenant_id.clone());
         }
     }
-    say_next(&path, &native.blocks, &incoming, out).map_err(unsaid)?;
-    conclude(&wrong, true)
+    if here.is_empty() && wrong.is_empty() {
+        let path = path.display();
+        return writeln!(
+            out,
+            "{path}: no tenant (<api_auth>) is in its <office365>; nothing to import"
+        )
+        .map_err(unsaid);
+    }
+    if !here.is_empty() {
+        say_next(&path, &native.blocks, &here, &incoming, out).map_err(unsaid)?;
+    }
+    conclude(&wrong, !here.is_empty())
+}
+
+/// What a bookmark that cannot be read means.
+fn damaged((content_type, bookmark): &(ContentType, Bookmark)) -> Option<String> {
+    let Bookmark::Damaged(file) = bookmark else {
+        return None;
+    };
+    Some(format!(
+        "{}: holds no time of the past, so {content_type} starts initial_lookback before \
+         its first run; records of that time may come a second time",
+        file.display()
+    ))
 }
 
 /// The blocks of a file.
@@ -295,9 +316,12 @@ fn say(
     Ok(())
 }
 
+/// What is to be done by hand. A block without `<api_auth>` keeps Wazuh from starting, so one that
+/// nothing is left in goes as a whole.
 fn say_next(
     path: &Path,
-    blocks: &[std::ops::RangeInclusive<usize>],
+    blocks: &[Block],
+    here: &BTreeSet<String>,
     incoming: &[Incoming],
     out: &mut impl Write,
 ) -> std::io::Result<()> {
@@ -306,9 +330,30 @@ fn say_next(
         out,
         "\n{path} was not changed. Delete from it, so that nothing is collected twice:"
     )?;
-    for lines in blocks {
-        let (first, last) = (lines.start(), lines.end());
-        writeln!(out, "  lines {first} to {last}: <office365> … </office365>")?;
+    let is_here = |auth: &&Auth| auth.tenant_id.as_ref().is_some_and(|id| here.contains(id));
+    let mut is_any_left = false;
+    for Block { lines, auths } in blocks {
+        if auths.iter().all(|auth| is_here(&auth)) {
+            let (first, last) = (lines.start(), lines.end());
+            writeln!(out, "  lines {first} to {last}: <office365> … </office365>")?;
+            continue;
+        }
+        is_any_left = true;
+        for auth in auths.iter().filter(is_here) {
+            let (first, last) = (auth.lines.start(), auth.lines.end());
+            let id = auth.tenant_id.as_deref().unwrap_or_default();
+            writeln!(
+                out,
+                "  lines {first} to {last}: <api_auth> … </api_auth> of {id}"
+            )?;
+        }
+    }
+    if is_any_left {
+        writeln!(
+            out,
+            "Every other <api_auth> stays, with the <office365> around it: its tenant is not here, for the reason said at \
+             the end. Import again once that is corrected."
+        )?;
     }
     let name = incoming.first().map_or("NAME", |one| one.new.name.as_str());
     writeln!(
@@ -316,7 +361,7 @@ fn say_next(
         "Then:\n  \
          o365-wodle doctor\n  \
          o365-wodle setup --write\n  \
-         systemctl start wazuh-manager      (or wazuh-agent)\n  \
+         systemctl restart wazuh-manager    (or wazuh-agent)\n  \
          o365-wodle -v run\n\
          To rename a tenant, rename its file: tenants.d/{name}.toml to tenants.d/NEW-NAME.toml."
     )

@@ -10,7 +10,7 @@ use super::metrics;
 use super::progress::Progress;
 use crate::cli;
 use crate::collect::{Request, Summary, Trouble, collect};
-use crate::config::{Settings, Tenant};
+use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::Purpose;
 use crate::stopping::Stopping;
 use crate::{Error, Result};
@@ -22,9 +22,10 @@ use crate::{Error, Result};
 pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
-        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+        say_nobody(settings);
         return Ok(());
     }
+    warn_of_uncollected(&tenants, &arguments.content_types);
     let request = Request {
         tenants,
         content_types: (!arguments.content_types.is_empty())
@@ -78,6 +79,31 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
         })
         .cloned()
         .collect())
+}
+
+/// Says why there is no tenant to collect.
+pub(super) fn say_nobody(settings: &Settings) {
+    if settings.tenants.is_empty() {
+        log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
+    } else {
+        log::warn!("all tenants are disabled: remove `enabled = false` from one");
+    }
+}
+
+/// Says which tenants `--content-type` asks in vain.
+pub(super) fn warn_of_uncollected(tenants: &[Arc<Tenant>], content_types: &[ContentType]) {
+    for content_type in content_types {
+        let without = tenants
+            .iter()
+            .filter(|tenant| !tenant.content_types.contains(content_type));
+        let names: Vec<&str> = without.map(|tenant| tenant.name.as_str()).collect();
+        if !names.is_empty() {
+            log::warn!(
+                "--content-type {content_type}: nothing is done for {}, whose content_types lack it; add it there",
+                names.join(", ")
+            );
+        }
+    }
 }
 
 fn say(summary: &Summary, is_dry: bool) {

@@ -66,20 +66,12 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
     backup.push(now.format(".%Y%m%dT%H%M%SZ.bak").to_string());
     let backup = Path::new(&backup);
     files::create(backup, &before, access).map_err(|fault| unwritten(backup, &fault))?;
-    if fs::read(&path).map_err(|fault| unread(&path, &fault))? != before {
-        return Err(Error::TryLater(format!(
-            "{shown} was changed by somebody else just now; nothing was written, try again"
-        )));
-    }
-    match files::replace(&path, text.as_bytes(), access) {
-        Ok(()) => {}
-        Err(fault) if fault.kind() == ErrorKind::ResourceBusy => {
-            // It is what it was, so nobody needs the backup.
+    if let Err(error) = replace(&path, &before, &text, access, out) {
+        // Nothing of ours is in it, so nobody needs the backup.
+        if fs::read(&path).is_ok_and(|now| now != text.as_bytes()) {
             drop(files::remove(backup));
-            let why = "it is a mount of its own, as in a container: change what is mounted there";
-            return by_hand(&path, why, out);
         }
-        Err(fault) => return Err(unwritten(&path, &fault)),
+        return Err(error);
     }
     let backup = backup.display();
     writeln!(
@@ -97,6 +89,28 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
         .map_err(unsaid)?;
     }
     Ok(())
+}
+
+fn replace(
+    path: &Path,
+    before: &[u8],
+    text: &str,
+    access: Access,
+    out: &mut impl Write,
+) -> Result<()> {
+    if fs::read(path).map_err(|fault| unread(path, &fault))? != before {
+        return Err(Error::TryLater(format!(
+            "{} was changed by somebody else just now; nothing was written, try again",
+            path.display()
+        )));
+    }
+    files::replace(path, text.as_bytes(), access).or_else(|fault| match fault.kind() {
+        ErrorKind::ResourceBusy => {
+            let why = "it is a mount of its own, as in a container: change what is mounted there";
+            by_hand(path, why, out)
+        }
+        _ => Err(unwritten(path, &fault)),
+    })
 }
 
 /// Prints the block for who has to insert it without us.

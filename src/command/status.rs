@@ -72,6 +72,13 @@ pub(crate) fn status(
             "streams": streams,
         });
         writeln!(out, "{report:#}")
+    } else if rows.is_empty() {
+        let nobody = if settings.tenants.is_empty() {
+            "No tenants yet."
+        } else {
+            "All tenants are disabled; --all shows them."
+        };
+        writeln!(out, "{nobody}")
     } else {
         // Problems first; within the same state as the configuration has them.
         rows.sort_by_key(|row| row.state(now).is_well());
@@ -225,9 +232,6 @@ fn print_table(
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    if rows.is_empty() {
-        return writeln!(out, "No tenants yet.");
-    }
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::run::selected;
+use super::run::{selected, warn_of_uncollected};
 use super::unsaid;
 use crate::cli;
 use crate::config::{ContentType, Settings, Tenant};
@@ -26,6 +26,9 @@ pub(crate) fn subscriptions(
         cli::Subscriptions::List { tenants } | cli::Subscriptions::Start { tenants, .. } => tenants,
     };
     let tenants = selected(settings, names)?;
+    if let cli::Subscriptions::Start { content_types, .. } = command {
+        warn_of_uncollected(&tenants, content_types);
+    }
     let http = Http::new(&settings.http)?;
     let runtime = event_loop()?;
     let mut failed = Vec::new();

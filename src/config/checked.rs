@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use toml::Value;
 
+use super::authority::authorities;
 use super::ownership::Kind;
 use super::raw;
 use super::scope::{DAY, Scope};
@@ -248,7 +249,9 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
             proxy_password_file.as_deref(),
             Kind::Secret,
         );
-        scope.look_at("ca_file", ca_file.as_deref(), Kind::Configuration);
+        if let Some(Err(flaw)) = ca_file.as_deref().map(authorities) {
+            scope.note("ca_file", flaw);
+        }
     }
     let (ten_seconds, two_minutes) = (Duration::from_secs(10), Duration::from_mins(2));
     let (ten_minutes, hour) = (Duration::from_mins(10), Duration::from_hours(1));

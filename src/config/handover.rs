@@ -180,22 +180,25 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
     let written = value.split_whitespace().next().unwrap_or_default();
     let word = unquoted(written);
     let remark = value.split_whitespace().nth(1).is_some();
-    let what = if parse_guid(word).is_some() {
-        SECRET_ID
+    let (what, cure) = if parse_guid(word).is_some() {
+        (SECRET_ID, NEW_SECRET)
     } else if ["***", "•••", "...", "…"]
         .iter()
         .any(|mask| written.contains(mask))
     {
-        "is hidden or cut off"
+        ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
-        "is a remark in place of a value"
+        ("is a remark in place of a value", NEW_SECRET)
+    } else if word.contains(['"', '{', '}', ',']) {
+        (
+            "has a quote, brace or comma in it, which no secret of Azure has",
+            "write the value alone on a line after its label",
+        )
     } else {
         return Some(SecretString::from(word));
     };
-    flaws.push(Flaw::new(
-        format!("{} {what}", Field::Secret.name()),
-        NEW_SECRET,
-    ));
+    let what = format!("{} {what}", Field::Secret.name());
+    flaws.push(Flaw::new(what, cure));
     None
 }
 
@@ -369,13 +372,16 @@ fn undecorated(line: &str) -> &str {
     }
 }
 
-/// A value without the quotes, emphasis and JSON's comma around it.
+/// A value without the quotes, emphasis, and JSON's commas and braces around it.
 fn unquoted(value: &str) -> &str {
-    let value = value.trim().trim_end_matches([',', ';']);
-    value.trim_matches(|c: char| {
+    value.trim().trim_matches(|c: char| {
         matches!(
             c,
             '"' | '\''
+                | ','
+                | ';'
+                | '{'
+                | '}'
                 | '`'
                 | '“'
                 | '”'

@@ -1,5 +1,6 @@
 //! What the operator wrote, and the checked [`Settings`] that the rest of the program works with.
 
+mod authority;
 mod checked;
 mod handover;
 mod load;
@@ -13,10 +14,12 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
+pub use authority::authorities;
 pub use handover::{HandOver, NewSecret, parse_hand_over, parse_new_secret};
 pub use problem::{Flaw, Problem};
 pub(crate) use scope::is_loopback;
 pub use scope::{parse_duration, parse_guid};
+pub(crate) use secret::stop_commands;
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,
     Metrics, Secret, Settings, State, Tenant, Wazuh,

@@ -193,9 +193,13 @@ fn look(folder: impl AsFd, name: &std::ffi::OsStr) -> Result<(OwnedFd, Stat), Er
 fn unopened(path: &Path, fault: Errno) -> Flaw {
     let path = path.display();
     match fault {
-        Errno::NOENT | Errno::NOTDIR => Flaw::new(
+        Errno::NOENT => Flaw::new(
             format!("{path} does not exist"),
             "create it, or correct the path",
+        ),
+        Errno::NOTDIR => Flaw::new(
+            format!("{path} is no folder, or lies in what is none"),
+            "move away what is in a folder's place, or correct the path",
         ),
         Errno::ACCESS | Errno::PERM => Flaw::new(
             format!("{path} may not be opened by this user"),
@@ -253,7 +257,7 @@ fn check_readers(path: &Path, stat: &Stat, wazuh: Option<u32>) -> Result<(), Fla
 }
 
 /// The number of the group `wazuh`, as far as `/etc/group` knows it.
-fn wazuh_group() -> Option<u32> {
+pub(crate) fn wazuh_group() -> Option<u32> {
     group_id(&std::fs::read_to_string("/etc/group").ok()?, "wazuh")
 }
 

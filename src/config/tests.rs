@@ -163,6 +163,14 @@ fn tenants_d() {
         found(&folder),
         ["tenants.d: tenants.d is writable by others (mode 0770); chmod go-w tenants.d"]
     );
+    fs::remove_dir_all(folder.path().join("tenants.d")).unwrap();
+    fs::write(folder.path().join("tenants.d"), "").unwrap();
+    assert_eq!(
+        found(&folder),
+        [
+            "tenants.d: tenants.d is no folder, or lies in what is none; move away what is in a folder's place, or correct the path"
+        ]
+    );
 }
 
 #[test]
@@ -308,7 +316,8 @@ fn check_looks_at_owners_and_modes() {
         );
     }
     let http = "[http]\nproxy = 'http://u@proxy:3128'\nproxy_password_file = 'p'\nca_file = 'ca'\n";
-    let files = folder(http, &[("p", "x"), ("ca", "")]);
+    let authority = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+    let files = folder(http, &[("p", "x"), ("ca", &authority.cert.pem())]);
     assert_eq!(found(&files), [""; 0]);
     let set = |name: &str, mode| {
         fs::set_permissions(files.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -322,6 +331,16 @@ fn check_looks_at_owners_and_modes() {
             "config.toml: http.ca_file: ca is writable by others (mode 0666); chmod go-w ca",
         ]
     );
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (content, what) in [
+        ("", "no certificate in it"),
+        (broken, "a certificate in it is broken"),
+    ] {
+        let files = folder("[http]\nca_file = 'ca'\n", &[("ca", content)]);
+        let cure = "give a PEM file with the certification authority's certificate";
+        let expected = format!("config.toml: http.ca_file: ca: {what}; {cure}");
+        assert_eq!(found(&files), [expected]);
+    }
     let nowhere = folder("", &[]);
     fs::remove_file(nowhere.path().join("config.toml")).unwrap();
     assert_eq!(

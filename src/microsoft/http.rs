@@ -1,11 +1,13 @@
 //! The one HTTP client of a run.
 
 use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Certificate, Client, NoProxy, Proxy, redirect, retry, tls};
+use reqwest::{Client, NoProxy, Proxy, redirect, retry, tls};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -13,22 +15,37 @@ use super::budget::Retry;
 use crate::config::ownership::{self, Kind};
 use crate::{Error, Result, config};
 
-/// The longest file of authorities, or of a password, in bytes.
+/// The longest file of a password, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
 /// Commands that are asked for a secret, and names that are looked up, at a time.
 const BLOCKING: usize = 16;
+
+/// Pairs of descriptors that are free before an event loop starts: it opens six descriptors, its requests some more.
+const SPARE: usize = 6;
 
 /// What requests run on: one thread, and a few for what blocks.
 ///
 /// # Errors
 /// [`Error::TryLater`] where the system gives none.
 pub fn event_loop() -> Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING)
-        .build()
-        .map_err(|error| Error::TryLater(format!("no event loop can be started: {error}")))
+    // Where signals find no descriptor left, the library panics.
+    (0..SPARE)
+        .map(|_| UnixStream::pair())
+        .collect::<io::Result<Vec<_>>>()
+        .map(drop)
+        .and_then(|()| {
+            Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING)
+                .build()
+        })
+        .map_err(|error| {
+            Error::TryLater(format!(
+                "no event loop can be started: {error}; let the process that starts this one have more open files \
+                 (ulimit -n, LimitNOFILE= of a service)"
+            ))
+        })
 }
 
 /// The HTTP client that all tenants share, and the limits of its exchanges.
@@ -74,19 +91,8 @@ impl Http {
             client = client.proxy(proxy);
         }
         if let Some(path) = &settings.ca_file {
-            let refuse = |why: &dyn fmt::Display| {
-                Error::Configuration(format!(
-                    "http.ca_file {}: {why}; give a PEM file with the certification authority's certificate",
-                    path.display()
-                ))
-            };
-            let pem = ownership::read(path, Kind::Configuration, MAX_FILE)
-                .map_err(|flaw| refuse(&flaw))?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&error))?;
-            if certificates.is_empty() {
-                return Err(refuse(&"no certificate in it"));
-            }
+            let certificates = config::authorities(path)
+                .map_err(|flaw| Error::Configuration(format!("http.ca_file {flaw}")))?;
             client = client.tls_certs_merge(certificates);
         }
         let client = client.build().map_err(|error| {

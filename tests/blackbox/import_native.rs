@@ -184,6 +184,10 @@ fn one_root_goes_on_at_each_bookmark() {
     let before = Host::files(host.0.folder.path());
     let (out, _) = host.import(0);
     assert!(out.contains("tenant-11111111: has tenant ID"), "{out}");
+    assert!(
+        out.contains("lines 8 to 26"),
+        "what to delete is said again: {out}"
+    );
     assert_eq!(
         Host::files(host.0.folder.path()),
         before,
@@ -328,6 +332,19 @@ fn what_is_wrong_is_said_with_its_line_and_stops_nothing_else() {
         assert!(err.contains(expected), "{expected}: {err}");
     }
     assert!(!host.tenant_file(B).exists() && !host.tenant_file(C).exists());
+    // What the built-in module alone collects stays with it.
+    let to_delete: Vec<_> = out.lines().filter(|line| line.contains("lines ")).collect();
+    let expected = format!("  lines 12 to 13: <api_auth> … </api_auth> of {A}");
+    assert_eq!(to_delete, [expected], "{out}");
+    assert!(out.contains("Every other <api_auth> stays"), "{out}");
+    // What is here by another way goes, whatever is wrong with what stands there.
+    let text = format!("tenant_id = '{C}'\nclient_id = '{C}'\nclient_secret_file = 'secrets/c'\n");
+    fs::write(host.tenant_file(C), text).unwrap();
+    let (out, _) = host.import(3);
+    assert!(
+        out.contains(&format!("lines 10 to 11: <api_auth> … </api_auth> of {C}")),
+        "{out}"
+    );
 }
 
 #[test]
@@ -342,6 +359,10 @@ fn a_file_that_is_no_xml_is_refused_with_its_line() {
     fs::write(host.0.home().join("etc/ossec.conf"), "<ossec_config/>").unwrap();
     let (out, _) = host.import(0);
     assert!(out.contains("nothing to import"), "{out}");
+    let empty = "<ossec_config>\n<office365/>\n</ossec_config>";
+    fs::write(host.0.home().join("etc/ossec.conf"), empty).unwrap();
+    let (out, err) = host.import(0);
+    assert!(out.contains("no tenant (<api_auth>) is in"), "{out}{err}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The main job: everything that is listed arrives once, byte for byte.
 
 use std::fs;
+use std::process::Stdio;
 
 use chrono::TimeDelta;
 use simulator::microsoft::{
@@ -260,6 +261,26 @@ fn a_dry_run_shows_the_bytes_of_each_event_and_says_why_a_record_was_reshaped() 
 }
 
 #[test]
+fn a_dry_run_that_cannot_print_says_so_and_a_reader_that_has_seen_enough_is_none() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.microsoft.subscribe_all(&world.id(0));
+    world.issue_everywhere(1, 4);
+    let dry = |out: Stdio| {
+        let mut command = world.command(&["run", "--dry-run"]);
+        let output = command.stdout(out).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, said) = dry(full.into());
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.starts_with("o365-wodle: standard output: "), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(dry(writer.into()), (Some(0), String::new()));
+}
+
+#[test]
 fn a_dry_run_starts_no_subscription() {
     let mut world = World::with_tenants(1, Options::default());
     world.issue_everywhere(1, 1);
@@ -296,6 +317,37 @@ fn a_disabled_tenant_is_left_alone() {
     world.issue_everywhere(1, 1);
     world.run_expecting(0, &[]);
     assert_eq!(world.microsoft.request_count(), 0);
+    assert!(world.log().contains("all tenants are disabled"));
+    let status = world.run(&["status"]);
+    assert!(status.stdout.starts_with(b"All tenants are disabled"));
+    // No tenant, no host that could tell the time: nothing was skipped because of what failed.
+    let doctor = world.run(&["doctor", "--json"]);
+    assert!(
+        !String::from_utf8(doctor.stdout)
+            .unwrap()
+            .contains("skipped")
+    );
+}
+
+#[test]
+fn a_content_type_that_a_tenant_does_not_collect_is_asked_for_in_vain_and_that_is_said() {
+    let mut world = World::with_tenants(2, Options::default());
+    world.tenant_settings.insert(
+        "tenant-2".into(),
+        vec!["content_types = [\"DLP.All\"]".into()],
+    );
+    for command in [
+        &["run"][..],
+        &["subscriptions", "start"],
+        &["backfill", "--since", "1h"],
+    ] {
+        let narrowed = [&["-v"], command, &["--content-type", "audit.exchange"]].concat();
+        let output = world.run(&narrowed);
+        assert_eq!(output.status.code(), Some(0));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning = "--content-type Audit.Exchange: nothing is done for tenant-2, whose content_types lack it";
+        assert!(said.contains(warning), "{said}");
+    }
 }
 
 #[test]

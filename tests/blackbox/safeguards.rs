@@ -66,6 +66,32 @@ fn no_environment_switches_a_safety_off() {
     assert_eq!(foreign.connections(), 0);
 }
 
+#[test]
+fn too_few_descriptors_are_an_error_with_a_cure() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("http", "retries", "0");
+    let limited = |limit: u32, arguments: &[&str]| {
+        let script = format!("ulimit -n {limit} && exec \"$@\"");
+        let mut command = world.command_under(&["sh", "-c", &script, "sh"], arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let mut cured = 0;
+    for limit in 8..28 {
+        for arguments in [&["run"][..], &["subscriptions", "list"]] {
+            let (code, said) = limited(limit, arguments);
+            assert_ne!(code, Some(101), "{limit} {arguments:?}: {said}");
+            if said.contains("no event loop can be started") {
+                assert_eq!(code, Some(75), "{said}");
+                assert!(said.contains("ulimit -n"), "{said}");
+                cured += 1;
+            }
+        }
+    }
+    assert!(cured > 0);
+}
+
 /// Who may write in the log's folder could lead root's lines, and the group that it gives the file,
 /// to any other file.
 #[test]
@@ -79,6 +105,19 @@ fn a_log_file_that_is_a_link_is_not_followed() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("the log file cannot be written"), "{said}");
     assert_eq!(fs::read_to_string(elsewhere).unwrap(), "as it was");
+}
+
+#[test]
+fn a_log_file_that_is_a_pipe_without_reader_holds_nothing_up() {
+    let world = World::with_tenants(1, Options::default());
+    let pipe = Command::new("mkfifo")
+        .arg(world.folder.path().join("log"))
+        .status();
+    assert!(pipe.unwrap().success());
+    let output = world.run(&["-v", "run"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the log file cannot be written"), "{said}");
 }
 
 /// A user and a group that the system knows nothing of: who they are does not count.

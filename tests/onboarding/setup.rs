@@ -76,3 +76,17 @@ fn setup_write_prints_the_block_where_the_file_is_beyond_it() {
     );
     assert_eq!(place.files(), files);
 }
+
+#[test]
+fn setup_write_that_fails_leaves_no_backup() {
+    let place = Place::new();
+    let before = include_str!("../fixtures/ossec/manager-two-roots.conf");
+    place.write("ossec/etc/ossec.conf", before);
+    // where the new file is made
+    fs::create_dir(place.path("ossec/etc/.ossec.conf.new")).unwrap();
+    let files = place.files();
+    let said = place.run(&["setup", "--write"]);
+    assert_eq!(said.code, 75, "{}", said.err);
+    assert_eq!(place.read("ossec/etc/ossec.conf"), before);
+    assert_eq!(place.files(), files);
+}

@@ -279,6 +279,16 @@ fn import_takes_all_texts_or_none() {
     );
     assert!(!place.path("tenants.d/contoso.toml").exists());
     fs::remove_file(place.path("texts/tailspin.txt")).unwrap();
+    // the same name twice
+    place.write("texts/contoso.md", hand_over(TENANT));
+    let said = place.run(&["tenant", "import", "texts"]);
+    assert_eq!(said.code, 78);
+    assert!(
+        said.err.contains("contoso: two files give this name") && !said.err.contains("rotate"),
+        "{}",
+        said.err
+    );
+    fs::remove_file(place.path("texts/contoso.md")).unwrap();
     let said = place.run(&["tenant", "import", "texts"]);
     // stored, and both tested: Microsoft cannot be reached from here
     assert_eq!(said.code, 3, "{}", said.err);
@@ -337,6 +347,29 @@ fn remove_takes_the_file_and_the_secret() {
         said.out
     );
     assert_eq!(place.run(&["check"]).code, 0);
+}
+
+#[test]
+fn rotate_leaves_no_secret_that_the_next_run_refuses() {
+    let server = Server::start(NEW_SECRET, BOTH);
+    let place = Place::with_tenant(&server);
+    let chmod = |name: &str, mode| {
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let rotate = || place.run_with(&["tenant", "rotate", "contoso", "--from", "-"], NEW_SECRET);
+    chmod("secrets", 0o770);
+    let said = rotate();
+    assert_eq!(said.code, 78, "{}", said.out);
+    let cure = "DIR/secrets is writable by others (mode 0770); chmod go-w DIR/secrets";
+    assert!(said.err.contains(cure), "{}", said.err);
+    assert_eq!(place.read("secrets/contoso"), SECRET);
+    chmod("secrets", 0o750);
+    // readable by a group that is not `wazuh`
+    chmod("secrets/contoso", 0o640);
+    assert_eq!(rotate().code, 0);
+    assert_eq!(place.read("secrets/contoso"), NEW_SECRET);
+    let said = place.run(&["check"]);
+    assert_eq!(said.code, 0, "{}", said.err);
 }
 
 #[test]

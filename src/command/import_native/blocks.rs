@@ -15,12 +15,23 @@ use crate::wazuh::ossec_conf::{self, BEFORE, line_of};
 
 /// What the built-in module was told.
 pub(super) struct Native {
-    /// The lines of each block.
-    pub(super) blocks: Vec<RangeInclusive<usize>>,
+    pub(super) blocks: Vec<Block>,
     pub(super) enabled: bool,
     pub(super) tenants: Vec<Found>,
     /// What cannot be taken over, each with its line.
     pub(super) flaws: Vec<(usize, Flaw)>,
+}
+
+/// Where an `<office365>` stands, and each `<api_auth>` in it.
+pub(super) struct Block {
+    pub(super) lines: RangeInclusive<usize>,
+    pub(super) auths: Vec<Auth>,
+}
+
+pub(super) struct Auth {
+    pub(super) lines: RangeInclusive<usize>,
+    /// If it is one, whatever else is wrong.
+    pub(super) tenant_id: Option<String>,
 }
 
 /// A tenant of the built-in module.
@@ -75,8 +86,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn block(&mut self, block: Node<'_, '_>, subscriptions: &mut Vec<ContentType>) {
-        let last = line_of(self.text, block.range().end.saturating_sub(BEFORE.len()));
-        self.native.blocks.push(self.line(block)..=last);
+        let auths = elements(block, "api_auth").map(|auth| Auth {
+            lines: self.lines(auth),
+            tenant_id: elements(auth, "tenant_id")
+                .last()
+                .and_then(|node| parse_guid(&value(node))),
+        });
+        let auths = auths.collect();
+        let lines = self.lines(block);
+        self.native.blocks.push(Block { lines, auths });
         for enabled in elements(block, "enabled") {
             match value(enabled).as_str() {
                 "yes" => self.native.enabled = true,
@@ -198,7 +216,12 @@ impl Reader<'_> {
     }
 
     fn line(&self, node: Node<'_, '_>) -> usize {
-        line_of(self.text, node.range().start.saturating_sub(BEFORE.len()))
+        *self.lines(node).start()
+    }
+
+    fn lines(&self, node: Node<'_, '_>) -> RangeInclusive<usize> {
+        let of = |at: usize| line_of(self.text, at.saturating_sub(BEFORE.len()));
+        of(node.range().start)..=of(node.range().end)
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::files::{self, Access, unwritten};
+use crate::config::ownership::{self, Kind};
 use crate::config::{Authentication, Cloud, ContentType, HandOver, Secret, Settings, Tenant};
 use crate::{Error, Result};
 
@@ -81,23 +82,33 @@ pub(in crate::command) fn store(config: &Path, new: &[&New]) -> Result<Settings>
     Ok(settings)
 }
 
-/// Replaces the secret in a file; owner and readers stay as they are.
+/// Replaces the secret in a file; the owner stays, and the group `wazuh` if it may read it.
+///
+/// What a run would refuse of its place is refused before the old secret is gone.
 pub(super) fn replace_secret(config: &Path, file: &Path, secret: &SecretString) -> Result<()> {
     let _lock = lock(config)?;
-    // A link stays a link.
-    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let access = match fs::metadata(file) {
-        Ok(metadata) => Access {
-            mode: (metadata.mode() & 0o040) | 0o600,
-            ..Access::of(&metadata)
-        },
+        Ok(metadata) => {
+            ownership::open(file, Kind::Configuration)?;
+            let is_for_wazuh = ownership::wazuh_group() == Some(metadata.gid());
+            let readers = if is_for_wazuh { 0o040 } else { 0 };
+            Access {
+                mode: (metadata.mode() & readers) | 0o600,
+                ..Access::of(&metadata)
+            }
+        }
         Err(_) => Access {
             owner: owner(config)?,
             mode: 0o600,
         },
     };
-    files::replace(file, secret.expose_secret().as_bytes(), access)
-        .map_err(|fault| unwritten(file, &fault))
+    // A link stays a link.
+    let target = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    files::replace(target, secret.expose_secret().as_bytes(), access)
+        .map_err(|fault| unwritten(target, &fault))?;
+    // Where there was no file before, its folder is judged here.
+    Secret::File(file.to_owned()).read()?;
+    Ok(())
 }
 
 /// Takes a tenant's file away, and its secret if it lies where `tenant add` puts it and nobody else
@@ -141,20 +152,24 @@ pub(super) fn secret_file(tenant: &Tenant) -> Option<&PathBuf> {
 
 /// What is stored already and must not come twice.
 fn clashes(config: &Path, settings: &Settings, new: &[&New]) -> Vec<String> {
+    // of those before in `new`
     let mut names: Vec<&str> = Vec::new();
     let mut ids: Vec<(&str, &str)> = Vec::new();
     for tenant in &settings.tenants {
-        names.push(&tenant.name);
         ids.push((&tenant.tenant_id, &tenant.name));
     }
     let mut clashes = Vec::new();
     for one in new {
         let (name, id) = (one.name.as_str(), one.hand_over.tenant_id.as_str());
         let secret = Place::of(config, name).secret;
-        if names.contains(&name) {
+        if settings.tenants.iter().any(|tenant| tenant.name == name) {
             clashes.push(format!(
                 "{name}: there is a tenant of that name; choose another name, or for a new secret \
                  run `o365-wodle tenant rotate {name} --from FILE`"
+            ));
+        } else if names.contains(&name) {
+            clashes.push(format!(
+                "{name}: two files give this name; rename one of them, or take it out of the folder"
             ));
         } else if fs::symlink_metadata(&secret).is_ok() {
             clashes.push(format!(

@@ -48,6 +48,9 @@ fn as_people_write_it() {
         "{T}\n{C}\n{S}\nThanks, Jane\njane.doe@contoso.example",
         "Azure AD Tenant ID:{T}\nApp ID:{C}\nApp secret:{S}",
         "Tenant ID:\n  \"{T}\",\nClient ID:\n  \"{C}\",\nClient secret:\n  \"{S}\"",
+        "{\"tenant id\": \"{T}\",\n \"client id\": \"{C}\",\n \"client secret\": \"{S}\"}",
+        "[{\"client secret\": \"{S}\",\n \"tenant id\": \"{T}\",\n \"client id\": \"{C}\"}]",
+        "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
     ];
     for text in texts {
         assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
@@ -83,7 +86,7 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 12] = [
+    let table: [(&str, &[&str]); 15] = [
         (
             "",
             &[
@@ -132,6 +135,18 @@ fn what_is_wrong_is_named() {
         (
             "Tenant ID: {T}\nClient ID: {C}\nSecret: abC****************",
             &["the client secret is hidden or cut off"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nSecret: {99999999-2222-4333-8444-555555555555}",
+            &["the client secret is a GUID: the secret's ID was pasted in place of its value"],
+        ),
+        (
+            "{T}\n{C}\n\"{99999999-2222-4333-8444-555555555555}\",",
+            &["the client secret is a GUID: the secret's ID was pasted in place of its value"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\n{\"secret\":\"{S}\",\"expires\":\"2027\"}",
+            &["the client secret has a quote, brace or comma in it, which no secret of Azure has"],
         ),
     ];
     for (text, said) in table {

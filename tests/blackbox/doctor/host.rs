@@ -162,13 +162,34 @@ fn an_http_section_that_cannot_be_used() {
     write(&ca, "nothing", 0o644);
     unusable.set("http", "ca_file", &format!("{ca:?}"));
     let output = unusable.run(&["doctor", "--json"]);
+    let expected = Expected {
+        code: 78,
+        ..failed(
+            "configuration",
+            "* http.ca_file: */ca: no certificate in it",
+            "give a PEM file with the certification authority's certificate",
+        )
+    };
+    judge("no certificate", &output, &expected);
+}
+
+#[test]
+fn a_system_without_authorities() {
+    let bare = world(Options::default());
+    let mut command = bare.command(&["doctor", "--json"]);
+    let nothing = bare.folder.path().join("nothing");
+    write(&nothing, "", 0o644);
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        command.env(variable, &nothing);
+    }
+    let output = command.output().unwrap();
     judge(
-        "no certificate",
+        "no authorities",
         &output,
         &failed(
             "configuration",
-            "http.ca_file */ca: no certificate in it",
-            "give a PEM file with the certification authority's certificate",
+            "[http]: no HTTP client can be made: *",
+            "check ca_file and the system's certificates (package ca-certificates)",
         ),
     );
     let skipped = super::skipped(&output);

@@ -1,6 +1,7 @@
 //! Runs that are ended, by a signal or their deadline: in order, in time, and saying who did not answer.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -65,13 +66,19 @@ fn a_signal_ends_a_run_in_order() {
 fn a_signal_is_heeded_while_a_secret_is_waited_for() {
     let mut world = world(2);
     fill(&mut world);
+    let pipe = world.folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
     let mut child = {
         world.configure();
         let file = world.folder.path().join("tenants.d/tenant-2.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.replace(
             "client_secret_file = \"secrets/tenant-2\"",
-            "client_secret_command = [\"/usr/bin/sleep\", \"9\"]",
+            &format!(
+                "client_secret_command = [\"/bin/sh\", \"-c\", \"exec 3>{}; sleep 9; echo lived >&3\"]",
+                pipe.display()
+            ),
         );
         crate::world::write(&file, &text, 0o640);
         std::process::Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
@@ -79,6 +86,8 @@ fn a_signal_is_heeded_while_a_secret_is_waited_for() {
             .spawn()
             .unwrap()
     };
+    // The command writes into it.
+    let mut of_command = std::fs::File::open(pipe).unwrap();
     let all = 2 * AGES.len() * RECORDS;
     assert!(
         world.queue.wait_for(all, Duration::from_mins(1)),
@@ -94,6 +103,10 @@ fn a_signal_is_heeded_while_a_secret_is_waited_for() {
         begin.elapsed()
     );
     assert_eq!(status.code(), Some(0), "{}", world.log());
+    // The pipe ends when the command does.
+    let mut said = String::new();
+    of_command.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "the command went on after the run");
     assert_eq!(run(&world), 0);
     assert_clean(&mut world);
 }
