@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::desk::Closed;
+use super::floor;
 use super::health::Finding;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
@@ -22,12 +23,6 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const UNAVAILABLE: Duration = Duration::from_hours(6);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
-/// By how much this machine's clock is believed to be late where it differs from Microsoft's: a floor goes no lower.
-const LATE: Duration = Duration::from_hours(24);
-/// The time that the first listing may take before its start is out of Microsoft's reach.
-const REACH_MARGIN: Duration = Duration::from_mins(5);
-/// What is read again after a ledger was lost.
-const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
 /// What a window is listed for.
 #[derive(Clone, Copy)]
@@ -44,19 +39,13 @@ impl Collector {
     /// Lists what is new in every stream, some at once; one that fails never stops the others.
     pub(super) async fn list_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         let now = self.clock.now();
-        let lookback = match self.work.recovered {
-            Some(_) => ALL_THERE_IS,
-            None => self.tenant.initial_lookback,
-        };
-        // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
-        // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
-        let earlier = Utc::now().clamp(now - LATE, now);
-        let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
+        let lookback = self.tenant.initial_lookback;
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
         let (state, streams) = self
             .work
             .desk
             .ledger(move |ledger| {
+                let floor = floor(ledger, lookback, now)?;
                 let streams = content_types
                     .iter()
                     .map(|&content_type| ledger.stream(&id, content_type, floor))

@@ -4,6 +4,7 @@ mod deliver;
 mod desk;
 pub mod event;
 mod fetch;
+mod floor;
 mod health;
 mod list;
 mod order;
@@ -19,7 +20,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, LocalSet};
@@ -35,14 +36,12 @@ use crate::{Error, Result};
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
+pub(crate) use floor::floor;
 use tenant::Collector;
 pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
 const KEEP: Duration = Duration::from_hours(8 * 24);
-
-/// How long a new stream is read back as far as Microsoft goes after a ledger was lost.
-const RECOVERY: TimeDelta = TimeDelta::hours(24);
 
 /// Blobs at once for each tenant in parallel. A connection that fetches them may keep 200 kB, and 32 of them fetch, at 100 ms
 /// a request, more than Wazuh can take.
@@ -140,10 +139,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     } else {
         Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
-    // By this machine's clock, which wrote it.
-    let recovered = ledger
-        .recovered()?
-        .filter(|at| (Utc::now() - *at).abs() < RECOVERY);
+    let recovered = floor::lately_recovered(&ledger)?;
     let redactor = settings
         .collect
         .redact_dlp

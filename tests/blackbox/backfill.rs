@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use simulator::microsoft::{Operation, Options, Request};
+use simulator::microsoft::{Operation, Options, Request, Violation};
 
 use crate::world::World;
 
@@ -92,6 +92,26 @@ fn what_lies_below_the_floor_comes_by_a_backfill_and_once() {
     let verdict = world.verdict();
     assert_eq!(verdict.repeats, verdict.issued / 2, "{verdict}");
     assert_eq!(verdict.repeated.len(), verdict.issued / 2, "each once more");
+}
+
+#[test]
+fn whatever_comes_first_after_a_ledger_was_lost_what_it_knew_is_read_again() {
+    for first in [
+        &["run"][..],
+        &["backfill", "--since", "1h"],
+        &["subscriptions", "start"],
+    ] {
+        let mut world = world(Options::default(), 1);
+        // What was lost with the ledger may have to be asked for again.
+        world.microsoft.allow(Violation::StartTooSoon);
+        done(&world, &["backfill", "--since", "7d"]);
+        fs::write(world.ledger(), "no database").unwrap();
+        world.issue_small(0, "Audit.Exchange", 3, TimeDelta::days(3));
+        done(&world, first);
+        world.run_expecting(0, &[]);
+        let verdict = world.verdict();
+        assert!(verdict.missing.is_empty(), "{first:?}: {verdict}");
+    }
 }
 
 #[test]
