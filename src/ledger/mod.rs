@@ -101,7 +101,11 @@ impl Ledger {
     /// # Errors
     /// A ledger of a newer version, one that is corrupt or not ours.
     pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
-        file::read(path)?.map(Self::over).transpose()
+        let ledger = file::read(path)?.map(Self::over).transpose()?;
+        Ok(ledger.map(|ledger| Self {
+            is_dry: true,
+            ..ledger
+        }))
     }
 
     fn over(connection: Connection) -> Result<Self, Fault> {
@@ -111,8 +115,9 @@ impl Ledger {
             .filter_map(|name| name.map(|name| name.parse().ok()).transpose())
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            // An older ledger that must not change is migrated in a transaction without an end.
+            dirty: !connection.is_autocommit(),
             connection,
-            dirty: false,
             is_dry: false,
             run: 0,
             recent: None,
