@@ -79,15 +79,16 @@ impl Collector {
         .await?;
         self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
-        // Nothing is given up by a clock of which only this machine is sure.
+        // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         let is_sure = self.clock.skew().is_some();
+        let past = now.min(Utc::now());
         let lost = self
             .work
             .desk
             .ledger(move |ledger| {
                 ledger.tenant_well(&id)?;
                 if is_sure {
-                    ledger.expire(&streams, now)
+                    ledger.expire(&streams, past)
                 } else {
                     Ok(Vec::new())
                 }

@@ -315,8 +315,8 @@ async fn at<T>(place: OwnedSemaphorePermit, work: impl Future<Output = T>) -> T 
     work.await
 }
 
-/// Drops what no listing can name any more. By Microsoft's time: a local clock that runs ahead must
-/// not make us forget what may be listed again.
+/// Drops what no listing can name any more, by the earliest of all clocks: neither this machine's nor one of Microsoft's
+/// must, if it runs ahead, make us forget what may be listed again.
 async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
     let clocks = collectors.iter().map(|collector| &collector.clock);
     let Some(now) = clocks
@@ -326,7 +326,7 @@ async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
     else {
         return;
     };
-    let keep = now - work.settings.collect.deduplicate_for.max(KEEP);
+    let keep = now.min(Utc::now()) - work.settings.collect.deduplicate_for.max(KEEP);
     let stop = Arc::clone(&work.stop);
     let pruned = work
         .desk
