@@ -423,6 +423,20 @@ fn what_expires_unfetched_is_counted() {
         [(EXCHANGE, 1)]
     );
     assert_eq!(world.names(&stream), [""; 0]);
+    // A backfill asks for it again, in vain.
+    let since = now() - Days::new(1);
+    world
+        .ledger
+        .insert_span(stream.id, since, now(), false)
+        .unwrap();
+    let span = world.ledger.spans(stream.id).unwrap()[0];
+    world
+        .ledger
+        .insert_span_contents(stream.id, &span, &[content("a")])
+        .unwrap();
+    assert_eq!(world.names(&stream), ["a"]);
+    assert_eq!(world.ledger.expire(&streams, later).unwrap(), []);
+    assert_eq!(world.names(&stream), [""; 0]);
     assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
 }
 
