@@ -139,19 +139,20 @@ fn is_of_backfill(ledger: &Path) -> bool {
 /// The file cannot be read or made, or is not as long as a key.
 pub fn installation_key(ledger: &Path, is_dry: bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let path = beside(ledger, "key");
-    match ownership::read(&path, Kind::Secret, 64) {
+    match ownership::read(&path, Kind::Secret, 4096) {
         Ok(key) if key.len() == 32 => return Ok(key),
         _ if !path.exists() => {}
         read => {
-            let flaw = read
-                .err()
-                .unwrap_or_else(|| Flaw::new("it holds no key", ""));
+            let flaw = read.err().unwrap_or_else(|| {
+                Flaw::new(
+                    "it holds no key",
+                    "Restore it; a new one (remove the file) makes hashes that match no old ones",
+                )
+            });
             return Err(Fault::NotOurs {
                 path,
                 what: format!("the key for redaction cannot be used: {}", flaw.what),
-                cure:
-                    "Restore it; a new one (remove the file) makes hashes that match no old ones."
-                        .to_owned(),
+                cure: format!("{}.", flaw.cure),
             });
         }
     }
@@ -491,11 +492,20 @@ fn check_folder(path: &Path) -> Result<(), Fault> {
         ),
         _ => Fault::Unwritable(format!("{}: {error}", folder.display())),
     })?;
-    if !is_ours(metadata.uid()) || metadata.mode() & 0o022 != 0 {
+    if !is_ours(metadata.uid()) {
+        return Err(not_ours(
+            format!("the ledger's folder belongs to user id {}", metadata.uid()),
+            format!(
+                "Give it to the user that runs o365-wodle: chown {} {}",
+                rustix::process::geteuid().as_raw(),
+                folder.display()
+            ),
+        ));
+    }
+    if metadata.mode() & 0o022 != 0 {
         return Err(not_ours(
             format!(
-                "others may write in the ledger's folder (user id {}, mode {:04o})",
-                metadata.uid(),
+                "others may write in the ledger's folder (mode {:04o})",
                 metadata.mode() & 0o7777
             ),
             format!("Make it yours alone: chmod 750 {}", folder.display()),

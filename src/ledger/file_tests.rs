@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -103,7 +103,34 @@ fn what_is_not_ours_stays_untouched() {
     refused("no regular file");
     fs::remove_file(&path).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    refused("others may write in the ledger's folder");
+    refused("others may write in the ledger's folder (mode 0777). Make it yours alone: chmod 750");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(folder.path(), Some(64_301), None).unwrap();
+        refused("the ledger's folder belongs to user id 64301. Give it to the user");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_not_replaced_and_the_cure_is_its_own() {
+    let (_folder, ledger, _) = closed();
+    let key = installation_key(&ledger, false).unwrap();
+    let path = ledger.with_extension("db.key");
+    let refused = |expected: &str| {
+        let said = installation_key(&ledger, false).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    };
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&format!("chmod 0600 {}.", path.display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(installation_key(&ledger, false).unwrap() == key);
+    for wrong in [
+        "",
+        "no key at all, and longer than one could be: it is a text of somebody",
+    ] {
+        fs::write(&path, wrong).unwrap();
+        refused("it holds no key. Restore it");
+    }
 }
 
 #[test]
