@@ -342,7 +342,11 @@ impl Collector {
         let (id, content_type) = (self.tenant.tenant_id.clone(), stream.content_type);
         let (number, floor) = (
             stream.id,
-            stream.floor.min(now - self.tenant.initial_lookback),
+            // What is out of reach was listed at its time, for all that is known. (The ledger cuts times.)
+            stream
+                .floor
+                .min(now - self.tenant.initial_lookback)
+                .max(now - window::REACH + Duration::from_secs(1)),
         );
         self.work
             .desk

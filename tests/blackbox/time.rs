@@ -85,16 +85,22 @@ fn a_clock_that_runs_ahead_hides_nothing() {
         world.microsoft.advance(Duration::from_hours(2));
     }
     world.assert_clean();
-    // An older ledger believes that a month to come was listed.
+    // An older ledger, which began long ago, believes that a month to come was listed.
     let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
-    let marker = (world.microsoft.now() + Days::new(30)).timestamp_millis();
+    let at = |days| (world.microsoft.now() + TimeDelta::days(days)).timestamp_millis();
     ledger
-        .execute("UPDATE stream SET marker = ?1", [marker])
+        .execute(
+            "UPDATE stream SET floor = ?1, started = ?1, marker = ?2",
+            [at(-30), at(30)],
+        )
         .unwrap();
     drop(ledger);
     issue(&mut world, &[0, 1]);
     world.run_expecting(0, &[]);
     world.assert_clean();
+    let log = world.log();
+    assert!(log.contains("yet to come"), "{log}");
+    assert!(!log.contains("can no longer be listed"), "{log}");
 }
 
 #[test]
