@@ -234,7 +234,12 @@ impl Collector {
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let plan = window::plan(complete_to, collect.overlap, stream.floor, now);
-        if let Some(gap) = plan.gap {
+        // Of what was never listed nothing was there before the subscription was started.
+        let is_missed = |gap: &Window| {
+            let is_started_since = stream.started.is_some_and(|started| started >= gap.end);
+            stream.marker.is_some() || stream.subscribed && !is_started_since
+        };
+        if let Some(gap) = plan.gap.filter(is_missed) {
             log::error!(
                 "{} {}: what became available from {} to {} can no longer be listed (Microsoft keeps 7 \
                  days); it is lost to this program. The portal's audit search may still have it.",
