@@ -109,7 +109,7 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     }
     let settings = Settings::load(&cli.config)?;
     logging::start(&settings.log, verbosity);
-    match command {
+    let done = match command {
         Command::Run(arguments) => {
             drop(out);
             command::run::run(&settings, arguments)
@@ -131,5 +131,6 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         | Command::ImportNative { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(()),
-    }
+    };
+    done.map_err(|error| error.of_ledger(&settings.state.ledger))
 }

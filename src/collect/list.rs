@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::desk::Closed;
+use super::floor;
 use super::health::Finding;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
@@ -22,12 +23,6 @@ const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 const UNAVAILABLE: Duration = Duration::from_hours(6);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
-/// By how much this machine's clock is believed to be late where it differs from Microsoft's: a floor goes no lower.
-const LATE: Duration = Duration::from_hours(24);
-/// The time that the first listing may take before its start is out of Microsoft's reach.
-const REACH_MARGIN: Duration = Duration::from_mins(5);
-/// What is read again after a ledger was lost.
-const ALL_THERE_IS: Duration = Duration::from_hours(7 * 24);
 
 /// What a window is listed for.
 #[derive(Clone, Copy)]
@@ -44,19 +39,13 @@ impl Collector {
     /// Lists what is new in every stream, some at once; one that fails never stops the others.
     pub(super) async fn list_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         let now = self.clock.now();
-        let lookback = match self.work.recovered {
-            Some(_) => ALL_THERE_IS,
-            None => self.tenant.initial_lookback,
-        };
-        // Where the clocks differ, the earlier one counts: a floor too low costs a little, one too
-        // high hides contents. Nothing below the reach is promised, so that nothing is missed there.
-        let earlier = Utc::now().clamp(now - LATE, now);
-        let floor = (earlier - lookback).max(now - window::REACH + REACH_MARGIN);
+        let lookback = self.tenant.initial_lookback;
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
         let (state, streams) = self
             .work
             .desk
             .ledger(move |ledger| {
+                let floor = floor(ledger, lookback, now)?;
                 let streams = content_types
                     .iter()
                     .map(|&content_type| ledger.stream(&id, content_type, floor))
@@ -98,15 +87,16 @@ impl Collector {
         self.leave_refused(now, asked).await?;
         self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
-        // Nothing is given up by a clock of which only this machine is sure.
+        // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         let is_sure = self.clock.skew().is_some();
+        let past = now.min(Utc::now());
         let lost = self
             .work
             .desk
             .ledger(move |ledger| {
                 ledger.tenant_well(&id)?;
                 if is_sure {
-                    ledger.expire(&streams, now)
+                    ledger.expire(&streams, past)
                 } else {
                     Ok(Vec::new())
                 }
@@ -270,7 +260,12 @@ impl Collector {
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let plan = window::plan(complete_to, collect.overlap, stream.floor, now);
-        if let Some(gap) = plan.gap {
+        // Of what was never listed nothing was there before the subscription was started.
+        let is_missed = |gap: &Window| {
+            let is_started_since = stream.started.is_some_and(|started| started >= gap.end);
+            stream.marker.is_some() || stream.subscribed && !is_started_since
+        };
+        if let Some(gap) = plan.gap.filter(is_missed) {
             log::error!(
                 "{} {}: what became available from {} to {} can no longer be listed (Microsoft keeps 7 \
                  days); it is lost to this program. The portal's audit search may still have it.",
@@ -385,7 +380,11 @@ impl Collector {
         let (id, content_type) = (self.tenant.tenant_id.clone(), stream.content_type);
         let (number, floor) = (
             stream.id,
-            stream.floor.min(now - self.tenant.initial_lookback),
+            // What is out of reach was listed at its time, for all that is known. (The ledger cuts times.)
+            stream
+                .floor
+                .min(now - self.tenant.initial_lookback)
+                .max(now - window::REACH + Duration::from_secs(1)),
         );
         self.work
             .desk

@@ -4,6 +4,7 @@ mod deliver;
 mod desk;
 pub mod event;
 mod fetch;
+mod floor;
 mod health;
 mod late;
 mod list;
@@ -20,7 +21,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, LocalSet};
@@ -36,14 +37,12 @@ use crate::{Error, Result};
 use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
+pub(crate) use floor::floor;
 use tenant::Collector;
 pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
 const KEEP: Duration = Duration::from_hours(8 * 24);
-
-/// How long a new stream is read back as far as Microsoft goes after a ledger was lost.
-const RECOVERY: TimeDelta = TimeDelta::hours(24);
 
 /// Blobs at once for each tenant in parallel. A connection that fetches them may keep 200 kB, and 32 of them fetch, at 100 ms
 /// a request, more than Wazuh can take.
@@ -141,10 +140,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     } else {
         Ledger::open(&settings.state.ledger, Utc::now())?.0
     };
-    // By this machine's clock, which wrote it.
-    let recovered = ledger
-        .recovered()?
-        .filter(|at| (Utc::now() - *at).abs() < RECOVERY);
+    let recovered = floor::lately_recovered(&ledger)?;
     let redactor = settings
         .collect
         .redact_dlp
@@ -323,8 +319,8 @@ async fn at<T>(place: OwnedSemaphorePermit, work: impl Future<Output = T>) -> T 
     work.await
 }
 
-/// Drops what no listing can name any more. By Microsoft's time: a local clock that runs ahead must
-/// not make us forget what may be listed again.
+/// Drops what no listing can name any more, by the earliest of all clocks: neither this machine's nor one of Microsoft's
+/// must, if it runs ahead, make us forget what may be listed again.
 async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
     let clocks = collectors.iter().map(|collector| &collector.clock);
     let Some(now) = clocks
@@ -334,7 +330,7 @@ async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
     else {
         return;
     };
-    let keep = now - work.settings.collect.deduplicate_for.max(KEEP);
+    let keep = now.min(Utc::now()) - work.settings.collect.deduplicate_for.max(KEEP);
     let stop = Arc::clone(&work.stop);
     let pruned = work
         .desk

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::run::{collect_and_report, judge, say_nobody, selected, warn_of_uncollected};
 use crate::cli::{self, Moment};
-use crate::collect::{Request, Stop};
+use crate::collect::{self, Request, Stop};
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, Lock, Purpose, ROUND};
 use crate::stopping::Stopping;
@@ -106,7 +106,7 @@ fn queue(
             arguments.content_types.is_empty() || arguments.content_types.contains(content_type)
         });
         for &content_type in wanted {
-            let floor = now - tenant.initial_lookback;
+            let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
             let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
             ledger.insert_span(stream.id, since, until, arguments.resend)?;
         }

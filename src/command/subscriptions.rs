@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::run::{selected, warn_of_uncollected};
 use super::unsaid;
 use crate::cli;
+use crate::collect;
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Purpose};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, event_loop};
@@ -129,7 +130,7 @@ async fn start(
         let is_enabled = subscriptions
             .iter()
             .any(|one| one.enabled && ContentType::parse(&one.content_type) == Some(content_type));
-        let floor = now - tenant.initial_lookback;
+        let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
         let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
         let again = stream.started.map(|started| started + START_AGAIN);
         let state = if is_enabled {

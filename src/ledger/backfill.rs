@@ -3,12 +3,18 @@
 //! A span stands here until every content of it stands in the ledger; its contents are fetched
 //! after all that is new. Records that were delivered are dropped like any other. Those of a *resend* are known by keys of
 //! the span's own as well, so that each is handed over once more, however often that is interrupted.
-//! `content.backfill` is 2 for what was confirmed before: where it expires, nothing is lost.
+//! What was given up is fetched again by either: it may be there by now.
+//! `content.backfill` is 2 for what was confirmed before: where it expires, nothing is lost. It is 3 for what was counted as
+//! lost before: where it expires again, it is not counted twice.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Fault, Ledger, NewContent, time};
+
+/// States of a content, as the schema numbers them.
+const EXPIRED: i64 = 3;
+const DAMAGED: i64 = 4;
 
 /// A span that is not completely listed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +82,8 @@ impl Ledger {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Inserts the contents of a span that are not known yet; of a resend, those that are known are
-    /// pending once more. Returns how many have to be fetched.
+    /// Inserts the contents of a span that are not known yet; those that expired or are damaged are pending once more, of a
+    /// resend all that are known. Returns how many have to be fetched.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -93,23 +99,36 @@ impl Ledger {
             .iter()
             .filter(|content| content.created >= span.since && content.created < span.until)
         {
-            let known: Option<i64> = self
+            let known: Option<(i64, i64)> = self
                 .connection
-                .prepare_cached("SELECT resend FROM content WHERE stream = ?1 AND content_id = ?2")?
-                .query_row(params![stream, content.content_id], |row| row.get(0))
+                .prepare_cached(
+                    "SELECT resend, state FROM content WHERE stream = ?1 AND content_id = ?2",
+                )?
+                .query_row(params![stream, content.content_id], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
             match known {
                 None => {
                     self.insert_contents(stream, span.since, std::slice::from_ref(content))?;
                 }
-                Some(last) if span.is_resend && last != resend => {}
+                Some((last, _)) if span.is_resend && last != resend => {}
+                Some((_, EXPIRED | DAMAGED)) if !span.is_resend => {}
                 Some(_) => continue,
+            }
+            if known.is_some_and(|(_, state)| state == DAMAGED) {
+                // It is counted again if it is still damaged, which is known at the first try.
+                self.write()?
+                    .prepare_cached("UPDATE stream SET damaged = damaged - 1 WHERE id = ?1")?
+                    .execute([stream])?;
             }
             self.write()?
                 .prepare_cached(
                     "UPDATE content SET state = 0, uri = ?3, resend = ?4, attempts = 0,
-                         backfill = CASE state WHEN 0 THEN max(backfill, 1) WHEN 2 THEN 2 ELSE 1 END,
-                         tried = 0, damage = 0, not_before = 0, error = NULL
+                         backfill = CASE state WHEN 0 THEN max(backfill, 1) WHEN 2 THEN 2 WHEN 3 THEN 3
+                                               ELSE 1 END,
+                         damage = CASE state WHEN 4 THEN damage ELSE 0 END,
+                         tried = 0, not_before = 0, error = NULL
                      WHERE stream = ?1 AND content_id = ?2",
                 )?
                 .execute(params![stream, content.content_id, content.uri, resend])?;

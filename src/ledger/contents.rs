@@ -176,14 +176,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives up a content that can no longer be fetched; one that was only wanted once more is what it was.
+    /// Gives up a content that can no longer be fetched; one that was only wanted once more is what it was, confirmed or lost.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn content_expired(&mut self, content: &Pending) -> Result<(), Fault> {
         let connection = self.write()?;
         connection
-            .prepare_cached("UPDATE content SET state = 2, uri = '' WHERE id = ?1 AND state = 0 AND backfill = 2")?
+            .prepare_cached("UPDATE content SET state = backfill, uri = '' WHERE id = ?1 AND state = 0 AND backfill IN (2, 3)")?
             .execute([content.id])?;
         let changed = connection
             .prepare_cached("UPDATE content SET state = 3 WHERE id = ?1 AND state = 0")?
@@ -215,8 +215,8 @@ impl Ledger {
                 let connection = self.write()?;
                 connection
                     .prepare_cached(
-                        "UPDATE content SET state = 2, uri = '' WHERE stream = ?1 AND state = 0 AND expires <= ?2
-                             AND backfill = 2",
+                        "UPDATE content SET state = backfill, uri = '' WHERE stream = ?1 AND state = 0
+                             AND expires <= ?2 AND backfill IN (2, 3)",
                     )?
                     .execute(params![stream, now.timestamp_millis()])?;
                 let changed = connection

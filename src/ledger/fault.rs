@@ -1,6 +1,6 @@
 //! What can be wrong with a ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -38,6 +38,19 @@ pub enum Fault {
     /// A statement that should have worked did not.
     #[error("the ledger: {0}")]
     Unexpected(rusqlite::Error),
+}
+
+impl Fault {
+    /// Names the file, which `SQLite` does not.
+    pub(super) fn at(self, path: &Path) -> Self {
+        let file = path.display().to_string();
+        match self {
+            Self::Unwritable(why) if !why.contains(&file) => {
+                Self::Unwritable(format!("{file}: {why}"))
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -83,7 +96,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Newer(_) | Fault::NotOurs { .. } => Self::Configuration(said),
             Fault::Locked(_) => Self::Busy(said),
-            Fault::Unwritable(_) => Self::TryLater(said),
+            Fault::Unwritable(why) => Self::Unwritable(why),
             Fault::Corrupt(why) => Self::Corrupt(why),
             Fault::Unexpected(_) => Self::Unexpected(said),
         }

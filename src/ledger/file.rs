@@ -23,13 +23,13 @@ use crate::teeth;
 const APPLICATION_ID: i32 = 0x6f33_3635;
 
 /// Each released schema is one step; steps are never changed, only added.
-const STEPS: &[M<'_>] = &[
-    M::up(include_str!("schema.sql")),
-    M::up(include_str!("backfill.sql")),
-    M::up(include_str!("health.sql")),
-    M::up(include_str!("requests.sql")),
-    M::up(include_str!("told.sql")),
-    M::up(include_str!("standing.sql")),
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("backfill.sql"),
+    include_str!("health.sql"),
+    include_str!("requests.sql"),
+    include_str!("told.sql"),
+    include_str!("standing.sql"),
 ];
 
 /// How a ledger came to be open.
@@ -139,19 +139,20 @@ fn is_of_backfill(ledger: &Path) -> bool {
 /// The file cannot be read or made, or is not as long as a key.
 pub fn installation_key(ledger: &Path, is_dry: bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let path = beside(ledger, "key");
-    match ownership::read(&path, Kind::Secret, 64) {
+    match ownership::read(&path, Kind::Secret, 4096) {
         Ok(key) if key.len() == 32 => return Ok(key),
         _ if !path.exists() => {}
         read => {
-            let flaw = read
-                .err()
-                .unwrap_or_else(|| Flaw::new("it holds no key", ""));
+            let flaw = read.err().unwrap_or_else(|| {
+                Flaw::new(
+                    "it holds no key",
+                    "Restore it; a new one (remove the file) makes hashes that match no old ones",
+                )
+            });
             return Err(Fault::NotOurs {
                 path,
                 what: format!("the key for redaction cannot be used: {}", flaw.what),
-                cure:
-                    "Restore it; a new one (remove the file) makes hashes that match no old ones."
-                        .to_owned(),
+                cure: format!("{}.", flaw.cure),
             });
         }
     }
@@ -289,7 +290,7 @@ fn place(new: &Path, path: &Path) -> Result<(), Fault> {
 /// Opens the file, or an empty ledger in memory where there is none, for a run without a trace.
 pub(super) fn open_dry(path: &Path) -> Result<Connection, Fault> {
     if check_file(path)? {
-        return connect(path, Access::Alone);
+        return connect(path, Access::Dry);
     }
     let mut connection = Connection::open_in_memory()?;
     migrate(&mut connection, path)?;
@@ -300,12 +301,14 @@ fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
     move |error| Fault::Unwritable(format!("{}: {error}", path.display()))
 }
 
-/// Who may be at work on the ledger beside us.
+/// What the ledger is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Nobody: we have the [`Lock`].
+    /// A run, which has the [`Lock`].
     Alone,
-    /// A run.
+    /// A run without a trace, which has it too.
+    Dry,
+    /// Reading, beside a run or not.
     Beside,
 }
 
@@ -333,11 +336,15 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     // Our schema leaves this mark for good: without it the header is damaged, not old.
     settle(&connection)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // A run of an earlier version may be at work: nothing changes under it.
+    // A run of an earlier version may be at work, whose tables are not to be read.
     let lock = (access == Access::Beside && version < number(STEPS.len()))
         .then(|| Lock::try_take(path, Purpose::Run));
     let _lock = lock.transpose()?;
-    migrate(&mut connection, path)?;
+    if access == Access::Alone {
+        migrate(&mut connection, path)?;
+    } else {
+        migrate_for_now(&connection, version, path)?;
+    }
     check(&connection)?;
     Ok(connection)
 }
@@ -360,19 +367,43 @@ fn settle(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
+fn migrations() -> Migrations<'static> {
+    Migrations::new(STEPS.iter().copied().map(M::up).collect())
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
-    Migrations::from_slice(STEPS)
+    migrations()
         .to_latest(connection)
         .map_err(|error| match error {
             MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
                 Fault::Newer(path.to_owned())
             }
-            MigrationError::RusqliteError { err, .. } => match Fault::from(err) {
-                Fault::Unexpected(error) => Fault::Corrupt(error.to_string()),
-                fault => fault,
-            },
+            MigrationError::RusqliteError { err, .. } => not_migrated(err),
             other => Fault::Corrupt(other.to_string()),
         })
+}
+
+/// As [`migrate`], in a transaction that nobody commits: the file stays what it is.
+fn migrate_for_now(connection: &Connection, version: i64, path: &Path) -> Result<(), Fault> {
+    let done = usize::try_from(version)
+        .map_err(|_| Fault::Corrupt("its schema has no version".to_owned()))?;
+    let Some(steps) = STEPS.get(done..) else {
+        return Err(Fault::Newer(path.to_owned()));
+    };
+    if !steps.is_empty() {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+    }
+    for step in steps {
+        connection.execute_batch(step).map_err(not_migrated)?;
+    }
+    Ok(())
+}
+
+fn not_migrated(error: rusqlite::Error) -> Fault {
+    match Fault::from(error) {
+        Fault::Unexpected(error) => Fault::Corrupt(error.to_string()),
+        fault => fault,
+    }
 }
 
 /// The schema and the small tables in full, which costs next to nothing; damage elsewhere is found
@@ -380,7 +411,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
 fn check(connection: &Connection) -> Result<(), Fault> {
     // Damaged text would make an error of a statement, which is not told from a fault of ours.
     let mut ours = Connection::open_in_memory()?;
-    Migrations::from_slice(STEPS)
+    migrations()
         .to_latest(&mut ours)
         .map_err(|error| Fault::Corrupt(error.to_string()))?;
     let (there, ours) = (schema(connection)?, schema(&ours)?);
@@ -461,11 +492,20 @@ fn check_folder(path: &Path) -> Result<(), Fault> {
         ),
         _ => Fault::Unwritable(format!("{}: {error}", folder.display())),
     })?;
-    if !is_ours(metadata.uid()) || metadata.mode() & 0o022 != 0 {
+    if !is_ours(metadata.uid()) {
+        return Err(not_ours(
+            format!("the ledger's folder belongs to user id {}", metadata.uid()),
+            format!(
+                "Give it to the user that runs o365-wodle: chown {} {}",
+                rustix::process::geteuid().as_raw(),
+                folder.display()
+            ),
+        ));
+    }
+    if metadata.mode() & 0o022 != 0 {
         return Err(not_ours(
             format!(
-                "others may write in the ledger's folder (user id {}, mode {:04o})",
-                metadata.uid(),
+                "others may write in the ledger's folder (mode {:04o})",
                 metadata.mode() & 0o7777
             ),
             format!("Make it yours alone: chmod 750 {}", folder.display()),

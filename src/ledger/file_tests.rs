@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -103,7 +103,34 @@ fn what_is_not_ours_stays_untouched() {
     refused("no regular file");
     fs::remove_file(&path).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    refused("others may write in the ledger's folder");
+    refused("others may write in the ledger's folder (mode 0777). Make it yours alone: chmod 750");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(folder.path(), Some(64_301), None).unwrap();
+        refused("the ledger's folder belongs to user id 64301. Give it to the user");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_not_replaced_and_the_cure_is_its_own() {
+    let (_folder, ledger, _) = closed();
+    let key = installation_key(&ledger, false).unwrap();
+    let path = ledger.with_extension("db.key");
+    let refused = |expected: &str| {
+        let said = installation_key(&ledger, false).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    };
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&format!("chmod 0600 {}.", path.display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(installation_key(&ledger, false).unwrap() == key);
+    for wrong in [
+        "",
+        "no key at all, and longer than one could be: it is a text of somebody",
+    ] {
+        fs::write(&path, wrong).unwrap();
+        refused("it holds no key. Restore it");
+    }
 }
 
 #[test]
@@ -116,20 +143,53 @@ fn a_version_before_the_first_is_damage() {
     assert_eq!(Ledger::open(&path, now()).unwrap().1, Opened::Recovered);
 }
 
-#[test]
-fn a_reader_changes_no_schema_under_a_run() {
-    let (_folder, path, _) = closed();
+/// A closed ledger of an earlier version.
+fn older() -> (TempDir, PathBuf, Vec<u8>) {
+    let (folder, path, _) = closed();
     fs::remove_file(&path).unwrap();
     let old = include_str!("../../tests/fixtures/ledgers/0.1.0.sql");
     let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .unwrap();
     connection.execute_batch(old).unwrap();
     drop(connection);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    (folder, path, bytes)
+}
+
+#[test]
+fn who_only_looks_leaves_an_older_ledger_as_it_is() {
+    let (_folder, path, bytes) = older();
+    let delivered = |ledger: &Ledger| ledger.report(now()).unwrap()[0].delivered;
+    let mut dry = Ledger::open_dry(&path).unwrap();
+    assert_eq!(delivered(&dry), 4711);
+    // More than the cache holds goes to the disk before its end.
+    dry.set_value("much", &"x".repeat(9 << 20)).unwrap();
+    dry.commit().unwrap();
+    dry.close().unwrap();
+    assert!(fs::read(&path).unwrap() == bytes, "a dry run");
+
+    let read = Ledger::read(&path).unwrap().unwrap();
+    assert_eq!(delivered(&read), 4711);
+    read.check().unwrap();
+    read.close().unwrap();
+    assert!(fs::read(&path).unwrap() == bytes, "a reader");
+
+    let (ledger, opened) = Ledger::open(&path, now()).unwrap();
+    assert_eq!((delivered(&ledger), opened), (4711, Opened::Existing));
+}
+
+#[test]
+fn a_reader_waits_for_no_run_of_an_earlier_version() {
+    let (_folder, path, _) = older();
     let lock = Lock::try_take(&path, Purpose::Run).unwrap();
     assert!(matches!(Ledger::read(&path), Err(Fault::Locked(_))));
     drop(lock);
     assert!(Ledger::read(&path).unwrap().is_some());
-    // From then on it is this version's.
+    // A run makes it this version's.
     let _lock = Lock::try_take(&path, Purpose::Run).unwrap();
+    let _run = Ledger::open(&path, now()).unwrap();
     assert!(Ledger::read(&path).unwrap().is_some());
 }

@@ -79,7 +79,7 @@ impl Ledger {
     /// # Errors
     /// A ledger of a newer version, one that is not ours, a full or failing disk.
     pub fn open(path: &Path, now: DateTime<Utc>) -> Result<(Self, Opened), Fault> {
-        let (connection, opened) = file::open(path, now)?;
+        let (connection, opened) = file::open(path, now).map_err(|fault| fault.at(path))?;
         let mut ledger = Self::over(connection)?;
         ledger.begin_run()?;
         Ok((ledger, opened))
@@ -90,7 +90,8 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::open`]; a corrupt ledger is not set aside.
     pub fn open_dry(path: &Path) -> Result<Self, Fault> {
-        let mut ledger = Self::over(file::open_dry(path)?)?;
+        let connection = file::open_dry(path).map_err(|fault| fault.at(path))?;
+        let mut ledger = Self::over(connection)?;
         ledger.is_dry = true;
         ledger.begin_run()?;
         Ok(ledger)
@@ -101,7 +102,12 @@ impl Ledger {
     /// # Errors
     /// A ledger of a newer version, one that is corrupt or not ours.
     pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
-        file::read(path)?.map(Self::over).transpose()
+        let connection = file::read(path).map_err(|fault| fault.at(path))?;
+        let ledger = connection.map(Self::over).transpose()?;
+        Ok(ledger.map(|ledger| Self {
+            is_dry: true,
+            ..ledger
+        }))
     }
 
     fn over(connection: Connection) -> Result<Self, Fault> {
@@ -111,8 +117,9 @@ impl Ledger {
             .filter_map(|name| name.map(|name| name.parse().ok()).transpose())
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            // An older ledger that must not change is migrated in a transaction without an end.
+            dirty: !connection.is_autocommit(),
             connection,
-            dirty: false,
             is_dry: false,
             run: 0,
             recent: None,

@@ -1,10 +1,13 @@
 //! What the ledger knows, for `status` and the metrics.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 
 use super::{Fault, Ledger, time, time_or_never};
 use crate::config::ContentType;
+
+/// How long ago what is said of lately was created: as long as a content is remembered, at least.
+const LATELY: TimeDelta = TimeDelta::days(8);
 
 /// What the ledger knows of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +42,11 @@ pub struct StreamReport {
     pub failed: u64,
     /// Contents that expired unfetched, of all time.
     pub lost: u64,
-    /// Of them, those of about the last 8 days.
+    /// Of them, those created in the last 8 days.
     pub lost_lately: u64,
     /// Contents that were unreadable in part, of all time.
     pub damaged: u64,
-    /// Of them, those of about the last 8 days.
+    /// Of them, those created in the last 8 days.
     pub damaged_lately: u64,
     /// Records that were handed over and that Wazuh has not confirmed yet.
     pub unconfirmed: u64,
@@ -58,6 +61,7 @@ impl Ledger {
     /// A failing disk or corrupt ledger.
     pub fn report(&self, now: DateTime<Utc>) -> Result<Vec<StreamReport>, Fault> {
         let today = now.timestamp_millis().div_euclid(86_400_000);
+        let lately = (now - LATELY).timestamp_millis();
         let mut statement = self.connection.prepare(
             "SELECT tenant_id, content_type, marker, last_success, last_record, unavailable_until,
                  delivered, duplicate, filtered, reshaped, lost, damaged,
@@ -69,8 +73,8 @@ impl Ledger {
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 0 AND attempts > 0),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day = ?1),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 3),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 4),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 3 AND created >= ?2),
+                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 4 AND created >= ?2),
                  coalesce(u.events, 0)
              FROM stream s LEFT JOIN
                  (SELECT c.stream AS stream, sum(b.events) AS events FROM batch
@@ -78,7 +82,7 @@ impl Ledger {
                   WHERE batch.confirmed = 0 GROUP BY c.stream) u ON u.stream = s.id
              ORDER BY s.id",
         )?;
-        let mut rows = statement.query(params![today])?;
+        let mut rows = statement.query(params![today, lately])?;
         let mut reports = Vec::new();
         while let Some(row) = rows.next()? {
             let name: String = row.get(1)?;

@@ -54,6 +54,15 @@ const FOLD_OF: usize = FOLD_AT / 4;
 /// Rows that one step of dropping a bucket deletes.
 const DROP_STEP: usize = 50_000;
 
+/// Which contents `c` are forgotten: closed ones that were created before `?1`. The last one of each of a stream's last three
+/// days stays until the stream speaks again: by them it is known whether it used to (see [`Ledger::standing`]).
+const FORGETTABLE: &str = "state > 0 AND created < ?1
+    AND (created < (SELECT max(created) FROM content WHERE stream = c.stream)
+                       / 86400000 * 86400000 - 172800000
+         OR id <> (SELECT id FROM content WHERE stream = c.stream
+                       AND created < c.created / 86400000 * 86400000 + 86400000
+                   ORDER BY created DESC, id DESC LIMIT 1))";
+
 /// Keys that one statement looks for in a bucket, or adds to it.
 const AT_ONCE: usize = 32;
 
@@ -300,16 +309,17 @@ impl Ledger {
         }
         let is_any = self
             .connection
-            .prepare_cached("SELECT 1 FROM content WHERE state > 0 AND created < ?1 LIMIT 1")?
+            .prepare_cached(&format!(
+                "SELECT 1 FROM content c WHERE {FORGETTABLE} LIMIT 1"
+            ))?
             .exists([keep.timestamp_millis()])?;
         if is_any && goes_on() {
             // A content that still belongs to an unconfirmed batch may have to come again.
             self.write()?
-                .prepare_cached(
-                    "DELETE FROM content WHERE id IN (SELECT id FROM content WHERE state > 0
-                         AND created < ?1 AND id NOT IN (SELECT content FROM batch_content)
-                         LIMIT ?2)",
-                )?
+                .prepare_cached(&format!(
+                    "DELETE FROM content WHERE id IN (SELECT id FROM content c WHERE {FORGETTABLE}
+                         AND id NOT IN (SELECT content FROM batch_content) LIMIT ?2)"
+                ))?
                 .execute(params![keep.timestamp_millis(), number(DROP_STEP)])?;
             self.commit()?;
         }

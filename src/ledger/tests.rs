@@ -342,6 +342,60 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
 }
 
 #[test]
+fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
+    let mut world = World::new();
+    let stream = world.stream();
+    let list = |world: &mut World, name: &str, created: DateTime<Utc>| {
+        let content = NewContent {
+            created,
+            expires: created + Days::new(7),
+            ..content(name)
+        };
+        world
+            .ledger
+            .insert_contents(stream.id, DateTime::UNIX_EPOCH, &[content])
+            .unwrap();
+    };
+    for day in 0..5 {
+        for hour in 0..3 {
+            let created = now() - Days::new(day) - TimeDelta::hours(hour);
+            list(&mut world, &format!("{day} {hour}"), created);
+        }
+    }
+    let streams = [(stream.id, EXCHANGE)];
+    world.ledger.expire(&streams, now() + Days::new(8)).unwrap();
+    let standing = |world: &World| world.ledger.standing(stream.id).unwrap().last_words;
+    let count = |world: &World| -> i64 {
+        let count = "SELECT count(*) FROM content";
+        let connection = &world.ledger.connection;
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    let lately = |world: &World, days| {
+        let report = world.ledger.report(now() + Days::new(days)).unwrap();
+        (report[0].lost, report[0].lost_lately)
+    };
+    assert_eq!(lately(&world, 0), (15, 15));
+    for days in [8, 9, 30] {
+        world
+            .ledger
+            .prune(now() + Days::new(days), || true)
+            .unwrap();
+        assert_eq!(standing(&world), Some((now(), 3)), "{days}");
+        assert_eq!(count(&world), 3, "{days}");
+    }
+    assert_eq!(lately(&world, 30), (15, 0));
+    assert!(
+        !world.ledger.is_dirty(),
+        "a prune of nothing writes nothing"
+    );
+
+    let later = now() + Days::new(30);
+    list(&mut world, "later", later);
+    world.ledger.prune(later, || true).unwrap();
+    assert_eq!((standing(&world), count(&world)), (Some((later, 1)), 1));
+}
+
+#[test]
 fn a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run() {
     let mut world = World::new();
     let stream = world.stream();
@@ -401,6 +455,20 @@ fn what_expires_unfetched_is_counted() {
         world.ledger.expire(&streams, later).unwrap(),
         [(EXCHANGE, 1)]
     );
+    assert_eq!(world.names(&stream), [""; 0]);
+    // A backfill asks for it again, in vain.
+    let since = now() - Days::new(1);
+    world
+        .ledger
+        .insert_span(stream.id, since, now(), false)
+        .unwrap();
+    let span = world.ledger.spans(stream.id).unwrap()[0];
+    world
+        .ledger
+        .insert_span_contents(stream.id, &span, &[content("a")])
+        .unwrap();
+    assert_eq!(world.names(&stream), ["a"]);
+    assert_eq!(world.ledger.expire(&streams, later).unwrap(), []);
     assert_eq!(world.names(&stream), [""; 0]);
     assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
 }

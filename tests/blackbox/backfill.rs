@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use simulator::microsoft::{Operation, Options, Request};
+use simulator::microsoft::{Action, Operation, Options, Plan, Request, Rule, Violation};
 
 use crate::world::World;
 
@@ -92,6 +92,53 @@ fn what_lies_below_the_floor_comes_by_a_backfill_and_once() {
     let verdict = world.verdict();
     assert_eq!(verdict.repeats, verdict.issued / 2, "{verdict}");
     assert_eq!(verdict.repeated.len(), verdict.issued / 2, "each once more");
+}
+
+#[test]
+fn whatever_comes_first_after_a_ledger_was_lost_what_it_knew_is_read_again() {
+    for first in [
+        &["run"][..],
+        &["backfill", "--since", "1h"],
+        &["subscriptions", "start"],
+    ] {
+        let mut world = world(Options::default(), 1);
+        // What was lost with the ledger may have to be asked for again.
+        world.microsoft.allow(Violation::StartTooSoon);
+        done(&world, &["backfill", "--since", "7d"]);
+        fs::write(world.ledger(), "no database").unwrap();
+        world.issue_small(0, "Audit.Exchange", 3, TimeDelta::days(3));
+        done(&world, first);
+        world.run_expecting(0, &[]);
+        let verdict = world.verdict();
+        assert!(verdict.missing.is_empty(), "{first:?}: {verdict}");
+    }
+}
+
+#[test]
+fn what_was_given_up_is_fetched_again() {
+    for (rule, counter, after) in [
+        (Rule::any(Action::ContentExpired), "lost", 1),
+        (Rule::on(Operation::Blob, Action::WrongJson), "damaged", 0),
+    ] {
+        let mut world = World::with_tenants(1, Options::default());
+        world.issue_small(0, "Audit.Exchange", 3, TimeDelta::hours(1));
+        world.microsoft.faults(Plan::default().rule(rule));
+        for _ in 0..3 {
+            world.run(&["run"]);
+        }
+        assert_eq!(world.sum(counter), 1, "{}", world.log());
+        // It is counted once, however often it is tried in vain.
+        world.run(&["backfill", "--since", "6h"]);
+        assert_eq!(world.sum(counter), 1, "{}", world.log());
+        assert_eq!(left(&world), 0, "{}", world.log());
+
+        world.microsoft.faults(Plan::default());
+        for _ in 0..2 {
+            done(&world, &["backfill", "--since", "6h"]);
+        }
+        world.assert_clean();
+        assert_eq!(world.sum(counter), after, "{}", world.log());
+    }
 }
 
 #[test]

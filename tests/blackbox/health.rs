@@ -150,3 +150,44 @@ fn ten_days() {
     ];
     assert_eq!(story.told, expected);
 }
+
+#[test]
+fn what_could_not_be_subscribed_to_has_no_gap() {
+    let mut story = Story {
+        world: World::with_tenants(1, Options::default()),
+        told: Vec::new(),
+    };
+    story.secret_expires(None);
+    story.world.set("http", "retries", "0");
+    let id = story.world.id(0);
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles = vec!["ActivityFeed.Read".to_owned()];
+    });
+    story.run("0", Duration::ZERO, true);
+    story.run("0", 7 * HOUR, true);
+
+    // The permission comes, and the listing works only later.
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
+    });
+    let busy = Rule::on(Operation::Content, Action::af(500, "AF50000", "busy"));
+    let busy = busy.content_type("DLP.All");
+    story.world.microsoft.faults(Plan::default().rule(busy));
+    story.run("9", 9 * DAY, true);
+    story.world.microsoft.faults(Plan::default());
+    story.run("9", MINUTES, false);
+    let told = story
+        .told
+        .iter()
+        .filter(|told| !told.contains("clock_skew"));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            "0: permission_missing DLP.All 1",
+            "9: gap Audit.Exchange 1",
+            "9: recovered DLP.All 2"
+        ],
+        "{}",
+        story.world.log()
+    );
+}

@@ -159,3 +159,20 @@ fn each_assurance_is_worded() {
         assert_eq!(status["assurance"], assurance);
     }
 }
+
+#[test]
+fn a_damaged_ledger_is_named_with_the_cure() {
+    let world = World::with_tenants(1, Options::default());
+    world.run_expecting(0, &[]);
+    std::fs::write(world.ledger(), "x".repeat(8192)).unwrap();
+    let expected = format!(
+        "{}: the ledger is damaged (file is not a database). Nothing to do: runs set it aside",
+        world.ledger().display()
+    );
+    for command in [&["status"][..], &["run", "--dry-run"]] {
+        let output = world.run(command);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(75), "{command:?}: {said}");
+        assert!(said.contains(&expected), "{command:?}: {said}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{Days, TimeDelta, Timelike, Utc};
-use simulator::microsoft::Options;
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 
 use crate::world::World;
 
@@ -85,14 +85,48 @@ fn a_clock_that_runs_ahead_hides_nothing() {
         world.microsoft.advance(Duration::from_hours(2));
     }
     world.assert_clean();
-    // An older ledger believes that a month to come was listed.
+    // An older ledger, which began long ago, believes that a month to come was listed.
     let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
-    let marker = (world.microsoft.now() + Days::new(30)).timestamp_millis();
+    let at = |days| (world.microsoft.now() + TimeDelta::days(days)).timestamp_millis();
     ledger
-        .execute("UPDATE stream SET marker = ?1", [marker])
+        .execute(
+            "UPDATE stream SET floor = ?1, started = ?1, marker = ?2",
+            [at(-30), at(30)],
+        )
         .unwrap();
     drop(ledger);
     issue(&mut world, &[0, 1]);
     world.run_expecting(0, &[]);
     world.assert_clean();
+    let log = world.log();
+    assert!(log.contains("yet to come"), "{log}");
+    assert!(!log.contains("can no longer be listed"), "{log}");
+}
+
+#[test]
+fn a_clock_of_microsofts_that_runs_ahead_gives_nothing_up() {
+    for days in [7, 10] {
+        let mut world = World::with_tenants(1, Options::default());
+        world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+        issue(&mut world, &[1, 2, 3, 20]);
+        let late = world.issue_small(0, "Audit.Exchange", 2, TimeDelta::hours(4));
+        let gone = Rule::on(Operation::Blob, Action::af(404, "AF20050", "gone")).content(&late);
+        world.microsoft.faults(Plan::default().rule(gone));
+        world.run_expecting(3, &[]);
+        // As if so much had come since that its batches were folded: what was delivered can be forgotten.
+        let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
+        ledger.execute("DELETE FROM batch_content", []).unwrap();
+        world.microsoft.advance(days * DAY);
+        world.run_expecting(3, &[]);
+        let known = ledger.query_row("SELECT count(*) FROM content", [], |row| row.get(0));
+        assert_eq!(known, Ok(5), "{days} days: {}", world.log());
+
+        world.microsoft.set_clock(Utc::now());
+        world.microsoft.faults(Plan::default());
+        for _ in 0..2 {
+            world.run_expecting(0, &[]);
+        }
+        assert_eq!(world.sum("lost"), 0, "{days} days: {}", world.log());
+        world.assert_clean();
+    }
 }
