@@ -5,9 +5,9 @@
 //! to Wazuh, so that a slow queue holds up records and never the listings of others.
 
 mod parcel;
+mod print;
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -279,7 +279,10 @@ impl Delivery {
                 self.meanwhile(order)?;
             }
             let sending = match &mut self.outlet {
-                Outlet::Print => return print(datagrams),
+                Outlet::Print => {
+                    self.print(datagrams)?;
+                    return Ok(datagrams.len());
+                }
                 Outlet::Wazuh(wazuh) => {
                     if self.room == 0 || Instant::now() > self.room_until {
                         None
@@ -537,21 +540,6 @@ impl Delivery {
         self.ledger.close()?;
         Ok(self.tally)
     }
-}
-
-/// Writes the JSON of datagrams to standard output, a line each; how many. Who closes it has seen enough.
-fn print(datagrams: &[&[u8]]) -> Result<usize, Halt> {
-    let mut out = std::io::stdout().lock();
-    for datagram in datagrams {
-        let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
-        out.write_all(json.unwrap_or_default())
-            .and_then(|()| out.write_all(b"\n"))
-            .map_err(|fault| match fault.kind() {
-                ErrorKind::BrokenPipe => Halt::Asked,
-                _ => Halt::Failed(Error::TryLater(format!("standard output: {fault}"))),
-            })?;
-    }
-    Ok(datagrams.len())
 }
 
 /// A mark as the ledger keeps it.

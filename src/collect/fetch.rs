@@ -112,7 +112,7 @@ async fn hand_over(
             damage = splitter
                 .push(piece, &mut |element| packer.element(&element))
                 .err();
-            if packer.datagrams.len() >= PARCEL {
+            if packer.bytes() >= PARCEL {
                 packer.hand_over(desk).await?;
             }
             if damage.is_some() {
@@ -120,7 +120,7 @@ async fn hand_over(
             }
         }
         // While the next bytes are waited for, little is held back.
-        if packer.datagrams.len() >= PARCEL / 4 {
+        if packer.bytes() >= PARCEL / 4 {
             packer.hand_over(desk).await?;
         }
         drop(packing);
@@ -308,6 +308,11 @@ impl<'a> Packer<'a> {
         )
     }
 
+    /// What it holds: of a record that a filter holds back only the key.
+    fn bytes(&self) -> usize {
+        self.datagrams.len() + self.items.len() * size_of::<Item>()
+    }
+
     fn item(&mut self, key: Key, is_filtered: bool, is_reshaped: bool) {
         self.items.push(Item {
             end: self.datagrams.len(),
@@ -323,7 +328,7 @@ impl<'a> Packer<'a> {
         }
         // What it did not come to is not kept while it waits.
         self.datagrams.shrink_to(self.datagrams.len());
-        let permit = desk.room(self.datagrams.len()).await?;
+        let permit = desk.room(self.bytes()).await?;
         desk.parcel(Parcel {
             content: self.content.id,
             stream: self.content.stream,

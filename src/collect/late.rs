@@ -71,6 +71,7 @@ impl Collector {
             }
             let fault = Fault::late("the sign-in");
             self.finds(None, Finding::of_fault(&fault, false));
+            self.worse(Trouble::Unreachable);
             return self.failed(fault.to_string(), false, None).await;
         };
         // That Microsoft wants to be left alone is remembered elsewhere.
@@ -81,6 +82,7 @@ impl Collector {
         if self.streams.borrow().is_empty() && !self.is_listed.get() && begun.elapsed() > patience {
             let fault = Fault::late("the list of subscriptions");
             self.finds(None, Finding::of_fault(&fault, false));
+            self.worse(Trouble::Unreachable);
             return self.failed(fault.to_string(), false, None).await;
         }
         let now = self.clock.now();

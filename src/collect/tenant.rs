@@ -168,12 +168,20 @@ impl Collector {
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
                 self.finds(None, Finding::of_fault(&fault, false));
+                self.worse(match is_refused {
+                    true => Trouble::Refused,
+                    // What came before has been collected.
+                    false if self.is_listed.get() => Trouble::Partial,
+                    false => Trouble::Unreachable,
+                });
                 self.failed(fault.to_string(), is_refused, fault.retry_after)
                     .await
             }
             Err(End::Credential(error)) => {
                 self.finds(None, Finding::of_credential(&error.to_string()));
-                self.failed(error.to_string(), true, None).await
+                self.worse(Trouble::Refused);
+                // Microsoft was not asked, so it is not Microsoft that is to be left alone.
+                self.failed(error.to_string(), false, None).await
             }
         }
     }
@@ -225,11 +233,6 @@ impl Collector {
         wait: Option<Duration>,
     ) -> Result<(), Closed> {
         self.is_over.set(true);
-        self.worse(if is_refused {
-            Trouble::Refused
-        } else {
-            Trouble::Unreachable
-        });
         // By this machine's clock, since the next run compares before Microsoft's is known.
         let (id, now) = (self.tenant.tenant_id.clone(), Utc::now());
         let (stamp, error) = (stamp(&self.tenant), said.clone());
@@ -536,7 +539,15 @@ fn stamp(tenant: &Tenant) -> String {
     let versions: Vec<_> = files
         .iter()
         .filter_map(|file| file.metadata().ok())
-        .map(|file| (file.mtime(), file.mtime_nsec()))
+        // Of its owner and mode too.
+        .map(|file| {
+            (
+                file.mtime(),
+                file.mtime_nsec(),
+                file.ctime(),
+                file.ctime_nsec(),
+            )
+        })
         .collect();
     let stamp = format!(
         "{} {:?} {:?} {:?} {versions:?}",

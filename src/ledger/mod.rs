@@ -36,6 +36,8 @@ mod health;
 mod model_tests;
 mod report;
 mod seen;
+#[cfg(test)]
+mod seen_tests;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -16,8 +15,8 @@ use super::*;
 use crate::config::ContentType;
 use crate::stopping::Stopping;
 
-const TENANT: &str = "3f1c2a70-6d5b-4c1e-9a86-0d1f4be7a9c2";
-const EXCHANGE: ContentType = ContentType::Exchange;
+pub(super) const TENANT: &str = "3f1c2a70-6d5b-4c1e-9a86-0d1f4be7a9c2";
+pub(super) const EXCHANGE: ContentType = ContentType::Exchange;
 
 pub(super) fn now() -> DateTime<Utc> {
     "2026-03-14T12:00:00Z".parse().unwrap()
@@ -41,7 +40,7 @@ impl World {
     }
 
     /// As after a kill: what was not committed is gone.
-    fn reopen(self) -> Self {
+    pub(super) fn reopen(self) -> Self {
         let Self { folder, ledger } = self;
         drop(ledger);
         let (ledger, opened) = Ledger::open(&folder.path().join("ledger.db"), now()).unwrap();
@@ -49,7 +48,7 @@ impl World {
         Self { folder, ledger }
     }
 
-    fn stream(&mut self) -> Stream {
+    pub(super) fn stream(&mut self) -> Stream {
         self.ledger
             .stream(TENANT, EXCHANGE, now() - Days::new(1))
             .unwrap()
@@ -65,13 +64,13 @@ impl World {
         stream
     }
 
-    fn pending(&self, stream: &Stream) -> Vec<Pending> {
+    pub(super) fn pending(&self, stream: &Stream) -> Vec<Pending> {
         self.ledger
             .pending(&[(stream.id, EXCHANGE)], now(), 100)
             .unwrap()
     }
 
-    fn names(&self, stream: &Stream) -> Vec<String> {
+    pub(super) fn names(&self, stream: &Stream) -> Vec<String> {
         let mut names: Vec<_> = self
             .pending(stream)
             .into_iter()
@@ -82,7 +81,7 @@ impl World {
     }
 
     /// Hands over records of a content as one batch and ends the content.
-    fn send(&mut self, content: &Pending, ids: &[impl AsRef<str>]) -> i64 {
+    pub(super) fn send(&mut self, content: &Pending, ids: &[impl AsRef<str>]) -> i64 {
         let mut batch = Batch::default();
         for id in ids {
             let key = key(id.as_ref());
@@ -101,11 +100,11 @@ impl World {
 }
 
 /// The ids of so many records.
-fn numbers(range: Range<usize>) -> Vec<String> {
+pub(super) fn numbers(range: Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-fn content(name: &str) -> NewContent {
+pub(super) fn content(name: &str) -> NewContent {
     NewContent {
         content_id: name.to_owned(),
         uri: format!("https://manage.office.com/{name}"),
@@ -114,7 +113,7 @@ fn content(name: &str) -> NewContent {
     }
 }
 
-fn key(id: &str) -> Key {
+pub(super) fn key(id: &str) -> Key {
     record_key(TENANT, EXCHANGE, id.as_bytes(), None)
 }
 
@@ -249,150 +248,6 @@ fn a_content_whose_records_stand_in_the_batch_that_grows_falls_with_it() {
         .unwrap();
     world.ledger.forget(batch).unwrap();
     assert_eq!(world.names(&stream), ["a", "b"]);
-}
-
-#[test]
-fn keys_tell_apart_what_differs_and_nothing_else() {
-    let id = |content_type, id: &str, number: Option<&str>| {
-        record_key(
-            TENANT,
-            content_type,
-            id.as_bytes(),
-            number.map(str::as_bytes),
-        )
-    };
-    assert_eq!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", None));
-    assert_ne!(id(EXCHANGE, "1", None), id(ContentType::Dlp, "1", None));
-    assert_ne!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", Some("2")));
-    assert_ne!(id(EXCHANGE, "12", None), id(EXCHANGE, "1", Some("2")));
-    assert_ne!(
-        place_key(TENANT, EXCHANGE, "a", 0),
-        place_key(TENANT, EXCHANGE, "a", 1)
-    );
-}
-
-/// The set of keys that wait keeps its size, however many were folded.
-#[test]
-fn a_fold_makes_room_for_other_keys() {
-    let mut world = World::new();
-    let stream = world.listed(&["a"]);
-    let content = world.pending(&stream).remove(0);
-    let mut unconfirmed = VecDeque::new();
-    for lot in 0..21 {
-        unconfirmed.push_back(world.send(&content, &numbers(lot * 10_000..(lot + 1) * 10_000)));
-        if unconfirmed.len() > 1 {
-            let first = unconfirmed.pop_front().unwrap();
-            world.ledger.confirm(first).unwrap();
-        }
-        world.ledger.fold().unwrap();
-        let places = world.ledger.recent().unwrap().keys.capacity();
-        assert!(places <= 131_072 / 8 * 7, "{places} after lot {lot}");
-    }
-    assert_eq!(world.ledger.buckets.len(), 1);
-}
-
-#[test]
-fn folded_keys_are_found_and_dropped_with_their_bucket() {
-    let mut world = World::new();
-    let stream = world.listed(&["a"]);
-    let content = world.pending(&stream).remove(0);
-    let batch = world.send(&content, &numbers(0..120_000));
-    world.ledger.fold().unwrap();
-    assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
-    world.ledger.confirm(batch).unwrap();
-    world.ledger.fold().unwrap();
-    assert_eq!(world.ledger.buckets.len(), 1);
-    let mut world = world.reopen();
-    for number in [0, 1, 60_000, 119_999] {
-        assert_eq!(
-            world.ledger.knows(&key(&number.to_string())).unwrap(),
-            Some(false)
-        );
-    }
-    assert_eq!(world.ledger.knows(&key("120000")).unwrap(), None);
-
-    world.ledger.prune(now(), || true).unwrap();
-    assert_eq!(world.ledger.buckets.len(), 1, "still within the time");
-    world.ledger.prune(now() + Days::new(8), || true).unwrap();
-    assert_eq!(world.ledger.buckets.len(), 0);
-    assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
-}
-
-#[test]
-fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
-    let mut world = World::new();
-    let stream = world.listed(&["left behind", "sent"]);
-    let sent = world.pending(&stream).pop().unwrap();
-    let batch = world.send(&sent, &["a"]);
-    world.ledger.confirm(batch).unwrap();
-    let count = |world: &World, what: &str| -> i64 {
-        let connection = &world.ledger.connection;
-        connection
-            .query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
-                row.get(0)
-            })
-            .unwrap()
-    };
-    world.ledger.prune(now() - Days::new(8), || true).unwrap();
-    assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
-    world.ledger.prune(now() + Days::new(7), || true).unwrap();
-    let left = count(&world, "content WHERE content_id = 'left behind'");
-    assert_eq!((left, count(&world, "day")), (0, 0));
-    assert_eq!(world.ledger.standing(stream.id).unwrap().lost, 1);
-}
-
-#[test]
-fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
-    let mut world = World::new();
-    let stream = world.stream();
-    let list = |world: &mut World, name: &str, created: DateTime<Utc>| {
-        let content = NewContent {
-            created,
-            expires: created + Days::new(7),
-            ..content(name)
-        };
-        world
-            .ledger
-            .insert_contents(stream.id, DateTime::UNIX_EPOCH, &[content])
-            .unwrap();
-    };
-    for day in 0..5 {
-        for hour in 0..3 {
-            let created = now() - Days::new(day) - TimeDelta::hours(hour);
-            list(&mut world, &format!("{day} {hour}"), created);
-        }
-    }
-    let streams = [(stream.id, EXCHANGE)];
-    world.ledger.expire(&streams, now() + Days::new(8)).unwrap();
-    let standing = |world: &World| world.ledger.standing(stream.id).unwrap().last_words;
-    let count = |world: &World| -> i64 {
-        let count = "SELECT count(*) FROM content";
-        let connection = &world.ledger.connection;
-        connection.query_row(count, [], |row| row.get(0)).unwrap()
-    };
-    let lately = |world: &World, days| {
-        let report = world.ledger.report(now() + Days::new(days)).unwrap();
-        (report[0].lost, report[0].lost_lately)
-    };
-    assert_eq!(lately(&world, 0), (15, 15));
-    for days in [8, 9, 30] {
-        world
-            .ledger
-            .prune(now() + Days::new(days), || true)
-            .unwrap();
-        assert_eq!(standing(&world), Some((now(), 3)), "{days}");
-        assert_eq!(count(&world), 3, "{days}");
-    }
-    assert_eq!(lately(&world, 30), (15, 0));
-    assert!(
-        !world.ledger.is_dirty(),
-        "a prune of nothing writes nothing"
-    );
-
-    let later = now() + Days::new(30);
-    list(&mut world, "later", later);
-    world.ledger.prune(later, || true).unwrap();
-    assert_eq!((standing(&world), count(&world)), (Some((later, 1)), 1));
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use simulator::microsoft::{Action, Operation, Plan, Rule};
+use simulator::microsoft::{Action, Operation, Plan, RetryAfter, Rule};
 
 use crate::world::World;
 
-use super::{AGES, RECORDS, assert_clean, fill, run, world};
+use super::{AGES, RECORDS, assert_clean, fill, run, throttle, world};
 
 /// Records of one content type.
 const OF_ONE: usize = AGES.len() * RECORDS;
@@ -129,5 +129,40 @@ fn a_sign_in_that_hangs_is_told() {
     };
     assert_eq!(told(b"\"health\":\"fetch_failed\""), 1, "{}", world.log());
     assert_eq!(told(b"\"health\":\"recovered\""), 1, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+#[test]
+fn what_came_before_microsoft_wants_to_be_left_alone_counts() {
+    let mut world = world(1);
+    fill(&mut world);
+    let wait = throttle(429, RetryAfter::Seconds(600), Some(600));
+    let rule = Rule::on(Operation::Blob, wait).from(5);
+    world.microsoft.faults(Plan::default().rule(rule));
+    assert_eq!(run(&world), 3, "{}", world.log());
+    assert!(world.verdict().received > 0);
+    world.microsoft.faults(Plan::default());
+    end_back_off(&world);
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+/// Nothing was asked of Microsoft, so nothing is left alone.
+#[test]
+fn a_secret_that_can_be_read_again_is_used_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut world = world(1);
+    world.keeps_secrets = true;
+    fill(&mut world);
+    world.configure();
+    let secret = world.folder.path().join("secrets/tenant-1");
+    let set = |mode| {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o666);
+    assert_eq!(run(&world), 77, "{}", world.log());
+    set(0o600);
+    assert_eq!(run(&world), 0, "{}", world.log());
     assert_clean(&mut world);
 }

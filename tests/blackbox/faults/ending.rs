@@ -258,3 +258,28 @@ fn silent_blobs_let_others_come_first_next_time() {
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_clean(&mut world);
 }
+
+/// A pager that somebody looks at for long.
+#[test]
+fn a_dry_run_that_nobody_reads_ends_at_its_deadline() {
+    let mut world = world(1);
+    // A dry run starts no subscription.
+    world.run_expecting(0, &[]);
+    for blob in 1..=60 {
+        world.issue_small(0, "Audit.Exchange", 10, TimeDelta::minutes(blob));
+    }
+    let begin = Instant::now();
+    let mut child = world
+        .command(&["run", "--dry-run", "--deadline", "3s"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = child.wait().unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert!(world.log().contains("stopped with work left"));
+}

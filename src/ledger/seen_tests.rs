@@ -1,0 +1,158 @@
+//! What is known by its key, for how long, and what is forgotten.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::VecDeque;
+
+use chrono::{Days, TimeDelta};
+
+use super::tests::{EXCHANGE, TENANT, World, content, key, now, numbers};
+use super::*;
+use crate::config::ContentType;
+
+#[test]
+fn keys_tell_apart_what_differs_and_nothing_else() {
+    let id = |content_type, id: &str, number: Option<&str>| {
+        record_key(
+            TENANT,
+            content_type,
+            id.as_bytes(),
+            number.map(str::as_bytes),
+        )
+    };
+    assert_eq!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", None));
+    assert_ne!(id(EXCHANGE, "1", None), id(ContentType::Dlp, "1", None));
+    assert_ne!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", Some("2")));
+    assert_ne!(id(EXCHANGE, "12", None), id(EXCHANGE, "1", Some("2")));
+    assert_ne!(
+        place_key(TENANT, EXCHANGE, "a", 0),
+        place_key(TENANT, EXCHANGE, "a", 1)
+    );
+}
+
+/// The set of keys that wait keeps its size, however many were folded.
+#[test]
+fn a_fold_makes_room_for_other_keys() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let mut unconfirmed = VecDeque::new();
+    for lot in 0..21 {
+        unconfirmed.push_back(world.send(&content, &numbers(lot * 10_000..(lot + 1) * 10_000)));
+        if unconfirmed.len() > 1 {
+            let first = unconfirmed.pop_front().unwrap();
+            world.ledger.confirm(first).unwrap();
+        }
+        world.ledger.fold().unwrap();
+        let places = world.ledger.recent().unwrap().keys.capacity();
+        assert!(places <= 131_072 / 8 * 7, "{places} after lot {lot}");
+    }
+    assert_eq!(world.ledger.buckets.len(), 1);
+}
+
+#[test]
+fn folded_keys_are_found_and_dropped_with_their_bucket() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let batch = world.send(&content, &numbers(0..120_000));
+    world.ledger.fold().unwrap();
+    assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
+    world.ledger.confirm(batch).unwrap();
+    world.ledger.fold().unwrap();
+    assert_eq!(world.ledger.buckets.len(), 1);
+    let mut world = world.reopen();
+    for number in [0, 1, 60_000, 119_999] {
+        assert_eq!(
+            world.ledger.knows(&key(&number.to_string())).unwrap(),
+            Some(false)
+        );
+    }
+    assert_eq!(world.ledger.knows(&key("120000")).unwrap(), None);
+
+    world.ledger.prune(now(), || true).unwrap();
+    assert_eq!(world.ledger.buckets.len(), 1, "still within the time");
+    world.ledger.prune(now() + Days::new(8), || true).unwrap();
+    assert_eq!(world.ledger.buckets.len(), 0);
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
+}
+
+#[test]
+fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
+    let mut world = World::new();
+    let stream = world.listed(&["left behind", "sent"]);
+    let sent = world.pending(&stream).pop().unwrap();
+    let batch = world.send(&sent, &["a"]);
+    world.ledger.confirm(batch).unwrap();
+    let count = |world: &World, what: &str| -> i64 {
+        let connection = &world.ledger.connection;
+        connection
+            .query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
+    };
+    world.ledger.prune(now() - Days::new(8), || true).unwrap();
+    assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
+    world.ledger.prune(now() + Days::new(7), || true).unwrap();
+    let left = count(&world, "content WHERE content_id = 'left behind'");
+    assert_eq!((left, count(&world, "day")), (0, 0));
+    assert_eq!(world.ledger.standing(stream.id).unwrap().lost, 1);
+}
+
+#[test]
+fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
+    let mut world = World::new();
+    let stream = world.stream();
+    let list = |world: &mut World, name: &str, created: DateTime<Utc>| {
+        let content = NewContent {
+            created,
+            expires: created + Days::new(7),
+            ..content(name)
+        };
+        world
+            .ledger
+            .insert_contents(stream.id, DateTime::UNIX_EPOCH, &[content])
+            .unwrap();
+    };
+    for day in 0..5 {
+        for hour in 0..3 {
+            let created = now() - Days::new(day) - TimeDelta::hours(hour);
+            list(&mut world, &format!("{day} {hour}"), created);
+        }
+    }
+    let streams = [(stream.id, EXCHANGE)];
+    world.ledger.expire(&streams, now() + Days::new(8)).unwrap();
+    let standing = |world: &World| world.ledger.standing(stream.id).unwrap().last_words;
+    let count = |world: &World| -> i64 {
+        let count = "SELECT count(*) FROM content";
+        let connection = &world.ledger.connection;
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    let lately = |world: &World, days| {
+        let report = world.ledger.report(now() + Days::new(days)).unwrap();
+        (report[0].lost, report[0].lost_lately)
+    };
+    assert_eq!(lately(&world, 0), (15, 15));
+    for days in [8, 9, 30] {
+        world
+            .ledger
+            .prune(now() + Days::new(days), || true)
+            .unwrap();
+        assert_eq!(standing(&world), Some((now(), 3)), "{days}");
+        assert_eq!(count(&world), 3, "{days}");
+    }
+    assert_eq!(lately(&world, 30), (15, 0));
+    assert!(
+        !world.ledger.is_dirty(),
+        "a prune of nothing writes nothing"
+    );
+
+    let later = now() + Days::new(30);
+    list(&mut world, "later", later);
+    world.ledger.prune(later, || true).unwrap();
+    assert_eq!((standing(&world), count(&world)), (Some((later, 1)), 1));
+}
