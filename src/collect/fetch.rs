@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use tokio::time::timeout;
 
+use super::PATIENCE;
 use super::desk::{Closed, Desk};
 use super::event::{self, Shaper};
+use super::late::Wait;
 use super::order::{Ending, Item, Parcel};
 use super::tenant::Collector;
 use crate::array::{Damage, Element, Splitter};
@@ -29,6 +32,9 @@ const TRANSFERS: u32 = 3;
 const DAMAGED_RUNS: u32 = 3;
 /// Content created longer ago is marked as backlog.
 const BACKLOG: TimeDelta = TimeDelta::hours(1);
+
+/// Why a blob is given up that others wait behind.
+const SLOW: &str = "a long record comes too slowly, while its memory is kept from others";
 
 /// What an event says whose raw text is one element of a content.
 const NO_RECORD: &str = "an element of a content is no record that Wazuh could take";
@@ -96,11 +102,12 @@ async fn hand_over(
     let mut large = None;
     let damage = loop {
         collector.waits_for(content);
-        let chunk = blob.chunk().await;
-        let bytes = chunk
-            .as_ref()
-            .map(|chunk| chunk.as_ref().map_or(0, Bytes::len));
-        collector.got(content, bytes.unwrap_or_default());
+        let chunk = match &mut large {
+            None => blob.chunk().await,
+            Some((_, wait)) => in_time(&mut blob, wait).await,
+        };
+        let bytes = chunk.as_ref().map_or(0, |chunk| length(chunk.as_ref()));
+        collector.got(content, bytes);
         let Some(chunk) = chunk.map_err(Failure::Fault)? else {
             break splitter.finish().err();
         };
@@ -131,11 +138,29 @@ async fn hand_over(
         if splitter.buffered() <= SHARE {
             large = None;
         } else if large.is_none() {
-            large = Some(desk.large.acquire().await.map_err(|_| Closed)?);
+            let permit = desk.large.acquire().await.map_err(|_| Closed)?;
+            large = Some((permit, Wait::default()));
         }
     };
     drop(large);
     packer.end(damage, desk).await
+}
+
+/// The next bytes of a record whose memory others wait for.
+async fn in_time(blob: &mut Blob, wait: &mut Wait) -> Result<Option<Bytes>, Fault> {
+    wait.begin();
+    let Ok(chunk) = timeout(PATIENCE, blob.chunk()).await else {
+        return Err(Fault::late(SLOW));
+    };
+    wait.end(length(chunk.as_ref().ok().and_then(Option::as_ref)));
+    if wait.is_in_vain(PATIENCE) {
+        return Err(Fault::late(SLOW));
+    }
+    chunk
+}
+
+fn length(chunk: Option<&Bytes>) -> usize {
+    chunk.map_or(0, Bytes::len)
 }
 
 /// Shapes elements and packs them into parcels.

@@ -23,17 +23,18 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.since = Some(Instant::now());
     }
 
-    fn end(&mut self, bytes: usize) {
+    pub(super) fn end(&mut self, bytes: usize) {
         let waited = self.since.take().map(|since| since.elapsed());
         self.before += waited.unwrap_or_default();
         self.bytes += bytes as u64;
     }
 
-    fn is_in_vain(&self, patience: Duration) -> bool {
+    /// Whether it stalls, or comes so slowly that it may as well.
+    pub(super) fn is_in_vain(&self, patience: Duration) -> bool {
         let now = self.since.map(|since| since.elapsed());
         let waited = self.before + now.unwrap_or_default();
         waited > patience && self.bytes < waited.as_secs() * SLOWEST
@@ -69,7 +70,7 @@ impl Collector {
             if begun.elapsed() <= patience {
                 return Ok(());
             }
-            let fault = Fault::late("the sign-in");
+            let fault = Fault::late("the sign-in was not answered by the run's deadline");
             self.finds(None, Finding::of_fault(&fault, false));
             self.worse(Trouble::Unreachable);
             return self.failed(fault.to_string(), false, None).await;
@@ -80,7 +81,8 @@ impl Collector {
         }
         // Until its subscriptions are known, nothing of it is.
         if self.streams.borrow().is_empty() && !self.is_listed.get() && begun.elapsed() > patience {
-            let fault = Fault::late("the list of subscriptions");
+            let fault =
+                Fault::late("the list of subscriptions was not answered by the run's deadline");
             self.finds(None, Finding::of_fault(&fault, false));
             self.worse(Trouble::Unreachable);
             return self.failed(fault.to_string(), false, None).await;
@@ -89,7 +91,7 @@ impl Collector {
         let listings = self.listing.take().into_iter();
         let listings = listings.filter(|(_, (_, since))| since.elapsed() > patience);
         let listings: Vec<_> = listings.map(|(what, (id, _))| (what, id)).collect();
-        let fault = Fault::late("a listing");
+        let fault = Fault::late("a listing was not answered by the run's deadline");
         for (content_type, _) in &listings {
             self.worse(Trouble::Partial);
             self.finds(Some(*content_type), Finding::of_fault(&fault, false));
@@ -100,7 +102,10 @@ impl Collector {
         let blobs: Vec<Pending> = blobs.map(|(content, _)| content).collect();
         if !blobs.is_empty() {
             self.worse(Trouble::Partial);
-            let fault = Fault::late(&format!("the request for {} contents", blobs.len()));
+            let count = blobs.len();
+            let fault = Fault::late(&format!(
+                "{count} contents did not come by the run's deadline"
+            ));
             log::error!("{}: {fault}", tenant.name);
         }
         if listings.is_empty() && blobs.is_empty() {
@@ -114,7 +119,12 @@ impl Collector {
                     ledger.stream_failed(stream, now, None, &said)?;
                 }
                 blobs.iter().try_for_each(|content| {
-                    ledger.content_failed(content, now, false, "no answer by the deadline")
+                    ledger.content_failed(
+                        content,
+                        now,
+                        false,
+                        "it did not come by the run's deadline",
+                    )
                 })
             })
             .await

@@ -169,12 +169,12 @@ impl Fault {
         self.code.as_deref().is_none_or(|code| code == "AF10001")
     }
 
-    /// A run ended before this was answered.
+    /// What was waited for too long, in words.
     #[must_use]
     pub fn late(what: &str) -> Self {
         Self::new(
             Class::Retry,
-            format!("{what} was not answered by the run's deadline"),
+            what,
             "the next run tries again; if it stays, look for a proxy or firewall in between, and lower [http] request_timeout to learn more",
             "",
         )
