@@ -505,3 +505,26 @@ fn filters_keep_what_the_operator_wants() {
     let bare = shaper.read(b"{}").unwrap();
     assert!(!passes(&bare, &[filter("*", "", "", &[])], &[]));
 }
+
+/// A hash may be longer than what it stands for.
+#[test]
+fn what_redaction_makes_too_long_is_cut() {
+    let redactor = Redactor::new(&[7; 32]);
+    let pair = r#"{\"Name\":\"4111111111111111\",\"Value\":\"4111111111111111\"}"#;
+    let pairs = vec![pair; 400].join(",");
+    let hits = vec![r#"{"Name":"1","Value":"2"}"#; 900].join(",");
+    for record in [
+        format!(r#"{{"RecordType":63,"Id":"g","Data":"{{\"DetectedValues\":[{pairs}]}}"}}"#),
+        // where a dot asked for a closer look first
+        format!(
+            r#"{{"RecordType":63,"Id":"g","a.b":1,"Data":"{{\"DetectedValues\":[{pairs}]}}"}}"#
+        ),
+        format!(r#"{{"RecordType":63,"Id":"g","DetectedValues":[{hits}]}}"#),
+    ] {
+        let (event, reasons) =
+            event(&mut shaper(true, false, Some(&redactor)), record.as_bytes()).unwrap();
+        assert_eq!(faults(event.as_bytes()), Vec::<String>::new());
+        assert!(!reasons.is_empty() && event.contains("\"reshaped\":["));
+        assert!(!event.contains("4111"));
+    }
+}

@@ -225,11 +225,10 @@ impl Shaper {
             .as_ref()
             .is_some_and(|redactor| redactor.redact_members(&mut members));
         if reasons.is_empty() && redacted {
-            // in place, unless that makes it too long
-            if self.close_members(record, &members, reasons, backlog, out) {
+            reasons = self.close_redacted(record, &mut members, backlog, out);
+            if reasons.is_empty() {
                 return reasons;
             }
-            reasons |= Reasons::OVERSIZE;
         }
         reshape::map(&mut members);
         reshape::front(&mut members);
@@ -237,15 +236,14 @@ impl Shaper {
         reasons = reasons.without(Reasons::KEY_CASE);
         reasons.add_if(renamed, Reasons::KEY_CASE);
         if reasons.is_empty() {
-            let fits = if redacted {
-                self.close_members(record, &members, reasons, backlog, out)
+            if redacted {
+                reasons = self.close_redacted(record, &mut members, backlog, out);
             } else {
-                self.pass(record, backlog, out)
-            };
-            if fits {
+                reasons.add_if(!self.pass(record, backlog, out), Reasons::OVERSIZE);
+            }
+            if reasons.is_empty() {
                 return reasons;
             }
-            reasons |= Reasons::OVERSIZE;
         }
         let around = self.leaves_around(true, backlog) + RESHAPED_LEAVES;
         let limited = reshape::limit_leaves(&mut members, MOST_LEAVES - around);
@@ -255,9 +253,7 @@ impl Shaper {
         }
         // an object that is a leaf now may stand in the way of another's path
         reasons.add_if(reshape::tell_apart(&mut members), Reasons::KEY_CASE);
-        for (_, value) in &mut members {
-            reasons.add_if(reshape::tame(value, false), Reasons::LONG_STRING);
-        }
+        reasons.add_if(reshape::tame_members(&mut members), Reasons::LONG_STRING);
         reasons.add_if(reshape::cut_front(&mut members), Reasons::LONG_STRING);
         if !self.close_members(record, &members, reasons, backlog, out) {
             reasons |= Reasons::OVERSIZE;
@@ -272,6 +268,24 @@ impl Shaper {
             out.truncate(start);
             fit::fit_members(&mut members, LONGEST.saturating_sub(around));
             self.close_members(record, &members, reasons, backlog, out);
+        }
+        reasons
+    }
+
+    /// Appends the event of a record that only redaction has changed. Says what made that impossible: hashes may be
+    /// longer than what they stand for.
+    fn close_redacted(
+        &self,
+        record: &Record<'_>,
+        members: &mut Members<'_>,
+        backlog: bool,
+        out: &mut Vec<u8>,
+    ) -> Reasons {
+        let mut reasons = Reasons::default();
+        reasons.add_if(reshape::tame_members(members), Reasons::LONG_STRING);
+        if reasons.is_empty() {
+            let fits = self.close_members(record, members, reasons, backlog, out);
+            reasons.add_if(!fits, Reasons::OVERSIZE);
         }
         reasons
     }

@@ -152,8 +152,18 @@ pub(super) fn limit_depth(value: &mut Node<'_>, depth: usize) -> bool {
     limited
 }
 
-/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was.
-pub(super) fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
+/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was
+/// cut.
+pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
+    let mut cut = false;
+    for (_, value) in members {
+        cut |= tame(value, false);
+    }
+    cut
+}
+
+/// As [`tame_members`], for one value.
+fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
     let mut cut = false;
     match value {
         Node::Text(text) => cut = cut_text(text, LONGEST_STRING),
