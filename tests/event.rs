@@ -528,3 +528,49 @@ fn what_redaction_makes_too_long_is_cut() {
         assert!(!event.contains("4111"));
     }
 }
+
+#[test]
+fn key_fields_stay_whole_however_long_the_record_is() {
+    let user = "u".repeat(1000);
+    let big = "z".repeat(3000);
+    let many: Vec<String> = (0..100)
+        .map(|index| format!("\"m{index}\":\"{big}\""))
+        .collect();
+    let empty: Vec<String> = (0..5900)
+        .map(|index| format!("\"e{index}\":{{}}"))
+        .collect();
+    for members in [many, empty] {
+        let record = format!(
+            r#"{{"RecordType":1,"UserId":"{user}","Id":"80c76bd2-9d81-4c57-a97a-accfc3443dca",{}}}"#,
+            members.join(",")
+        );
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(true, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::OVERSIZE);
+        let size = event.len() + HEADER.len();
+        assert!((63_000..=64_000).contains(&size), "{size}");
+    }
+    // so many escapes that even they do not fit
+    let odd = "\\u0001".repeat(1024);
+    let front: Vec<String> = [
+        "Operation",
+        "Workload",
+        "UserId",
+        "Id",
+        "CreationTime",
+        "OrganizationId",
+        "ClientIP",
+        "ResultStatus",
+    ]
+    .iter()
+    .map(|name| format!("\"{name}\":\"{odd}\""))
+    .collect();
+    for rest in [1, 60] {
+        let rest = vec!["x".repeat(1000); rest].join("\",\"");
+        let record = format!(
+            "{{\"RecordType\":1,{},\"rest\":[\"{rest}\"]}}",
+            front.join(",")
+        );
+        judge(record.as_bytes(), true);
+    }
+}

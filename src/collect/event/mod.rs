@@ -266,7 +266,8 @@ impl Shaper {
             self.close(record, &annotation, start, out);
             let around = self.prefix.len() + ",}".len() + out.len() - start;
             out.truncate(start);
-            fit::fit_members(&mut members, LONGEST.saturating_sub(around));
+            let whole = reshape::front_length(&members);
+            fit::fit_record(&mut members, whole, LONGEST.saturating_sub(around));
             self.close_members(record, &members, reasons, backlog, out);
         }
         reasons

@@ -104,13 +104,17 @@ pub(super) fn front(members: &mut Members<'_>) {
     }
 }
 
+/// How many key fields stand in front.
+pub(super) fn front_length(members: &Members<'_>) -> usize {
+    let is_front = |(key, _): &&(Cow<'_, str>, Node<'_>)| FRONT.contains(&key.as_ref());
+    members.iter().take_while(is_front).count()
+}
+
 /// Cuts the key fields, which stand in front; says whether any had to be.
 pub(super) fn cut_front(members: &mut Members<'_>) -> bool {
     let mut cut = false;
-    for (_, value) in members
-        .iter_mut()
-        .take_while(|(key, _)| FRONT.contains(&key.as_ref()))
-    {
+    let front = front_length(members);
+    for (_, value) in members.iter_mut().take(front) {
         if !matches!(value, Node::Text(_)) && value.length() > LONGEST_FRONT {
             *value = to_text(value);
         }
