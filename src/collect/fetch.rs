@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::alike::Alike;
 use super::desk::{Closed, Desk};
 use super::event::{self, Shaper};
 use super::order::{Ending, Item, Parcel};
@@ -140,6 +141,8 @@ struct Packer<'a> {
     is_last_try: bool,
     /// The next element's place in the blob.
     place: u64,
+    /// Those without an id.
+    alike: Alike,
     /// Elements that are no records.
     broken: usize,
     datagrams: Vec<u8>,
@@ -155,6 +158,7 @@ impl<'a> Packer<'a> {
             is_backlog: collector.clock.now() - content.created > BACKLOG,
             is_last_try: content.damage + 1 >= DAMAGED_RUNS,
             place: 0,
+            alike: Alike::default(),
             broken: 0,
             datagrams: Vec::new(),
             items: Vec::new(),
@@ -172,7 +176,7 @@ impl<'a> Packer<'a> {
                             &id,
                             record.record_number().as_deref().map(str::as_bytes),
                         ),
-                        None => self.key_of_place(),
+                        None => self.key_of_place(&event::sha256(bytes)),
                     };
                     let tenant = &self.collector.tenant;
                     if event::passes(&record, &tenant.include, &tenant.exclude) {
@@ -288,16 +292,18 @@ impl<'a> Packer<'a> {
         };
         let location = &self.collector.work.settings.wazuh.location;
         event::damaged(location, &about, &element, &mut self.datagrams);
-        let key = self.key_of_place();
+        let key = self.key_of_place(&event::sha256(text));
         self.item(key, false, true);
     }
 
-    fn key_of_place(&self) -> Key {
+    /// The key of an element without an id, of which this is the SHA-256.
+    fn key_of_place(&mut self, sha256: &[u8; 32]) -> Key {
         place_key(
             &self.collector.tenant.tenant_id,
             self.content.content_type,
             &self.content.content_id,
-            self.place,
+            sha256,
+            self.alike.number(sha256, self.place),
         )
     }
 

@@ -108,7 +108,7 @@ fn write(location: &str, state: &Health<'_>, element: Option<&Damaged<'_>>, out:
             tenant: state.tenant,
             labels: state.labels,
             original_bytes: element.map(|element| element.bytes),
-            sha256: element.map(|element| super::sha256(element.raw)),
+            sha256: element.map(|element| super::hex(&super::sha256(element.raw))),
         },
     };
     let start = out.len();

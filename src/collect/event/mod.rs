@@ -336,7 +336,7 @@ impl Shaper {
                 text::write(name, out);
             }
             let bytes = record.bytes.len();
-            let sha256 = sha256(record.bytes);
+            let sha256 = hex(&sha256(record.bytes));
             out.extend_from_slice(
                 format!("],\"original_bytes\":{bytes},\"sha256\":\"{sha256}\"").as_bytes(),
             );
@@ -394,9 +394,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The SHA-256 of bytes, in hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
+/// The SHA-256 of bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let hash = digest(&SHA256, bytes);
+    // it always has that many
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {
