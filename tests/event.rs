@@ -574,3 +574,30 @@ fn key_fields_stay_whole_however_long_the_record_is() {
         judge(record.as_bytes(), true);
     }
 }
+
+#[test]
+fn ids_that_differ_stay_different() {
+    let mut shaper = shaper(true, false, None);
+    let mut ids = std::collections::HashSet::new();
+    for (record, is_new) in [
+        (r#"{"Id":"a\ud800"}"#, true),
+        (r#"{"Id":"a\ud801"}"#, true),
+        (r#"{"Id":"a\ufffd"}"#, true),
+        (r#"{"Id":"b\u0000"}"#, true),
+        (r#"{"Id":"b\ufffd"}"#, true),
+        (r#"{"Id":"b"}"#, true),
+        (r#"{"Id":"\u0062"}"#, false),
+        (r#"{"Id":"b","c":"\n"}"#, false),
+        // the text of another's token
+        (r#"{"Id":"\"a\\ud800\""}"#, true),
+        (r#"{"Id":"r","RecordNumber":"\ud800"}"#, true),
+        (r#"{"Id":"r","RecordNumber":"\ud801"}"#, true),
+        (r#"{"Id":"r","RecordNumber":"1"}"#, true),
+        (r#"{"Id":"r","RecordNumber":1}"#, false),
+    ] {
+        let record = shaper.read(record.as_bytes()).unwrap();
+        let id = record.id().unwrap().into_owned();
+        let number = record.record_number().map(std::borrow::Cow::into_owned);
+        assert_eq!(ids.insert((id, number)), is_new, "{record:?}");
+    }
+}

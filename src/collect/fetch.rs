@@ -174,7 +174,7 @@ impl<'a> Packer<'a> {
                             &self.collector.tenant.tenant_id,
                             self.content.content_type,
                             &id,
-                            record.record_number().as_deref().map(str::as_bytes),
+                            record.record_number().as_deref(),
                         ),
                         None => self.key_of_place(&event::sha256(bytes)),
                     };

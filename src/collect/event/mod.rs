@@ -70,7 +70,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// `Id` in UTF-8, where it is a string that is not empty: with the record number it identifies the record.
+    /// `Id`, where it is a string that is not empty: with the record number it identifies the record. In UTF-8, or its token
+    /// where it says what is no text.
     #[must_use]
     pub fn id(&self) -> Option<Cow<'a, [u8]>> {
         let token = self.findings.fields.get(Field::Id)?;
@@ -81,22 +82,32 @@ impl<'a> Record<'a> {
         if self.findings.plain {
             return Some(Cow::Borrowed(inside));
         }
-        Some(match lex::text(token) {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        })
+        Some(faithful(token))
     }
 
-    /// `RecordNumber` as text, a number or a string that is not empty: tells apart the parts of a record that Microsoft split.
+    /// `RecordNumber`, a number or a string that is not empty: tells apart the parts of a record that Microsoft split. As
+    /// [`Self::id`].
     #[must_use]
-    pub fn record_number(&self) -> Option<Cow<'a, str>> {
+    pub fn record_number(&self) -> Option<Cow<'a, [u8]>> {
         let token = self.findings.fields.get(Field::RecordNumber)?;
         let number = match token.first()? {
             b't' | b'f' | b'n' => return None,
-            b'"' => lex::text(token),
-            _ => String::from_utf8_lossy(token),
+            b'"' => faithful(token),
+            _ => Cow::Borrowed(token),
         };
         Some(number).filter(|number| !number.is_empty())
+    }
+}
+
+/// The text of a string token; where that might be another's too, since it says what is no text, the token itself. Only
+/// tokens begin with a quote.
+fn faithful(token: &[u8]) -> Cow<'_, [u8]> {
+    match lex::text(token) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) if text.contains(char::REPLACEMENT_CHARACTER) || text.starts_with('"') => {
+            Cow::Borrowed(token)
+        }
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 

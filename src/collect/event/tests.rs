@@ -53,12 +53,8 @@ fn a_record_tells_who_it_is() {
     let mut shaper = Shaper::new(&envelope(true, &labels));
     let mut read = |record: &'static str| {
         let record = shaper.read(record.as_bytes()).unwrap();
-        (
-            record
-                .id()
-                .map(|id| String::from_utf8(id.into_owned()).unwrap()),
-            record.record_number().map(Cow::into_owned),
-        )
+        let text = |bytes: Cow<'_, [u8]>| String::from_utf8(bytes.into_owned()).unwrap();
+        (record.id().map(text), record.record_number().map(text))
     };
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(
