@@ -601,3 +601,37 @@ fn ids_that_differ_stay_different() {
         assert_eq!(ids.insert((id, number)), is_new, "{record:?}");
     }
 }
+
+/// The indexer refuses a whole document for one key without a name, or with a part of none between dots.
+#[test]
+fn a_key_without_a_name_gets_one() {
+    for (before, after) in [
+        (r#""":1"#, r#""_":1"#),
+        (r#""a":{"":2}"#, r#""a":{"_":2}"#),
+        (
+            r#""b":[{"":3,"_":4,"c":[{" ":5}]}]"#,
+            r#""b":[{"__2":3,"_":4,"c":[{"_":5}]}]"#,
+        ),
+        (r#""":1,"":2,"_":3"#, r#""__2":1,"__3":2,"_":3"#),
+        (
+            r#"".a":1,"b.":2,"c..d":3,".":4"#,
+            r#""_a":1,"b_":2,"c__d":3,"_":4"#,
+        ),
+        (r#""x":[{".a":1,"e. .f":2}]"#, r#""x":[{"_a":1,"e_ _f":2}]"#),
+        (r#""\u0020":1,"\t.\t":2"#, r#""_":1,"\t_\t":2"#),
+    ] {
+        let record = format!("{{\"RecordType\":2,{before}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::MAPPING, "{before}");
+        assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
+    }
+    // blanks and dots elsewhere are fine, inside arrays too
+    for fine in [r#""a b":1,"(x) ":[{"a.b":1," c":2}]"#, r#""@odata.type":1"#] {
+        let record = format!("{{\"RecordType\":2,{fine}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.is_empty());
+        assert_eq!(event.as_bytes(), untouched(record.as_bytes(), ""));
+    }
+}

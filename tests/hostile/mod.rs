@@ -128,6 +128,10 @@ impl<'a> Judge<'a> {
             if key.contains('\0') {
                 self.say("NUL in a key");
             }
+            if key.split('.').any(|part| part.trim_ascii().is_empty()) {
+                self.faults
+                    .push(format!("{key:?} has a part without a name"));
+            }
             let folded = if in_array {
                 key.clone()
             } else {

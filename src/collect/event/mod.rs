@@ -241,6 +241,7 @@ impl Shaper {
                 return reasons;
             }
         }
+        reshape::name_keys(&mut members, false);
         reshape::map(&mut members);
         reshape::front(&mut members);
         let renamed = reshape::tell_apart(&mut members);

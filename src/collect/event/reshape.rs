@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::cut::{self, LONGEST_STRING};
+use super::keys;
 use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::node::{Members, Node};
@@ -28,6 +29,51 @@ pub(super) const FRONT: [&str; 9] = [
 const LONGEST_FRONT: usize = 1024;
 /// Where the members of a record go that has more of them than Wazuh takes.
 const OVERFLOW: &str = "Overflow";
+
+/// Gives keys a name that have none, or a part of none between dots, here and below: the indexer would refuse the document.
+pub(super) fn name_keys(members: &mut Members<'_>, in_array: bool) {
+    let lacks_name = |key: &str| keys::lacks_name(key.as_bytes());
+    if members.iter().any(|(key, _)| lacks_name(key)) {
+        let mut taken: HashSet<String> =
+            members.iter().map(|(key, _)| fold(key, in_array)).collect();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for (key, _) in members.iter_mut().filter(|(key, _)| lacks_name(key)) {
+            let mut base = key.replace('.', "_");
+            if lacks_name(&base) {
+                base = "_".into();
+            }
+            let count = counts.entry(fold(&base, in_array)).or_insert(1);
+            let mut name = base.clone();
+            while !taken.insert(fold(&name, in_array)) {
+                *count += 1;
+                name = format!("{base}_{count}");
+            }
+            *key = name.into();
+        }
+    }
+    for (_, value) in members {
+        name_keys_below(value, in_array);
+    }
+}
+
+fn name_keys_below(value: &mut Node<'_>, in_array: bool) {
+    match value {
+        Node::Object(members) => name_keys(members, in_array),
+        Node::Array(items) => items
+            .iter_mut()
+            .for_each(|item| name_keys_below(item, true)),
+        _ => {}
+    }
+}
+
+/// What a key is told apart by.
+fn fold(key: &str, in_array: bool) -> String {
+    if in_array {
+        key.to_owned()
+    } else {
+        key.to_ascii_lowercase()
+    }
+}
 
 /// Gives keys that vary the shape that they usually have.
 pub(super) fn map(members: &mut Members<'_>) {
@@ -207,13 +253,7 @@ pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
 
 /// Gives the second and later of keys that are alike a suffix, here and below.
 fn number_alike(members: &mut Members<'_>, in_array: bool, taken: Option<&str>) -> bool {
-    let fold = |key: &str| {
-        if in_array {
-            key.to_owned()
-        } else {
-            key.to_ascii_lowercase()
-        }
-    };
+    let fold = |key: &str| fold(key, in_array);
     // how often a key was seen; none of those that are still to come may be given as a new name
     let mut seen: HashMap<String, usize> = members.iter().map(|(key, _)| (fold(key), 0)).collect();
     seen.extend(taken.map(|key| (key.to_owned(), 1)));

@@ -2,7 +2,7 @@
 
 use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
-use super::keys::{KeyPrint, may_be_known};
+use super::keys::{KeyPrint, lacks_name, may_be_known};
 use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::marks::{self, Marks};
@@ -225,7 +225,7 @@ impl<'a> Pass<'_, 'a> {
         let end = marks::next(self.marks, start);
         let behind = self.record.get(end..)?.first_chunk();
         if let Some([b'"', b':', value @ b'!'..=0xFF]) = behind
-            && end - start <= LONGEST_STRING
+            && (end - start).wrapping_sub(1) < LONGEST_STRING
         {
             let inside = self.record.get(start..)?;
             self.note_key(inside, end - start);
@@ -236,12 +236,14 @@ impl<'a> Pass<'_, 'a> {
         self.record.get(*at).copied()
     }
 
-    /// As [`Self::key`], for one with escapes, faults or length, or with white space behind it. Says where the value begins.
+    /// As [`Self::key`], for one with escapes, faults or length, without any, or with white space behind it. Says where the
+    /// value begins.
     #[inline(never)]
     fn odd_key(&mut self, mut at: usize) -> Option<usize> {
         let end = self.odd_string(at)?;
         let key = lex::text(self.record.get(at..end)?);
         self.note_key(key.as_bytes(), key.len());
+        self.note_odd_key(key.as_bytes(), key.len(), false);
         at = end;
         if self.next(&mut at)? != b':' {
             return None;
@@ -258,10 +260,9 @@ impl<'a> Pass<'_, 'a> {
     #[inline(never)]
     fn note_key(&mut self, bytes: &[u8], length: usize) {
         let print = KeyPrint::of(bytes, length, self.frame.in_array);
-        // a dot nests; whether two paths meet is for a closer look
-        let dotted = print.is_dotted() && !self.frame.in_array;
-        if dotted | self.comes_again(print.hash) {
-            self.findings.reasons |= Reasons::KEY_CASE;
+        let again = self.comes_again(print.hash);
+        if print.may_be_odd() | again {
+            self.note_odd_key(bytes, length, again);
         }
         if self.frames.is_empty() {
             let key = bytes.get(..length).unwrap_or_default();
@@ -269,6 +270,18 @@ impl<'a> Pass<'_, 'a> {
                 self.note_known(key);
             }
         }
+    }
+
+    /// Remembers what is odd about a key, as given to [`Self::note_key`], that its object may have already, or in which a dot
+    /// or a blank may be.
+    #[inline(never)]
+    fn note_odd_key(&mut self, bytes: &[u8], length: usize, again: bool) {
+        let key = bytes.get(..length).unwrap_or_default();
+        // a dot nests; whether two paths meet is for a closer look
+        let nests = !self.frame.in_array && key.contains(&b'.');
+        let reasons = &mut self.findings.reasons;
+        reasons.add_if(again || nests, Reasons::KEY_CASE);
+        reasons.add_if(lacks_name(key), Reasons::MAPPING);
     }
 
     /// Remembers what a key of the record itself may be known for.
