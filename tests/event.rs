@@ -635,3 +635,20 @@ fn a_key_without_a_name_gets_one() {
         assert_eq!(event.as_bytes(), untouched(record.as_bytes(), ""));
     }
 }
+
+#[test]
+fn a_path_below_the_subscription_is_renamed() {
+    for (before, after) in [
+        (r#""Subscription.x":"v""#, r#""Subscription_x":"v""#),
+        (
+            r#""a":1,"SUBSCRIPTION.x":{"y":1}"#,
+            r#""a":1,"SUBSCRIPTION_x":{"y":1}"#,
+        ),
+    ] {
+        let record = format!("{{\"RecordType\":2,{before}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::KEY_CASE);
+        assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
+    }
+}

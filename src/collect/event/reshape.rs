@@ -25,6 +25,8 @@ pub(super) const FRONT: [&str; 9] = [
     "ClientIP",
     "ResultStatus",
 ];
+/// The leaf that stands before the record's own members, as keys are compared.
+const SUBSCRIPTION: &str = "subscription";
 /// The longest value in front, in bytes of UTF-8.
 const LONGEST_FRONT: usize = 1024;
 /// Where the members of a record go that has more of them than Wazuh takes.
@@ -241,11 +243,12 @@ fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
 
 /// Renames members that Wazuh would take for one already seen; says whether there was any.
 pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
-    let mut renamed = number_alike(members, false, Some("subscription"));
+    let mut renamed = number_alike(members, false, Some(SUBSCRIPTION));
     let mut paths = Paths::default();
+    paths.leaves.insert(SUBSCRIPTION.to_owned());
     if has_dots(members) && paths.any_lost(members, "") {
         undot(members);
-        number_alike(members, false, Some("subscription"));
+        number_alike(members, false, Some(SUBSCRIPTION));
         renamed = true;
     }
     renamed
