@@ -179,7 +179,7 @@ proptest! {
             tenant: "contoso",
             labels: &labels,
         };
-        let element = Damaged { raw: &record, bytes: record.len() as u64, withhold: false };
+        let element = Damaged { raw: &record, bytes: record.len() as u64, sha256: [0; 32], withhold: false };
         let mut out = Vec::new();
         damaged("office365", &state, &element, &mut out);
         prop_assert_eq!(faults(&out[HEADER.len()..]), Vec::<String>::new());

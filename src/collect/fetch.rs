@@ -204,9 +204,13 @@ impl<'a> Packer<'a> {
                         self.item(key, true, false);
                     }
                 }
-                None => self.raw(NO_RECORD, bytes, bytes.len() as u64),
+                None => self.raw(NO_RECORD, bytes, bytes.len() as u64, event::sha256(bytes)),
             },
-            Element::TooLong { head, bytes } => {
+            Element::TooLong {
+                head,
+                bytes,
+                sha256,
+            } => {
                 log::error!(
                     "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
                      as an event about the collection",
@@ -214,7 +218,7 @@ impl<'a> Packer<'a> {
                     self.content.content_type,
                     self.content.content_id
                 );
-                self.told(NO_RECORD, head, bytes);
+                self.told(NO_RECORD, head, bytes, sha256);
             }
         }
         self.place += 1;
@@ -224,8 +228,13 @@ impl<'a> Packer<'a> {
     async fn end(&mut self, damage: Option<Damage>, desk: &Desk) -> Result<(), Failure> {
         if let Some(damage) = damage {
             match &damage {
-                Damage::Syntax { rest, bytes, .. } if self.is_last_try => {
-                    self.raw(&damage.to_string(), rest, *bytes);
+                Damage::Syntax {
+                    rest,
+                    bytes,
+                    sha256,
+                    ..
+                } if self.is_last_try => {
+                    self.raw(&damage.to_string(), rest, *bytes, *sha256);
                 }
                 _ => {
                     // What could be read of it counts; the rest comes with another transfer.
@@ -262,15 +271,15 @@ impl<'a> Packer<'a> {
     }
 
     /// What is no record goes out as raw text, once it is clear that it stays so.
-    fn raw(&mut self, what: &str, text: &[u8], bytes: u64) {
+    fn raw(&mut self, what: &str, text: &[u8], bytes: u64, sha256: [u8; 32]) {
         self.broken += 1;
         if self.is_last_try {
-            self.told(what, text, bytes);
+            self.told(what, text, bytes, sha256);
         }
     }
 
-    /// An event about what cannot be sent as a record.
-    fn told(&mut self, what: &str, text: &[u8], bytes: u64) {
+    /// An event about what cannot be sent as a record: the first bytes of its text, and the length and hash of all of them.
+    fn told(&mut self, what: &str, text: &[u8], bytes: u64, sha256: [u8; 32]) {
         let tenant = &self.collector.tenant;
         let about = event::Health {
             tenant_id: &tenant.tenant_id,
@@ -288,11 +297,12 @@ impl<'a> Packer<'a> {
         let element = event::Damaged {
             raw: text,
             bytes,
+            sha256,
             withhold: self.collector.work.redactor.is_some(),
         };
         let location = &self.collector.work.settings.wazuh.location;
         event::damaged(location, &about, &element, &mut self.datagrams);
-        let key = self.key_of_place(&event::sha256(text));
+        let key = self.key_of_place(&sha256);
         self.item(key, false, true);
     }
 
