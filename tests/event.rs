@@ -652,3 +652,15 @@ fn a_path_below_the_subscription_is_renamed() {
         assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
     }
 }
+
+#[test]
+fn flattened_arrays_have_a_name_each() {
+    let record = br#"{"RecordType":1,"a.b":[{"Name":"x","Value":"1"}],"a_b":[{"Name":"x","Value":"2"},{"Name":" ","Value":"3"}],
+        "A.B":[{"Name":"y","Value":"4"}]}"#;
+    let (flat, _) = event(&mut shaper(true, true, None), record).unwrap();
+    assert_eq!(faults(flat.as_bytes()), Vec::<String>::new());
+    assert!(
+        flat.ends_with(r#","fields":{"a_b":{"x":"1"},"a_b_2":{"x":"2"},"A_B_2_2":{"y":"4"}}}}"#),
+        "{flat}"
+    );
+}
