@@ -664,3 +664,26 @@ fn flattened_arrays_have_a_name_each() {
         "{flat}"
     );
 }
+
+/// What is said to have been done was done, and was needed.
+#[test]
+fn nothing_is_reshaped_that_wazuh_takes() {
+    let key = "k".repeat(33_000);
+    for record in [
+        r#"{"RecordType":"\u0031","a":1}"#.to_owned(),
+        r#"{"RecordType":15.0,"a":1}"#.to_owned(),
+        r#"{"RecordType":1e1}"#.to_owned(),
+        format!(r#"{{"RecordType":1,"{key}":1}}"#),
+    ] {
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.is_empty());
+        assert_eq!(event.as_bytes(), untouched(record.as_bytes(), ""));
+    }
+    for odd in ["\"15.0\"", "1.5", "-1.0", "\"\\u0041\"", "\" 15\"", "\"\""] {
+        let record = format!("{{\"RecordType\":{odd}}}");
+        judge(record.as_bytes(), true);
+        let (_, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.contains(Reasons::NO_RECORD_TYPE), "{odd}");
+    }
+}

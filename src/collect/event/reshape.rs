@@ -11,7 +11,7 @@ use super::keys;
 use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::node::{Members, Node};
-use super::scan::{DEEPEST, is_record_type};
+use super::scan::{DEEPEST, is_digits, is_record_type};
 
 /// What stands in front of a reshaped record, behind `Subscription`, and stays.
 pub(super) const FRONT: [&str; 9] = [
@@ -133,7 +133,7 @@ pub(super) fn front(members: &mut Members<'_>) {
         .iter()
         .find(|(key, _)| key == "RecordType")
         .is_some_and(|(_, value)| match value {
-            Node::Text(text) => is_record_type(text.as_bytes()),
+            Node::Text(text) => is_digits(text.as_bytes()),
             Node::Plain(token) => is_record_type(token.as_bytes()),
             _ => false,
         });

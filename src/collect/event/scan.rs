@@ -204,6 +204,18 @@ impl<'a> Pass<'_, 'a> {
     /// As [`Self::string`], for one with escapes, faults or length.
     #[inline(never)]
     fn odd_string(&mut self, at: usize) -> Option<usize> {
+        let end = self.odd_token(at)?;
+        // without its quotes
+        if end - at - 2 > LONGEST_STRING {
+            let text = lex::text(self.record.get(at..end)?);
+            let long = text.len() > LONGEST_STRING;
+            self.findings.reasons.add_if(long, Reasons::LONG_STRING);
+        }
+        Some(end)
+    }
+
+    /// Where the string or key ends that begins at `at` and may have escapes or faults.
+    fn odd_token(&mut self, at: usize) -> Option<usize> {
         self.findings.plain = false;
         let rest = self.record.get(at..)?;
         let next = |from| marks::next(self.marks, at + from).saturating_sub(at);
@@ -211,10 +223,6 @@ impl<'a> Pass<'_, 'a> {
         let reasons = &mut self.findings.reasons;
         reasons.add_if(token.faults.surrogate, Reasons::SURROGATE);
         reasons.add_if(token.faults.nul, Reasons::NUL);
-        if token.length - 2 > LONGEST_STRING {
-            let text = lex::text(rest.get(..token.length)?);
-            reasons.add_if(text.len() > LONGEST_STRING, Reasons::LONG_STRING);
-        }
         Some(at + token.length)
     }
 
@@ -225,7 +233,7 @@ impl<'a> Pass<'_, 'a> {
         let end = marks::next(self.marks, start);
         let behind = self.record.get(end..)?.first_chunk();
         if let Some([b'"', b':', value @ b'!'..=0xFF]) = behind
-            && (end - start).wrapping_sub(1) < LONGEST_STRING
+            && end != start
         {
             let inside = self.record.get(start..)?;
             self.note_key(inside, end - start);
@@ -236,11 +244,11 @@ impl<'a> Pass<'_, 'a> {
         self.record.get(*at).copied()
     }
 
-    /// As [`Self::key`], for one with escapes, faults or length, without any, or with white space behind it. Says where the
-    /// value begins.
+    /// As [`Self::key`], for one with escapes or faults, without a name, or with white space behind it. Says where the value
+    /// begins.
     #[inline(never)]
     fn odd_key(&mut self, mut at: usize) -> Option<usize> {
-        let end = self.odd_string(at)?;
+        let end = self.odd_token(at)?;
         let key = lex::text(self.record.get(at..end)?);
         self.note_key(key.as_bytes(), key.len());
         self.note_odd_key(key.as_bytes(), key.len(), false);
@@ -436,11 +444,16 @@ fn odd_scalar(own: Option<Shape>, elements: Option<Shape>, token: &[u8]) -> bool
     }
 }
 
-/// Whether Wazuh's rules take this token for a record type: digits, as a number or as text.
+/// Whether Wazuh's rules take this token for a record type: text of digits, or a number that Wazuh prints so.
 pub(super) fn is_record_type(token: &[u8]) -> bool {
-    let digits = token
-        .strip_prefix(b"\"")
-        .and_then(|token| token.strip_suffix(b"\""))
-        .unwrap_or(token);
-    (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+    match token.first() {
+        Some(b'"') => is_digits(lex::text(token).as_bytes()),
+        Some(b'0'..=b'9') => is_digits(token) || lex::number_survives(token, false),
+        _ => false,
+    }
+}
+
+/// Whether text is the digits of a record type.
+pub(super) fn is_digits(text: &[u8]) -> bool {
+    (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
