@@ -146,3 +146,23 @@ fn detections_in_odd_places_stay_inside() {
         ));
     }
 }
+
+/// However deep the JSON text in a string is, it does not cost the stack.
+#[test]
+fn absurd_text_is_redacted_as_a_whole() {
+    let redactor = Redactor::new(&[7; 32]);
+    for depth in [90, 101, 150, 1000, 100_000] {
+        let text = format!(
+            r#"{}{{\"DetectedValues\":[4111]}}{}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        );
+        let record = format!(r#"{{"RecordType":1,"X":"{text}"}}"#);
+        let (event, _) = event(
+            &mut shaper(false, false, Some(&redactor)),
+            record.as_bytes(),
+        )
+        .unwrap();
+        assert!(!event.contains("4111") && event.contains("hmac:"));
+    }
+}

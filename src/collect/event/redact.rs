@@ -16,6 +16,8 @@ const KEYS: [&str; 2] = ["detectedvalues", "sensitiveinformationdetections"];
 
 /// The keys that stand inside detections.
 const INNER_KEYS: [&str; 4] = ["DetectedValues", "ResultsTruncated", "Name", "Value"];
+/// JSON text is looked for in so many texts, one inside the other.
+const DEEPEST_TEXT: usize = 4;
 
 /// Replaces matched values by keyed hashes: equal values stay equal within an installation.
 #[derive(Debug, Clone)]
@@ -35,27 +37,28 @@ impl Redactor {
     /// Redacts every detection in a record and says whether there was any.
     pub(super) fn redact_members(&self, members: &mut Members<'_>) -> bool {
         let mut record = Node::Object(std::mem::take(members));
-        let found = self.redact(&mut record);
+        let found = self.redact(&mut record, 0);
         if let Node::Object(inner) = record {
             *members = inner;
         }
         found
     }
 
-    /// Redacts every detection in a value, however deep, and says whether there was any.
-    fn redact(&self, value: &mut Node<'_>) -> bool {
+    /// Redacts every detection in a value, however deep, and says whether there was any. The value stands in so many
+    /// `texts`, one inside the other.
+    fn redact(&self, value: &mut Node<'_>, texts: usize) -> bool {
         let mut found = false;
         match value {
             Node::Plain(_) => {}
             Node::Text(text) => {
-                if let Some(redacted) = self.redact_text(text) {
+                if let Some(redacted) = self.redact_text(text, texts) {
                     *text = Cow::Owned(redacted);
                     found = true;
                 }
             }
             Node::Array(items) => {
                 for item in items {
-                    found |= self.redact(item);
+                    found |= self.redact(item, texts);
                 }
             }
             Node::Object(members) => {
@@ -67,7 +70,7 @@ impl Redactor {
                         self.replace(value);
                         found = true;
                     } else if !names_detections(member) {
-                        found |= self.redact(&mut member.1);
+                        found |= self.redact(&mut member.1, texts);
                     }
                 }
             }
@@ -76,15 +79,17 @@ impl Redactor {
     }
 
     /// Redacts JSON text, if it has detections; text that mentions them and cannot be read goes as a whole.
-    fn redact_text(&self, text: &str) -> Option<String> {
+    fn redact_text(&self, text: &str, texts: usize) -> Option<String> {
         if !may_mention(text.as_bytes()) {
             return None;
         }
-        let wrapped = format!("{{\"text\":{text}}}");
-        if let Some([(_, value @ (Node::Array(_) | Node::Object(_)))]) =
-            node::read(wrapped.as_bytes()).as_deref_mut()
-        {
-            return self.redact(value).then(|| value.to_text());
+        if texts < DEEPEST_TEXT {
+            let wrapped = format!("{{\"text\":{text}}}");
+            if let Some([(_, value @ (Node::Array(_) | Node::Object(_)))]) =
+                node::read(wrapped.as_bytes()).as_deref_mut()
+            {
+                return self.redact(value, texts + 1).then(|| value.to_text());
+            }
         }
         // a string inside the string, or no JSON that is of use
         mentions(&unescaped(text.as_bytes())).then(|| self.hash(text))
