@@ -95,6 +95,7 @@ fn told(data: &[u8], labels: &BTreeMap<String, String>, out: &mut Vec<u8>) {
     let element = Damaged {
         raw: data,
         bytes: data.len() as u64,
+        sha256: [0; 32],
         withhold: false,
     };
     damaged("office365", &about, &element, out);

@@ -4,8 +4,9 @@
 //! and quotes are looked at: whether an element is sound is for whoever takes it to say,
 //! and a broken one costs its neighbours nothing where its end can be found.
 
-use std::mem;
+use std::{fmt, mem};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use wide::u8x16;
 
 use crate::marks::{self, BLOCK};
@@ -27,6 +28,8 @@ pub enum Element<'a> {
         head: &'a [u8],
         /// Its whole length in bytes.
         bytes: u64,
+        /// The SHA-256 of all of it.
+        sha256: [u8; 32],
     },
 }
 
@@ -48,6 +51,8 @@ pub enum Damage {
         rest: Vec<u8>,
         /// How many there are from there on to the body's end.
         bytes: u64,
+        /// The SHA-256 of all of them.
+        sha256: [u8; 32],
     },
     /// The data ended before the array did.
     #[error("the array ends too early, after {offset} bytes")]
@@ -101,8 +106,39 @@ pub struct Splitter {
     offset: u64,
     /// Where the first fault between elements was.
     fault: Option<u64>,
-    /// The head of what stands from there on.
+    /// The head of what stands from there on …
     rest: Vec<u8>,
+    /// … and the hash of all of it.
+    rest_hash: Hash,
+    /// The hash of the current element as far as it came in earlier chunks, once it is too long.
+    hash: Hash,
+}
+
+/// A SHA-256 over parts.
+#[derive(Default)]
+struct Hash(Option<Context>);
+
+impl Hash {
+    fn add(&mut self, part: &[u8]) {
+        self.0
+            .get_or_insert_with(|| Context::new(&SHA256))
+            .update(part);
+    }
+
+    /// The hash of all parts; the next part is the first of another.
+    fn take(&mut self) -> [u8; 32] {
+        self.add(&[]);
+        let hash = self.0.take().map(Context::finish);
+        // it always has that many bytes
+        hash.and_then(|hash| hash.as_ref().first_chunk().copied())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hash")
+    }
 }
 
 impl Splitter {
@@ -119,6 +155,8 @@ impl Splitter {
             offset: 0,
             fault: None,
             rest: Vec::new(),
+            rest_hash: Hash::default(),
+            hash: Hash::default(),
         }
     }
 
@@ -226,6 +264,7 @@ impl Splitter {
                     offset,
                     rest: mem::take(&mut self.rest),
                     bytes: self.offset - offset,
+                    sha256: self.rest_hash.take(),
                 })
             }),
             _ => Err(Damage::Truncated {
@@ -265,8 +304,16 @@ impl Splitter {
             &self.buffer
         };
         if bytes > self.max_element as u64 {
+            if self.earlier == 0 {
+                self.hash.add(last);
+            }
             let head = whole.get(..HEAD).unwrap_or(whole);
-            sink(Element::TooLong { head, bytes });
+            let sha256 = self.hash.take();
+            sink(Element::TooLong {
+                head,
+                bytes,
+                sha256,
+            });
         } else {
             sink(Element::Value(whole));
         }
@@ -278,8 +325,14 @@ impl Splitter {
 
     /// Keeps a part of the current element until its end comes.
     fn keep(&mut self, part: &[u8]) {
+        let most = self.max_element as u64;
+        let was_too_long = self.earlier > most;
         self.earlier += part.len() as u64;
-        let limit = if self.earlier > self.max_element as u64 {
+        let limit = if self.earlier > most {
+            if !was_too_long {
+                self.hash.add(&self.buffer);
+            }
+            self.hash.add(part);
             HEAD
         } else {
             self.max_element
@@ -302,6 +355,7 @@ impl Splitter {
         let Some(fault) = self.fault else { return };
         let from = usize::try_from(fault.saturating_sub(self.offset)).unwrap_or(chunk.len());
         let behind = chunk.get(from..).unwrap_or_default();
+        self.rest_hash.add(behind);
         let room = HEAD - self.rest.len();
         self.rest
             .extend_from_slice(behind.get(..room).unwrap_or(behind));

@@ -4,10 +4,17 @@
     reason = "a test fails by panicking"
 )]
 
+use aws_lc_rs::digest::digest;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
+
+/// The SHA-256 of bytes in one piece.
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    let hash = digest(&SHA256, bytes);
+    hash.as_ref().try_into().unwrap()
+}
 
 /// The elements of `body`, cut into chunks of the given sizes in turn, and the verdict.
 fn split(body: &[u8], sizes: &[usize], max: usize) -> (Vec<String>, Result<(), Damage>) {
@@ -23,7 +30,15 @@ fn split(body: &[u8], sizes: &[usize], max: usize) -> (Vec<String>, Result<(), D
         let pushed = splitter.push(chunk, &mut |element| {
             elements.push(match element {
                 Element::Value(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                Element::TooLong { head, bytes } => {
+                Element::TooLong {
+                    head,
+                    bytes,
+                    sha256,
+                } => {
+                    assert!(
+                        body.windows(usize::try_from(bytes).unwrap())
+                            .any(|part| hash(part) == sha256)
+                    );
                     format!("{bytes}:{}", String::from_utf8_lossy(head))
                 }
             });
@@ -125,11 +140,12 @@ fn a_broken_element_costs_its_neighbours_nothing() {
     for (body, elements, fault) in cases {
         let expected = fault.map_or(Ok(()), |offset| {
             let rest = body.as_bytes()[usize::try_from(offset).unwrap()..].to_vec();
-            let bytes = rest.len() as u64;
+            let (bytes, sha256) = (rest.len() as u64, hash(&rest));
             Err(Damage::Syntax {
                 offset,
                 rest,
                 bytes,
+                sha256,
             })
         });
         let elements: Vec<String> = elements.iter().map(ToString::to_string).collect();
@@ -147,6 +163,7 @@ fn what_stands_behind_a_fault_is_kept_up_to_a_limit() {
             offset: 3,
             rest: vec![b'x'; 4096],
             bytes: 10_000,
+            sha256: hash(&[b'x'; 10_000]),
         };
         assert_eq!(verdict, Err(expected));
     }

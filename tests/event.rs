@@ -8,6 +8,8 @@
 )]
 
 mod hostile;
+#[path = "event/redaction.rs"]
+mod redaction;
 
 use std::collections::BTreeMap;
 
@@ -179,7 +181,7 @@ proptest! {
             tenant: "contoso",
             labels: &labels,
         };
-        let element = Damaged { raw: &record, bytes: record.len() as u64, withhold: false };
+        let element = Damaged { raw: &record, bytes: record.len() as u64, sha256: [0; 32], withhold: false };
         let mut out = Vec::new();
         damaged("office365", &state, &element, &mut out);
         prop_assert_eq!(faults(&out[HEADER.len()..]), Vec::<String>::new());
@@ -407,80 +409,6 @@ fn flattened_properties_stand_beside_the_record() {
 }
 
 #[test]
-fn what_a_dlp_rule_matched_stays_inside() {
-    let redactor = Redactor::new(&[7; 32]);
-    let record = r#"{"RecordType":11,"Id":"keep","PolicyDetails":[{"Rules":[{"ConditionsMatched":{"SensitiveInformation":[
-        {"Count":1,"SensitiveInformationDetections":{"DetectedValues":[{"Name":"4111 1111","Value":"card 4111 1111 é"}],
-        "ResultsTruncated":false}}]}}]}],
-        "EndpointMetaData":{"SensitiveInfoTypeData":[{"SensitiveInformationDetectionsInfo":{"DetectedV\u0061lues":[{"Name":4111,"Value":"4111 1111"}]}}]},
-        "Data":"{\"x\":1,\"DetectedValues\":[\"4111 1111\"],\"y\":\"stays\"}",
-        "Note":"broken {\"DetectedValues\":[\"4111"}"#;
-    let dlp =
-        |redactor| event(&mut shaper(true, false, Some(redactor)), record.as_bytes()).unwrap();
-    let (event, reasons) = dlp(&redactor);
-    assert!(reasons.is_empty(), "redaction is no reshaping");
-    assert!(!event.contains("4111"), "{event}");
-    let shaped: serde_json::Value = serde_json::from_str(&record_of(&event)).unwrap();
-    let matched = &shaped["PolicyDetails"][0]["Rules"][0]["ConditionsMatched"];
-    let found = &matched["SensitiveInformation"][0];
-    let values = &found["SensitiveInformationDetections"]["DetectedValues"][0];
-    let name = values["Name"].as_str().unwrap();
-    assert!(
-        name.starts_with("hmac:") && name.ends_with(":9") && name.len() == 39,
-        "{name}"
-    );
-    assert!(values["Value"].as_str().unwrap().ends_with(":16"));
-    assert_eq!(found["Count"], 1);
-    assert_eq!(
-        found["SensitiveInformationDetections"]["ResultsTruncated"],
-        false
-    );
-    let endpoint = &shaped["EndpointMetaData"]["SensitiveInfoTypeData"][0];
-    let same = &endpoint["SensitiveInformationDetectionsInfo"]["DetectedValues"][0]["Value"];
-    assert_eq!(same, name, "equal values stay equal");
-    let data = shaped["Data"].as_str().unwrap();
-    assert_eq!(
-        data,
-        format!("{{\"x\":1,\"DetectedValues\":[\"{name}\"],\"y\":\"stays\"}}")
-    );
-    assert!(shaped["Note"].as_str().unwrap().starts_with("hmac:"));
-    let (elsewhere, _) = dlp(&Redactor::new(&[8; 32]));
-    assert!(!elsewhere.contains(name));
-    // keys in JSON text may be written with escapes, text within that text too
-    for hidden in [
-        r#"{\"Detected\\u0056alues\":[\"4111\"]}"#,
-        r#"{\"a\":\"{\\\"Detected\\\\u0056alues\\\":[\\\"4111\\\"]}\"}"#,
-    ] {
-        let record = format!(r#"{{"RecordType":11,"Data":"{hidden}"}}"#);
-        let (event, _) = crate::event(
-            &mut shaper(false, false, Some(&redactor)),
-            record.as_bytes(),
-        )
-        .unwrap();
-        assert!(
-            !event.contains("4111") && event.contains("hmac:"),
-            "{event}"
-        );
-    }
-    // other text with escapes stays as it is
-    let record = br#"{"RecordType":11,"Data":"{\"a\": \"caf\\u00e9\"}","Path":"C:\\users\\eve"}"#;
-    let (event, _) = crate::event(&mut shaper(false, false, Some(&redactor)), record).unwrap();
-    assert_eq!(event.as_bytes(), untouched(record, ""));
-    // a dot asks for a closer look, and that is all
-    let dotted = br#"{"RecordType":11,"a.b":1,"DetectedValues":["4111"]}"#;
-    let (event, reasons) =
-        crate::event(&mut shaper(false, false, Some(&redactor)), dotted).unwrap();
-    assert!(
-        reasons.is_empty() && !event.contains("4111") && !event.contains("reshaped"),
-        "{event}"
-    );
-    // a record without detections is not touched
-    let record = br#"{"RecordType":11,"XPIADetected":false,"s":"\u00e9"}"#;
-    let (event, _) = crate::event(&mut shaper(false, false, Some(&redactor)), record).unwrap();
-    assert_eq!(event.as_bytes(), untouched(record, ""));
-}
-
-#[test]
 fn filters_keep_what_the_operator_wants() {
     let mut shaper = shaper(true, false, None);
     let record = br#"{"Operation":"New-InboxRule","Workload":"Exch\u0061nge","UserId":"Eve@Contoso.com","RecordType":"1"}"#;
@@ -504,4 +432,163 @@ fn filters_keep_what_the_operator_wants() {
     assert!(!passes(&record, &[], &[wrong_type, hit]));
     let bare = shaper.read(b"{}").unwrap();
     assert!(!passes(&bare, &[filter("*", "", "", &[])], &[]));
+}
+
+#[test]
+fn key_fields_stay_whole_however_long_the_record_is() {
+    let user = "u".repeat(1000);
+    let big = "z".repeat(3000);
+    let many: Vec<String> = (0..100)
+        .map(|index| format!("\"m{index}\":\"{big}\""))
+        .collect();
+    let empty: Vec<String> = (0..5900)
+        .map(|index| format!("\"e{index}\":{{}}"))
+        .collect();
+    for members in [many, empty] {
+        let record = format!(
+            r#"{{"RecordType":1,"UserId":"{user}","Id":"80c76bd2-9d81-4c57-a97a-accfc3443dca",{}}}"#,
+            members.join(",")
+        );
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(true, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::OVERSIZE);
+        let size = event.len() + HEADER.len();
+        assert!((63_000..=64_000).contains(&size), "{size}");
+    }
+    // so many escapes that even they do not fit
+    let odd = "\\u0001".repeat(1024);
+    let front: Vec<String> = [
+        "Operation",
+        "Workload",
+        "UserId",
+        "Id",
+        "CreationTime",
+        "OrganizationId",
+        "ClientIP",
+        "ResultStatus",
+    ]
+    .iter()
+    .map(|name| format!("\"{name}\":\"{odd}\""))
+    .collect();
+    for rest in [1, 60] {
+        let rest = vec!["x".repeat(1000); rest].join("\",\"");
+        let record = format!(
+            "{{\"RecordType\":1,{},\"rest\":[\"{rest}\"]}}",
+            front.join(",")
+        );
+        judge(record.as_bytes(), true);
+    }
+}
+
+#[test]
+fn ids_that_differ_stay_different() {
+    let mut shaper = shaper(true, false, None);
+    let mut ids = std::collections::HashSet::new();
+    for (record, is_new) in [
+        (r#"{"Id":"a\ud800"}"#, true),
+        (r#"{"Id":"a\ud801"}"#, true),
+        (r#"{"Id":"a\ufffd"}"#, true),
+        (r#"{"Id":"b\u0000"}"#, true),
+        (r#"{"Id":"b\ufffd"}"#, true),
+        (r#"{"Id":"b"}"#, true),
+        (r#"{"Id":"\u0062"}"#, false),
+        (r#"{"Id":"b","c":"\n"}"#, false),
+        // the text of another's token
+        (r#"{"Id":"\"a\\ud800\""}"#, true),
+        (r#"{"Id":"r","RecordNumber":"\ud800"}"#, true),
+        (r#"{"Id":"r","RecordNumber":"\ud801"}"#, true),
+        (r#"{"Id":"r","RecordNumber":"1"}"#, true),
+        (r#"{"Id":"r","RecordNumber":1}"#, false),
+    ] {
+        let record = shaper.read(record.as_bytes()).unwrap();
+        let id = record.id().unwrap().into_owned();
+        let number = record.record_number().map(std::borrow::Cow::into_owned);
+        assert_eq!(ids.insert((id, number)), is_new, "{record:?}");
+    }
+}
+
+/// The indexer refuses a whole document for one key without a name, or with a part of none between dots.
+#[test]
+fn a_key_without_a_name_gets_one() {
+    for (before, after) in [
+        (r#""":1"#, r#""_":1"#),
+        (r#""a":{"":2}"#, r#""a":{"_":2}"#),
+        (
+            r#""b":[{"":3,"_":4,"c":[{" ":5}]}]"#,
+            r#""b":[{"__2":3,"_":4,"c":[{"_":5}]}]"#,
+        ),
+        (r#""":1,"":2,"_":3"#, r#""__2":1,"__3":2,"_":3"#),
+        (
+            r#"".a":1,"b.":2,"c..d":3,".":4"#,
+            r#""_a":1,"b_":2,"c__d":3,"_":4"#,
+        ),
+        (r#""x":[{".a":1,"e. .f":2}]"#, r#""x":[{"_a":1,"e_ _f":2}]"#),
+        (r#""\u0020":1,"\t.\t":2"#, r#""_":1,"\t_\t":2"#),
+    ] {
+        let record = format!("{{\"RecordType\":2,{before}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::MAPPING, "{before}");
+        assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
+    }
+    // blanks and dots elsewhere are fine, inside arrays too
+    for fine in [r#""a b":1,"(x) ":[{"a.b":1," c":2}]"#, r#""@odata.type":1"#] {
+        let record = format!("{{\"RecordType\":2,{fine}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.is_empty());
+        assert_eq!(event.as_bytes(), untouched(record.as_bytes(), ""));
+    }
+}
+
+#[test]
+fn a_path_below_the_subscription_is_renamed() {
+    for (before, after) in [
+        (r#""Subscription.x":"v""#, r#""Subscription_x":"v""#),
+        (
+            r#""a":1,"SUBSCRIPTION.x":{"y":1}"#,
+            r#""a":1,"SUBSCRIPTION_x":{"y":1}"#,
+        ),
+    ] {
+        let record = format!("{{\"RecordType\":2,{before}}}");
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert_eq!(reasons, Reasons::KEY_CASE);
+        assert_eq!(record_of(&event), format!("{{\"RecordType\":2,{after}}}"));
+    }
+}
+
+#[test]
+fn flattened_arrays_have_a_name_each() {
+    let record = br#"{"RecordType":1,"a.b":[{"Name":"x","Value":"1"}],"a_b":[{"Name":"x","Value":"2"},{"Name":" ","Value":"3"}],
+        "A.B":[{"Name":"y","Value":"4"}]}"#;
+    let (flat, _) = event(&mut shaper(true, true, None), record).unwrap();
+    assert_eq!(faults(flat.as_bytes()), Vec::<String>::new());
+    assert!(
+        flat.ends_with(r#","fields":{"a_b":{"x":"1"},"a_b_2":{"x":"2"},"A_B_2_2":{"y":"4"}}}}"#),
+        "{flat}"
+    );
+}
+
+/// What is said to have been done was done, and was needed.
+#[test]
+fn nothing_is_reshaped_that_wazuh_takes() {
+    let key = "k".repeat(33_000);
+    for record in [
+        r#"{"RecordType":"\u0031","a":1}"#.to_owned(),
+        r#"{"RecordType":15.0,"a":1}"#.to_owned(),
+        r#"{"RecordType":1e1}"#.to_owned(),
+        format!(r#"{{"RecordType":1,"{key}":1}}"#),
+    ] {
+        judge(record.as_bytes(), true);
+        let (event, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.is_empty());
+        assert_eq!(event.as_bytes(), untouched(record.as_bytes(), ""));
+    }
+    for odd in ["\"15.0\"", "1.5", "-1.0", "\"\\u0041\"", "\" 15\"", "\"\""] {
+        let record = format!("{{\"RecordType\":{odd}}}");
+        judge(record.as_bytes(), true);
+        let (_, reasons) = event(&mut shaper(false, false, None), record.as_bytes()).unwrap();
+        assert!(reasons.contains(Reasons::NO_RECORD_TYPE), "{odd}");
+    }
 }

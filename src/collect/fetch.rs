@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::alike::Alike;
 use super::desk::{Closed, Desk};
 use super::event::{self, Shaper};
 use super::late::Wait;
@@ -172,6 +173,8 @@ struct Packer<'a> {
     is_last_try: bool,
     /// The next element's place in the blob.
     place: u64,
+    /// Those without an id.
+    alike: Alike,
     /// Elements that are no records.
     broken: usize,
     datagrams: Vec<u8>,
@@ -187,6 +190,7 @@ impl<'a> Packer<'a> {
             is_backlog: collector.clock.now() - content.created > BACKLOG,
             is_last_try: content.damage + 1 >= DAMAGED_RUNS,
             place: 0,
+            alike: Alike::default(),
             broken: 0,
             datagrams: Vec::new(),
             items: Vec::new(),
@@ -202,9 +206,9 @@ impl<'a> Packer<'a> {
                             &self.collector.tenant.tenant_id,
                             self.content.content_type,
                             &id,
-                            record.record_number().as_deref().map(str::as_bytes),
+                            record.record_number().as_deref(),
                         ),
-                        None => self.key_of_place(),
+                        None => self.key_of_place(&event::sha256(bytes)),
                     };
                     let tenant = &self.collector.tenant;
                     if event::passes(&record, &tenant.include, &tenant.exclude) {
@@ -232,9 +236,13 @@ impl<'a> Packer<'a> {
                         self.item(key, true, false);
                     }
                 }
-                None => self.raw(NO_RECORD, bytes, bytes.len() as u64),
+                None => self.raw(NO_RECORD, bytes, bytes.len() as u64, event::sha256(bytes)),
             },
-            Element::TooLong { head, bytes } => {
+            Element::TooLong {
+                head,
+                bytes,
+                sha256,
+            } => {
                 log::error!(
                     "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
                      as an event about the collection",
@@ -242,7 +250,7 @@ impl<'a> Packer<'a> {
                     self.content.content_type,
                     self.content.content_id
                 );
-                self.told(NO_RECORD, head, bytes);
+                self.told(NO_RECORD, head, bytes, sha256);
             }
         }
         self.place += 1;
@@ -252,8 +260,13 @@ impl<'a> Packer<'a> {
     async fn end(&mut self, damage: Option<Damage>, desk: &Desk) -> Result<(), Failure> {
         if let Some(damage) = damage {
             match &damage {
-                Damage::Syntax { rest, bytes, .. } if self.is_last_try => {
-                    self.raw(&damage.to_string(), rest, *bytes);
+                Damage::Syntax {
+                    rest,
+                    bytes,
+                    sha256,
+                    ..
+                } if self.is_last_try => {
+                    self.raw(&damage.to_string(), rest, *bytes, *sha256);
                 }
                 _ => {
                     // What could be read of it counts; the rest comes with another transfer.
@@ -290,15 +303,15 @@ impl<'a> Packer<'a> {
     }
 
     /// What is no record goes out as raw text, once it is clear that it stays so.
-    fn raw(&mut self, what: &str, text: &[u8], bytes: u64) {
+    fn raw(&mut self, what: &str, text: &[u8], bytes: u64, sha256: [u8; 32]) {
         self.broken += 1;
         if self.is_last_try {
-            self.told(what, text, bytes);
+            self.told(what, text, bytes, sha256);
         }
     }
 
-    /// An event about what cannot be sent as a record.
-    fn told(&mut self, what: &str, text: &[u8], bytes: u64) {
+    /// An event about what cannot be sent as a record: the first bytes of its text, and the length and hash of all of them.
+    fn told(&mut self, what: &str, text: &[u8], bytes: u64, sha256: [u8; 32]) {
         let tenant = &self.collector.tenant;
         let about = event::Health {
             tenant_id: &tenant.tenant_id,
@@ -316,20 +329,23 @@ impl<'a> Packer<'a> {
         let element = event::Damaged {
             raw: text,
             bytes,
+            sha256,
             withhold: self.collector.work.redactor.is_some(),
         };
         let location = &self.collector.work.settings.wazuh.location;
         event::damaged(location, &about, &element, &mut self.datagrams);
-        let key = self.key_of_place();
+        let key = self.key_of_place(&sha256);
         self.item(key, false, true);
     }
 
-    fn key_of_place(&self) -> Key {
+    /// The key of an element without an id, of which this is the SHA-256.
+    fn key_of_place(&mut self, sha256: &[u8; 32]) -> Key {
         place_key(
             &self.collector.tenant.tenant_id,
             self.content.content_type,
             &self.content.content_id,
-            self.place,
+            sha256,
+            self.alike.number(sha256, self.place),
         )
     }
 

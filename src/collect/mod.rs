@@ -1,5 +1,6 @@
 //! The flow itself: one collection, from the tenants' credentials to events in Wazuh's queue.
 
+mod alike;
 mod deliver;
 mod desk;
 pub mod event;

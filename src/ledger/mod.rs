@@ -13,8 +13,8 @@
 //! 4. A pending blob is tried each run, but never before others' first try, until it expires; then
 //!    it is counted and said. Back-off outlives a run.
 //! 5. Deduplication: key (tenant GUID, content type, `Id`, `RecordNumber`); a record without an id
-//!    is known by its content's id and its place there. Remembered by the content's creation in
-//!    whole time buckets, so that pruning is dropping a bucket.
+//!    is known by its content's id, its bytes and which of the equal ones there it is. Remembered by
+//!    the content's creation in whole time buckets, so that pruning is dropping a bucket.
 //! 6. Contents that are known, or below the floor, cost nothing.
 //! 7. A kill at any instruction, a power cut, a full disk: never loss, never a wrong marker. Only a
 //!    file that `SQLite` calls corrupt or no database is set aside.

@@ -91,15 +91,22 @@ pub fn record_key(
     ])
 }
 
-/// The key of an element without an `Id`: its content and its place there.
+/// The key of an element without an `Id`: its content, its SHA-256, and which of the equal ones there it is.
 #[must_use]
-pub fn place_key(tenant_id: &str, content_type: ContentType, content_id: &str, place: u64) -> Key {
+pub fn place_key(
+    tenant_id: &str,
+    content_type: ContentType,
+    content_id: &str,
+    sha256: &[u8; 32],
+    number: u64,
+) -> Key {
     key_of(&[
-        b"place",
+        b"element",
         tenant_id.as_bytes(),
         content_type.as_str().as_bytes(),
         content_id.as_bytes(),
-        &place.to_be_bytes(),
+        sha256,
+        &number.to_be_bytes(),
     ])
 }
 

@@ -27,10 +27,10 @@ fn keys_tell_apart_what_differs_and_nothing_else() {
     assert_ne!(id(EXCHANGE, "1", None), id(ContentType::Dlp, "1", None));
     assert_ne!(id(EXCHANGE, "1", None), id(EXCHANGE, "1", Some("2")));
     assert_ne!(id(EXCHANGE, "12", None), id(EXCHANGE, "1", Some("2")));
-    assert_ne!(
-        place_key(TENANT, EXCHANGE, "a", 0),
-        place_key(TENANT, EXCHANGE, "a", 1)
-    );
+    let place = |content, byte, number| place_key(TENANT, EXCHANGE, content, &[byte; 32], number);
+    assert_ne!(place("a", 1, 0), place("a", 1, 1));
+    assert_ne!(place("a", 1, 0), place("a", 2, 0));
+    assert_ne!(place("a", 1, 0), place("b", 1, 0));
 }
 
 /// The set of keys that wait keeps its size, however many were folded.

@@ -15,6 +15,9 @@ const MAX_BYTES: u64 = 1 << 30;
 /// What must come within the time that an answer may take to begin, or the server is stalling.
 const MIN_PROGRESS: u64 = 64 * 1024;
 
+/// The byte order mark that may stand in front.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A blob's body: the bytes of a JSON array of records, decompressed, in pieces.
 ///
 /// An end before the transfer was complete is a [`Fault`], never `None`. (Only a server that
@@ -100,17 +103,12 @@ impl Blob {
     /// Looks at the first byte that is no white space (nor a BOM), which the next
     /// [`chunk`](Self::chunk) then begins with.
     pub(super) async fn first_byte(&mut self) -> Result<Option<u8>, Fault> {
-        let mut bom = true;
+        let mut mark = MARK;
         loop {
-            let Some(mut chunk) = self.chunk().await? else {
+            let Some(chunk) = self.chunk().await? else {
                 return Ok(None);
             };
-            if bom && chunk.starts_with(b"\xef\xbb\xbf") {
-                chunk = chunk.slice(3..);
-            }
-            bom = false;
-            let blank = chunk.len() - chunk.trim_ascii_start().len();
-            chunk = chunk.slice(blank..);
+            let chunk = behind_mark_and_blank(&chunk, &mut mark);
             if let Some(&first) = chunk.first() {
                 self.ahead = Some(chunk);
                 return Ok(Some(first));
@@ -154,5 +152,57 @@ impl Blob {
 
     pub(super) fn response(&self) -> &Response {
         &self.response
+    }
+}
+
+/// What of a body's next chunk stands behind the byte order mark and white space; `mark` is what of the mark may still come,
+/// since it may come in parts.
+fn behind_mark_and_blank(chunk: &Bytes, mark: &mut &[u8]) -> Bytes {
+    let same = |(left, right): &(&u8, &u8)| left == right;
+    let marked = chunk.iter().zip(mark.iter()).take_while(same).count();
+    *mark = mark.get(marked..).unwrap_or_default();
+    let chunk = chunk.slice(marked..);
+    if !chunk.is_empty() {
+        *mark = &[];
+    }
+    let blank = chunk.len() - chunk.trim_ascii_start().len();
+    chunk.slice(blank..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bytes, MARK, behind_mark_and_blank};
+
+    #[test]
+    fn a_mark_and_white_space_are_passed_over_however_the_body_is_cut() {
+        for (body, expected) in [
+            ("\u{feff}[1]", "[1]"),
+            ("\u{feff} \r\n[\u{feff}]", "[\u{feff}]"),
+            ("\n [1]", "[1]"),
+            ("[1]", "[1]"),
+            ("\u{feff}", ""),
+            ("\u{feff}\u{feff}[1]", "\u{feff}[1]"),
+            (" \u{feff}[1]", "\u{feff}[1]"),
+        ] {
+            for size in 1..=body.len() {
+                let mut mark = MARK;
+                let mut chunks = body.as_bytes().chunks(size);
+                // as they come, up to the first that has something
+                let first = chunks.by_ref().find_map(|chunk| {
+                    let rest = behind_mark_and_blank(&Bytes::copy_from_slice(chunk), &mut mark);
+                    (!rest.is_empty()).then_some(rest)
+                });
+                let rest: Vec<u8> = first
+                    .into_iter()
+                    .flatten()
+                    .chain(chunks.flatten().copied())
+                    .collect();
+                assert_eq!(
+                    String::from_utf8_lossy(&rest),
+                    expected,
+                    "{body:?} by {size}"
+                );
+            }
+        }
     }
 }

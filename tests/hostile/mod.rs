@@ -86,8 +86,15 @@ pub(crate) fn faults(event: &[u8]) -> Vec<String> {
     let about_collection = judge.leaf("office365.actor") == Some("\"wazuh\"");
     // By this name: other spellings reach the rules, but neither the index nor the dashboards.
     let typed = judge.record_type.is_some_and(|token| {
-        let digits = token.trim_matches('"');
-        !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit())
+        let is_digits = |text: &str| {
+            (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if token.starts_with('"') {
+            return serde_json::from_str(token).is_ok_and(|text: String| is_digits(&text));
+        }
+        // a whole number is printed as one, however it is written
+        let printed = token.parse().map(|number: f64| number.to_string());
+        is_digits(token) || (!token.starts_with('-') && printed.is_ok_and(|text| is_digits(&text)))
     });
     if typed == about_collection {
         judge.say("no RecordType");
@@ -127,6 +134,10 @@ impl<'a> Judge<'a> {
         for (key, value) in members {
             if key.contains('\0') {
                 self.say("NUL in a key");
+            }
+            if key.split('.').any(|part| part.trim_ascii().is_empty()) {
+                self.faults
+                    .push(format!("{key:?} has a part without a name"));
             }
             let folded = if in_array {
                 key.clone()

@@ -1,6 +1,6 @@
 //! Cuts what is too long for a datagram, the largest values first and evenly.
 
-use super::node::{Members, Node};
+use super::node::{Members, Node, member_length};
 use super::{cut, text};
 
 /// An element of an array is cut down to this many bytes before the last elements are left out …
@@ -10,8 +10,22 @@ const LEAST_MEMBER: usize = 64;
 /// Text is not cut below this: its mark must fit.
 const LEAST_TEXT: usize = 12;
 
+/// Cuts a record's members so that they take at most `most` bytes, with the commas between them. The first `whole` stay as
+/// they are, unless they alone are too long.
+pub(super) fn fit_record(members: &mut Members<'_>, whole: usize, most: usize) {
+    let mut rest = members.split_off(whole.min(members.len()));
+    let front: usize = members.iter().map(|member| member_length(member) + 1).sum();
+    if let Some(room) = most.checked_sub(front) {
+        fit_members(&mut rest, room);
+    } else {
+        rest.clear();
+        fit_members(members, most);
+    }
+    members.append(&mut rest);
+}
+
 /// Cuts members so that they take at most `most` bytes, with the commas between them.
-pub(super) fn fit_members(members: &mut Members<'_>, most: usize) {
+fn fit_members(members: &mut Members<'_>, most: usize) {
     let keys = |key: &str| text::length(key) + 2;
     let overhead: usize = members.iter().map(|(key, _)| keys(key)).sum();
     let sizes = members.iter().map(|(_, value)| value.length()).collect();

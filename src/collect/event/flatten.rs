@@ -3,24 +3,34 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::keys::lacks_name;
 use super::node::{Members, Node, member_length};
 
 /// The fields of all top-level arrays whose elements are objects with a `Name` and `Value`, or with a
 /// `Name`, `OldValue` and `NewValue`: at most `leaves` leaves and `room` bytes as a member `fields`.
 ///
-/// A dot in a name becomes `_`, since it would nest. The first property of a name counts; one that finds no room is left out.
+/// A dot in a name becomes `_`, since it would nest; an array whose name is taken by then gets a number. The first property of
+/// a name counts; one that finds no room, or that has no name, is left out.
 pub(super) fn fields<'a>(
     members: &Members<'a>,
     mut leaves: usize,
     room: usize,
 ) -> Option<Members<'a>> {
     let mut arrays: Members<'a> = Vec::new();
+    let mut names = HashSet::new();
     let mut room = room.checked_sub(",\"fields\":{}".len())?;
     for (array, value) in members {
         let Node::Array(items) = value else {
             continue;
         };
-        let empty = (array.replace('.', "_").into(), Node::Object(Vec::new()));
+        let base = array.replace('.', "_");
+        let mut name = base.clone();
+        let mut count = 1;
+        while names.contains(&name.to_ascii_lowercase()) {
+            count += 1;
+            name = format!("{base}_{count}");
+        }
+        let empty = (name.into(), Node::Object(Vec::new()));
         let Some(mut inside) = room.checked_sub(member_length(&empty) + 1) else {
             continue;
         };
@@ -31,7 +41,7 @@ pub(super) fn fields<'a>(
                 continue;
             };
             let count = value.leaves();
-            let folded = name.to_lowercase();
+            let folded = name.to_ascii_lowercase();
             let member = (name, value);
             let length = member_length(&member) + 1;
             if count <= leaves && length <= inside && seen.insert(folded) {
@@ -42,6 +52,7 @@ pub(super) fn fields<'a>(
         }
         if !properties.is_empty() {
             room = inside;
+            names.insert(empty.0.to_ascii_lowercase());
             arrays.push((empty.0, Node::Object(properties)));
         }
     }
@@ -68,12 +79,15 @@ fn property<'a>(item: &Node<'a>) -> Option<(Cow<'a, str>, Node<'a>)> {
     } else {
         name
     };
+    if lacks_name(name.as_bytes()) {
+        return None;
+    }
     if let Some(value) = get("Value") {
-        return (!name.is_empty()).then_some((name, value));
+        return Some((name, value));
     }
     let pair: Members<'a> = ["OldValue", "NewValue"]
         .into_iter()
         .filter_map(|key| Some((key.into(), get(key)?)))
         .collect();
-    (!name.is_empty() && !pair.is_empty()).then_some((name, Node::Object(pair)))
+    (!pair.is_empty()).then_some((name, Node::Object(pair)))
 }

@@ -41,6 +41,8 @@ pub struct Damaged<'a> {
     pub raw: &'a [u8],
     /// Its whole length in bytes.
     pub bytes: u64,
+    /// The SHA-256 of all of it.
+    pub sha256: [u8; 32],
     /// Whether its text must not leave (`redact_dlp`): what cannot be read cannot be redacted.
     pub withhold: bool,
 }
@@ -86,7 +88,7 @@ pub fn health(location: &str, state: &Health<'_>, out: &mut Vec<u8>) {
 
 /// Appends the datagram that tells of an element that is no JSON object; `state.health` should be `content_damaged`.
 ///
-/// It carries the element's text, cut, as far as it is text; `sha256` is of the bytes in `raw`.
+/// It carries the element's text, cut, as far as it is text.
 pub fn damaged(location: &str, state: &Health<'_>, element: &Damaged<'_>, out: &mut Vec<u8>) {
     write(location, state, Some(element), out);
 }
@@ -108,7 +110,7 @@ fn write(location: &str, state: &Health<'_>, element: Option<&Damaged<'_>>, out:
             tenant: state.tenant,
             labels: state.labels,
             original_bytes: element.map(|element| element.bytes),
-            sha256: element.map(|element| super::sha256(element.raw)),
+            sha256: element.map(|element| super::hex(&element.sha256)),
         },
     };
     let start = out.len();

@@ -7,8 +7,8 @@ use super::lex::{ONES, equal, short_word};
 pub(super) struct KeyPrint {
     /// The same for equal keys, and for some others.
     pub(super) hash: u64,
-    /// Not zero if there is a dot in it.
-    dots: u64,
+    /// Not zero if there is a dot or a blank in it; for some other keys, too.
+    marks: u64,
 }
 
 impl KeyPrint {
@@ -22,7 +22,7 @@ impl KeyPrint {
         let fold = u64::from(exact).wrapping_sub(1) & (ONES * 0x20);
         let print = Self {
             hash: key.len() as u64,
-            dots: 0,
+            marks: 0,
         };
         if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
             let print = print.with(u64::from_le_bytes(*first), fold);
@@ -47,7 +47,8 @@ impl KeyPrint {
         const SPREAD: u64 = 0x517C_C1B7_2722_0A95;
         Self {
             hash: (self.hash.rotate_left(5) ^ (word | fold)).wrapping_mul(SPREAD),
-            dots: self.dots | equal(word, b'.'),
+            // the bits that a dot and a blank have in common
+            marks: self.marks | equal(word & !(ONES * u64::from(b'.' ^ b' ')), b' '),
         }
     }
 
@@ -59,11 +60,19 @@ impl KeyPrint {
         words.iter().fold(self, with)
     }
 
-    /// Whether there is a dot in it.
+    /// Whether there may be a dot or a blank in it.
     #[inline]
-    pub(super) fn is_dotted(self) -> bool {
-        self.dots != 0
+    pub(super) fn may_be_odd(self) -> bool {
+        self.marks != 0
     }
+}
+
+/// Whether the indexer refuses a document with this key: it has no name, or a part of it between dots has none.
+pub(super) fn lacks_name(key: &[u8]) -> bool {
+    // what Java calls white space
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0x1C..=0x1F);
+    key.split(|byte| *byte == b'.')
+        .any(|part| part.iter().all(is_blank))
 }
 
 /// The first letters of the record's own keys that are known for something, regardless of case, by the keys' length:

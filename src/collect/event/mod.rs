@@ -70,7 +70,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// `Id` in UTF-8, where it is a string that is not empty: with the record number it identifies the record.
+    /// `Id`, where it is a string that is not empty: with the record number it identifies the record. In UTF-8, or its token
+    /// where it says what is no text.
     #[must_use]
     pub fn id(&self) -> Option<Cow<'a, [u8]>> {
         let token = self.findings.fields.get(Field::Id)?;
@@ -81,22 +82,32 @@ impl<'a> Record<'a> {
         if self.findings.plain {
             return Some(Cow::Borrowed(inside));
         }
-        Some(match lex::text(token) {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        })
+        Some(faithful(token))
     }
 
-    /// `RecordNumber` as text, a number or a string that is not empty: tells apart the parts of a record that Microsoft split.
+    /// `RecordNumber`, a number or a string that is not empty: tells apart the parts of a record that Microsoft split. As
+    /// [`Self::id`].
     #[must_use]
-    pub fn record_number(&self) -> Option<Cow<'a, str>> {
+    pub fn record_number(&self) -> Option<Cow<'a, [u8]>> {
         let token = self.findings.fields.get(Field::RecordNumber)?;
         let number = match token.first()? {
             b't' | b'f' | b'n' => return None,
-            b'"' => lex::text(token),
-            _ => String::from_utf8_lossy(token),
+            b'"' => faithful(token),
+            _ => Cow::Borrowed(token),
         };
         Some(number).filter(|number| !number.is_empty())
+    }
+}
+
+/// The text of a string token; where that might be another's too, since it says what is no text, the token itself. Only
+/// tokens begin with a quote.
+fn faithful(token: &[u8]) -> Cow<'_, [u8]> {
+    match lex::text(token) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) if text.contains(char::REPLACEMENT_CHARACTER) || text.starts_with('"') => {
+            Cow::Borrowed(token)
+        }
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
@@ -225,27 +236,26 @@ impl Shaper {
             .as_ref()
             .is_some_and(|redactor| redactor.redact_members(&mut members));
         if reasons.is_empty() && redacted {
-            // in place, unless that makes it too long
-            if self.close_members(record, &members, reasons, backlog, out) {
+            reasons = self.close_redacted(record, &mut members, backlog, out);
+            if reasons.is_empty() {
                 return reasons;
             }
-            reasons |= Reasons::OVERSIZE;
         }
+        reshape::name_keys(&mut members, false);
         reshape::map(&mut members);
         reshape::front(&mut members);
         let renamed = reshape::tell_apart(&mut members);
         reasons = reasons.without(Reasons::KEY_CASE);
         reasons.add_if(renamed, Reasons::KEY_CASE);
         if reasons.is_empty() {
-            let fits = if redacted {
-                self.close_members(record, &members, reasons, backlog, out)
+            if redacted {
+                reasons = self.close_redacted(record, &mut members, backlog, out);
             } else {
-                self.pass(record, backlog, out)
-            };
-            if fits {
+                reasons.add_if(!self.pass(record, backlog, out), Reasons::OVERSIZE);
+            }
+            if reasons.is_empty() {
                 return reasons;
             }
-            reasons |= Reasons::OVERSIZE;
         }
         let around = self.leaves_around(true, backlog) + RESHAPED_LEAVES;
         let limited = reshape::limit_leaves(&mut members, MOST_LEAVES - around);
@@ -255,9 +265,7 @@ impl Shaper {
         }
         // an object that is a leaf now may stand in the way of another's path
         reasons.add_if(reshape::tell_apart(&mut members), Reasons::KEY_CASE);
-        for (_, value) in &mut members {
-            reasons.add_if(reshape::tame(value, false), Reasons::LONG_STRING);
-        }
+        reasons.add_if(reshape::tame_members(&mut members), Reasons::LONG_STRING);
         reasons.add_if(reshape::cut_front(&mut members), Reasons::LONG_STRING);
         if !self.close_members(record, &members, reasons, backlog, out) {
             reasons |= Reasons::OVERSIZE;
@@ -270,8 +278,27 @@ impl Shaper {
             self.close(record, &annotation, start, out);
             let around = self.prefix.len() + ",}".len() + out.len() - start;
             out.truncate(start);
-            fit::fit_members(&mut members, LONGEST.saturating_sub(around));
+            let whole = reshape::front_length(&members);
+            fit::fit_record(&mut members, whole, LONGEST.saturating_sub(around));
             self.close_members(record, &members, reasons, backlog, out);
+        }
+        reasons
+    }
+
+    /// Appends the event of a record that only redaction has changed. Says what made that impossible: hashes may be
+    /// longer than what they stand for.
+    fn close_redacted(
+        &self,
+        record: &Record<'_>,
+        members: &mut Members<'_>,
+        backlog: bool,
+        out: &mut Vec<u8>,
+    ) -> Reasons {
+        let mut reasons = Reasons::default();
+        reasons.add_if(reshape::tame_members(members), Reasons::LONG_STRING);
+        if reasons.is_empty() {
+            let fits = self.close_members(record, members, reasons, backlog, out);
+            reasons.add_if(!fits, Reasons::OVERSIZE);
         }
         reasons
     }
@@ -321,7 +348,7 @@ impl Shaper {
                 text::write(name, out);
             }
             let bytes = record.bytes.len();
-            let sha256 = sha256(record.bytes);
+            let sha256 = hex(&sha256(record.bytes));
             out.extend_from_slice(
                 format!("],\"original_bytes\":{bytes},\"sha256\":\"{sha256}\"").as_bytes(),
             );
@@ -379,9 +406,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The SHA-256 of bytes, in hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
+/// The SHA-256 of bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let hash = digest(&SHA256, bytes);
+    // it always has that many
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

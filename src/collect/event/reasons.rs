@@ -23,7 +23,7 @@ impl Reasons {
     pub const KEY_CASE: Self = Self(1 << 6);
     /// Nested deeper than 100.
     pub const DEPTH: Self = Self(1 << 7);
-    /// A key whose JSON type is not the usual one.
+    /// What the indexer would refuse the document for: a key whose JSON type is not the usual one, or that has no name.
     pub const MAPPING: Self = Self(1 << 8);
     /// No `RecordType`, or one that is no number: no rule of Wazuh would match.
     pub const NO_RECORD_TYPE: Self = Self(1 << 9);

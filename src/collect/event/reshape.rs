@@ -7,10 +7,11 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::cut::{self, LONGEST_STRING};
+use super::keys;
 use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::node::{Members, Node};
-use super::scan::{DEEPEST, is_record_type};
+use super::scan::{DEEPEST, is_digits, is_record_type};
 
 /// What stands in front of a reshaped record, behind `Subscription`, and stays.
 pub(super) const FRONT: [&str; 9] = [
@@ -24,10 +25,57 @@ pub(super) const FRONT: [&str; 9] = [
     "ClientIP",
     "ResultStatus",
 ];
+/// The leaf that stands before the record's own members, as keys are compared.
+const SUBSCRIPTION: &str = "subscription";
 /// The longest value in front, in bytes of UTF-8.
 const LONGEST_FRONT: usize = 1024;
 /// Where the members of a record go that has more of them than Wazuh takes.
 const OVERFLOW: &str = "Overflow";
+
+/// Gives keys a name that have none, or a part of none between dots, here and below: the indexer would refuse the document.
+pub(super) fn name_keys(members: &mut Members<'_>, in_array: bool) {
+    let lacks_name = |key: &str| keys::lacks_name(key.as_bytes());
+    if members.iter().any(|(key, _)| lacks_name(key)) {
+        let mut taken: HashSet<String> =
+            members.iter().map(|(key, _)| fold(key, in_array)).collect();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for (key, _) in members.iter_mut().filter(|(key, _)| lacks_name(key)) {
+            let mut base = key.replace('.', "_");
+            if lacks_name(&base) {
+                base = "_".into();
+            }
+            let count = counts.entry(fold(&base, in_array)).or_insert(1);
+            let mut name = base.clone();
+            while !taken.insert(fold(&name, in_array)) {
+                *count += 1;
+                name = format!("{base}_{count}");
+            }
+            *key = name.into();
+        }
+    }
+    for (_, value) in members {
+        name_keys_below(value, in_array);
+    }
+}
+
+fn name_keys_below(value: &mut Node<'_>, in_array: bool) {
+    match value {
+        Node::Object(members) => name_keys(members, in_array),
+        Node::Array(items) => items
+            .iter_mut()
+            .for_each(|item| name_keys_below(item, true)),
+        _ => {}
+    }
+}
+
+/// What a key is told apart by.
+fn fold(key: &str, in_array: bool) -> String {
+    if in_array {
+        key.to_owned()
+    } else {
+        key.to_ascii_lowercase()
+    }
+}
 
 /// Gives keys that vary the shape that they usually have.
 pub(super) fn map(members: &mut Members<'_>) {
@@ -85,7 +133,7 @@ pub(super) fn front(members: &mut Members<'_>) {
         .iter()
         .find(|(key, _)| key == "RecordType")
         .is_some_and(|(_, value)| match value {
-            Node::Text(text) => is_record_type(text.as_bytes()),
+            Node::Text(text) => is_digits(text.as_bytes()),
             Node::Plain(token) => is_record_type(token.as_bytes()),
             _ => false,
         });
@@ -104,13 +152,17 @@ pub(super) fn front(members: &mut Members<'_>) {
     }
 }
 
+/// How many key fields stand in front.
+pub(super) fn front_length(members: &Members<'_>) -> usize {
+    let is_front = |(key, _): &&(Cow<'_, str>, Node<'_>)| FRONT.contains(&key.as_ref());
+    members.iter().take_while(is_front).count()
+}
+
 /// Cuts the key fields, which stand in front; says whether any had to be.
 pub(super) fn cut_front(members: &mut Members<'_>) -> bool {
     let mut cut = false;
-    for (_, value) in members
-        .iter_mut()
-        .take_while(|(key, _)| FRONT.contains(&key.as_ref()))
-    {
+    let front = front_length(members);
+    for (_, value) in members.iter_mut().take(front) {
         if !matches!(value, Node::Text(_)) && value.length() > LONGEST_FRONT {
             *value = to_text(value);
         }
@@ -152,8 +204,18 @@ pub(super) fn limit_depth(value: &mut Node<'_>, depth: usize) -> bool {
     limited
 }
 
-/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was.
-pub(super) fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
+/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was
+/// cut.
+pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
+    let mut cut = false;
+    for (_, value) in members {
+        cut |= tame(value, false);
+    }
+    cut
+}
+
+/// As [`tame_members`], for one value.
+fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
     let mut cut = false;
     match value {
         Node::Text(text) => cut = cut_text(text, LONGEST_STRING),
@@ -181,11 +243,12 @@ pub(super) fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
 
 /// Renames members that Wazuh would take for one already seen; says whether there was any.
 pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
-    let mut renamed = number_alike(members, false, Some("subscription"));
+    let mut renamed = number_alike(members, false, Some(SUBSCRIPTION));
     let mut paths = Paths::default();
+    paths.leaves.insert(SUBSCRIPTION.to_owned());
     if has_dots(members) && paths.any_lost(members, "") {
         undot(members);
-        number_alike(members, false, Some("subscription"));
+        number_alike(members, false, Some(SUBSCRIPTION));
         renamed = true;
     }
     renamed
@@ -193,13 +256,7 @@ pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
 
 /// Gives the second and later of keys that are alike a suffix, here and below.
 fn number_alike(members: &mut Members<'_>, in_array: bool, taken: Option<&str>) -> bool {
-    let fold = |key: &str| {
-        if in_array {
-            key.to_owned()
-        } else {
-            key.to_ascii_lowercase()
-        }
-    };
+    let fold = |key: &str| fold(key, in_array);
     // how often a key was seen; none of those that are still to come may be given as a new name
     let mut seen: HashMap<String, usize> = members.iter().map(|(key, _)| (fold(key), 0)).collect();
     seen.extend(taken.map(|key| (key.to_owned(), 1)));

@@ -2,7 +2,7 @@
 
 use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
-use super::keys::{KeyPrint, may_be_known};
+use super::keys::{KeyPrint, lacks_name, may_be_known};
 use super::lex;
 use super::mapping::{Shape, usual_shape};
 use super::marks::{self, Marks};
@@ -204,6 +204,18 @@ impl<'a> Pass<'_, 'a> {
     /// As [`Self::string`], for one with escapes, faults or length.
     #[inline(never)]
     fn odd_string(&mut self, at: usize) -> Option<usize> {
+        let end = self.odd_token(at)?;
+        // without its quotes
+        if end - at - 2 > LONGEST_STRING {
+            let text = lex::text(self.record.get(at..end)?);
+            let long = text.len() > LONGEST_STRING;
+            self.findings.reasons.add_if(long, Reasons::LONG_STRING);
+        }
+        Some(end)
+    }
+
+    /// Where the string or key ends that begins at `at` and may have escapes or faults.
+    fn odd_token(&mut self, at: usize) -> Option<usize> {
         self.findings.plain = false;
         let rest = self.record.get(at..)?;
         let next = |from| marks::next(self.marks, at + from).saturating_sub(at);
@@ -211,10 +223,6 @@ impl<'a> Pass<'_, 'a> {
         let reasons = &mut self.findings.reasons;
         reasons.add_if(token.faults.surrogate, Reasons::SURROGATE);
         reasons.add_if(token.faults.nul, Reasons::NUL);
-        if token.length - 2 > LONGEST_STRING {
-            let text = lex::text(rest.get(..token.length)?);
-            reasons.add_if(text.len() > LONGEST_STRING, Reasons::LONG_STRING);
-        }
         Some(at + token.length)
     }
 
@@ -225,7 +233,7 @@ impl<'a> Pass<'_, 'a> {
         let end = marks::next(self.marks, start);
         let behind = self.record.get(end..)?.first_chunk();
         if let Some([b'"', b':', value @ b'!'..=0xFF]) = behind
-            && end - start <= LONGEST_STRING
+            && end != start
         {
             let inside = self.record.get(start..)?;
             self.note_key(inside, end - start);
@@ -236,12 +244,14 @@ impl<'a> Pass<'_, 'a> {
         self.record.get(*at).copied()
     }
 
-    /// As [`Self::key`], for one with escapes, faults or length, or with white space behind it. Says where the value begins.
+    /// As [`Self::key`], for one with escapes or faults, without a name, or with white space behind it. Says where the value
+    /// begins.
     #[inline(never)]
     fn odd_key(&mut self, mut at: usize) -> Option<usize> {
-        let end = self.odd_string(at)?;
+        let end = self.odd_token(at)?;
         let key = lex::text(self.record.get(at..end)?);
         self.note_key(key.as_bytes(), key.len());
+        self.note_odd_key(key.as_bytes(), key.len(), false);
         at = end;
         if self.next(&mut at)? != b':' {
             return None;
@@ -258,10 +268,9 @@ impl<'a> Pass<'_, 'a> {
     #[inline(never)]
     fn note_key(&mut self, bytes: &[u8], length: usize) {
         let print = KeyPrint::of(bytes, length, self.frame.in_array);
-        // a dot nests; whether two paths meet is for a closer look
-        let dotted = print.is_dotted() && !self.frame.in_array;
-        if dotted | self.comes_again(print.hash) {
-            self.findings.reasons |= Reasons::KEY_CASE;
+        let again = self.comes_again(print.hash);
+        if print.may_be_odd() | again {
+            self.note_odd_key(bytes, length, again);
         }
         if self.frames.is_empty() {
             let key = bytes.get(..length).unwrap_or_default();
@@ -269,6 +278,18 @@ impl<'a> Pass<'_, 'a> {
                 self.note_known(key);
             }
         }
+    }
+
+    /// Remembers what is odd about a key, as given to [`Self::note_key`], that its object may have already, or in which a dot
+    /// or a blank may be.
+    #[inline(never)]
+    fn note_odd_key(&mut self, bytes: &[u8], length: usize, again: bool) {
+        let key = bytes.get(..length).unwrap_or_default();
+        // a dot nests; whether two paths meet is for a closer look
+        let nests = !self.frame.in_array && key.contains(&b'.');
+        let reasons = &mut self.findings.reasons;
+        reasons.add_if(again || nests, Reasons::KEY_CASE);
+        reasons.add_if(lacks_name(key), Reasons::MAPPING);
     }
 
     /// Remembers what a key of the record itself may be known for.
@@ -423,11 +444,16 @@ fn odd_scalar(own: Option<Shape>, elements: Option<Shape>, token: &[u8]) -> bool
     }
 }
 
-/// Whether Wazuh's rules take this token for a record type: digits, as a number or as text.
+/// Whether Wazuh's rules take this token for a record type: text of digits, or a number that Wazuh prints so.
 pub(super) fn is_record_type(token: &[u8]) -> bool {
-    let digits = token
-        .strip_prefix(b"\"")
-        .and_then(|token| token.strip_suffix(b"\""))
-        .unwrap_or(token);
-    (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+    match token.first() {
+        Some(b'"') => is_digits(lex::text(token).as_bytes()),
+        Some(b'0'..=b'9') => is_digits(token) || lex::number_survives(token, false),
+        _ => false,
+    }
+}
+
+/// Whether text is the digits of a record type.
+pub(super) fn is_digits(text: &[u8]) -> bool {
+    (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
