@@ -368,17 +368,10 @@ impl Delivery {
     /// Asks Wazuh how much more it takes; false if nothing for now.
     fn ask_for_room(&mut self) -> Result<bool, Halt> {
         let in_flight = self.in_flight();
-        // Where nobody tells more, only what is read later shows that what an earlier run sent was read.
-        let is_first = self.batch.events() == 0
-            && !self
-                .unconfirmed
-                .iter()
-                .any(|sent| sent.connection == self.connection);
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(true);
         };
         let left = wazuh.cap.limit().saturating_sub(in_flight);
-        let left = left.max(usize::from(is_first));
         let now = Instant::now();
         let allowance = wazuh.acknowledgement.allowance(now);
         self.room = allowance.events.min(left).min(BATCH);

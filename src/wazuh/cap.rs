@@ -11,8 +11,8 @@ pub struct Cap {
 }
 
 impl Cap {
-    /// Never more than this: with the one event that a new connection may send beyond it, what is promised to users.
-    pub const WIDEST: usize = 50_000 - 1;
+    /// Never more than this, as promised to users.
+    pub const WIDEST: usize = 50_000;
     /// After a loss; with it some 2,000 events a second still pass.
     pub const NARROWEST: usize = 2_500;
     /// So many confirmed events widen it by one: by a twentieth in the time of one confirmation,
