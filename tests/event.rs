@@ -20,6 +20,19 @@ use o365_wodle::collect::event::{
 use o365_wodle::config::Filter;
 use proptest::prelude::*;
 
+/// The key fields that stand in front of a reshaped record.
+const FRONT: [&str; 9] = [
+    "RecordType",
+    "Operation",
+    "Workload",
+    "UserId",
+    "Id",
+    "CreationTime",
+    "OrganizationId",
+    "ClientIP",
+    "ResultStatus",
+];
+
 const HEADER: &str = "1:office365:";
 const ORIGIN: &str = ",\"o365_wodle\":{\"tenant\":\"contoso\",\"labels\":{\"customer\":\"C-42\"}}";
 
@@ -112,19 +125,8 @@ fn judge(record: &[u8], annotate: bool) {
         return;
     };
     let after = members(&kept).unwrap();
-    let front = [
-        "RecordType",
-        "Operation",
-        "Workload",
-        "UserId",
-        "Id",
-        "CreationTime",
-        "OrganizationId",
-        "ClientIP",
-        "ResultStatus",
-    ];
     let mut place = 0;
-    for name in front {
+    for name in FRONT {
         let Some((_, value)) = before.iter().find(|(key, _)| key == name) else {
             place += usize::from(name == "RecordType");
             continue;
@@ -457,19 +459,8 @@ fn key_fields_stay_whole_however_long_the_record_is() {
     }
     // so many escapes that even they do not fit
     let odd = "\\u0001".repeat(1024);
-    let front: Vec<String> = [
-        "Operation",
-        "Workload",
-        "UserId",
-        "Id",
-        "CreationTime",
-        "OrganizationId",
-        "ClientIP",
-        "ResultStatus",
-    ]
-    .iter()
-    .map(|name| format!("\"{name}\":\"{odd}\""))
-    .collect();
+    let front = FRONT.iter().skip(1);
+    let front: Vec<String> = front.map(|name| format!("\"{name}\":\"{odd}\"")).collect();
     for rest in [1, 60] {
         let rest = vec!["x".repeat(1000); rest].join("\",\"");
         let record = format!(

@@ -70,10 +70,7 @@ impl Collector {
             if begun.elapsed() <= patience {
                 return Ok(());
             }
-            let fault = Fault::late("the sign-in was not answered by the run's deadline");
-            self.finds(None, Finding::of_fault(&fault, false));
-            self.worse(Trouble::Unreachable);
-            return self.failed(fault.to_string(), false, None).await;
+            return self.is_late("the sign-in").await;
         };
         // That Microsoft wants to be left alone is remembered elsewhere.
         if activity.throttled_for().is_some() {
@@ -81,11 +78,7 @@ impl Collector {
         }
         // Until its subscriptions are known, nothing of it is.
         if self.streams.borrow().is_empty() && !self.is_listed.get() && begun.elapsed() > patience {
-            let fault =
-                Fault::late("the list of subscriptions was not answered by the run's deadline");
-            self.finds(None, Finding::of_fault(&fault, false));
-            self.worse(Trouble::Unreachable);
-            return self.failed(fault.to_string(), false, None).await;
+            return self.is_late("the list of subscriptions").await;
         }
         let now = self.clock.now();
         let listings = self.listing.take().into_iter();
@@ -128,5 +121,12 @@ impl Collector {
                 })
             })
             .await
+    }
+    /// Nothing of the tenant came.
+    async fn is_late(&self, what: &str) -> Result<(), Closed> {
+        let fault = Fault::late(&format!("{what} was not answered by the run's deadline"));
+        self.finds(None, Finding::of_fault(&fault, false));
+        self.worse(Trouble::Unreachable);
+        self.failed(fault.to_string(), false, None).await
     }
 }

@@ -19,8 +19,11 @@ fn refused() -> Action {
 }
 
 /// As an operator does who has mended something.
-fn end_back_off(world: &World) {
+fn all_comes_once_it_is_mended(world: &mut World) {
+    world.microsoft.faults(Plan::default());
     world.run(&["doctor"]);
+    assert_eq!(run(world), 0, "{}", world.log());
+    assert_clean(world);
 }
 
 #[test]
@@ -56,10 +59,7 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
     world.microsoft.faults(Plan::default().rule(rule));
     world.set("collect", "content_types", "[\"Audit.Exchange\"]");
     assert_eq!(run(&world), 77, "{}", world.log());
-    world.microsoft.faults(Plan::default());
-    end_back_off(&world);
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_clean(&mut world);
+    all_comes_once_it_is_mended(&mut world);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_sign_in_that_hangs_is_told() {
     }
     assert_eq!(world.run(&["status"]).status.code(), Some(3));
     world.microsoft.faults(Plan::default());
-    end_back_off(&world);
+    world.run(&["doctor"]);
     assert_eq!(run(&world), 0, "{}", world.log());
     let told = world.queue.received();
     let told = |what: &[u8]| {
@@ -141,10 +141,7 @@ fn what_came_before_microsoft_wants_to_be_left_alone_counts() {
     world.microsoft.faults(Plan::default().rule(rule));
     assert_eq!(run(&world), 3, "{}", world.log());
     assert!(world.verdict().received > 0);
-    world.microsoft.faults(Plan::default());
-    end_back_off(&world);
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_clean(&mut world);
+    all_comes_once_it_is_mended(&mut world);
 }
 
 /// Nothing was asked of Microsoft, so nothing is left alone.
