@@ -359,7 +359,8 @@ fn settle(connection: &Connection) -> Result<(), Fault> {
     };
     connection.pragma_update(None, "journal_mode", journal)?;
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "cache_size", -2000)?;
+    // KiB. Four times as much is no faster, with millions of ids neither.
+    connection.pragma_update(None, "cache_size", -512)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
