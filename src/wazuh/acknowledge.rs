@@ -37,8 +37,6 @@ pub struct Acknowledgement {
     alone: Pace,
     /// Whom the present connection leads to.
     present: Option<SocketId>,
-    /// The same, once something that was sent there was seen read.
-    emptied: Option<SocketId>,
 }
 
 #[derive(Debug)]
@@ -241,14 +239,12 @@ impl Acknowledgement {
             beside,
             alone: Pace::new(config.events_per_second),
             present: SocketId::at(home.queue()),
-            emptied: None,
         }
     }
 
     /// From now on it is sent through `queue`. Without it, whoever was there at the beginning counts as the reader.
     pub fn connected(&mut self, queue: &Queue) {
         self.present = Some(queue.reader().clone());
-        self.emptied = None;
     }
 
     /// What it tells right now, for an operator.
@@ -338,7 +334,7 @@ impl Acknowledgement {
     ///
     /// The kernel throws away what a reader that dies has not read, and then nothing is unread either. So the reader
     /// has to be there still, looked at after `unread`.
-    fn accepted(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+    fn accepted(&self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
         if matches!(unread, Some(1..)) {
             return Verdict::Pending;
         }
@@ -352,14 +348,9 @@ impl Acknowledgement {
         if queue.reader() != reader {
             return Verdict::Lost;
         }
-        if unread.is_some() {
-            self.emptied = Some(reader.clone());
-        }
-        // It reads in the order of sending: what an earlier connection brought, before all of the present one.
-        let is_read = self.emptied.as_ref() == Some(reader);
         let now = monotonic_millis();
-        // One that does not read leaves the queue full.
-        if is_read || (queue.has_room() && mark.is_read(None, now, Some(now))) {
+        // Of an earlier connection: one that does not read leaves the queue full.
+        if unread.is_some() || (queue.has_room() && mark.is_read(None, now, Some(now))) {
             Verdict::Confirmed(Assurance::Accepted)
         } else {
             Verdict::Pending
@@ -416,12 +407,11 @@ mod tests {
         assert_eq!(serde_json::from_str::<Mark>(&text).unwrap(), mark);
 
         assert_eq!(nobody.assess(&mut mark, Some(768)), Verdict::Pending);
-        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
         assert_eq!(nobody.assess(&mut mark, Some(0)), ACCEPTED);
-        assert_eq!(nobody.assess(&mut earlier, None), ACCEPTED);
-        // It may have been sent after what was seen read.
-        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        // What an earlier connection brought may have been sent a moment ago.
         assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
+        earlier.taken = monotonic_millis() - 1_000;
+        assert_eq!(nobody.assess(&mut earlier, None), ACCEPTED);
 
         drop(reader);
         assert_eq!(nobody.assess(&mut mark, Some(0)), Verdict::Pending);

@@ -1,10 +1,12 @@
 //! Many tenants in one run: one's trouble is its own, one's backlog delays nobody.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule, TenantSpec};
+use simulator::microsoft::{
+    Action, Operation, Options, Plan, Request, RetryAfter, Rule, TenantSpec,
+};
 
 use crate::world::World;
 
@@ -145,5 +147,33 @@ fn each_blob_of_a_backlog_is_fetched_once() {
     }
     assert_eq!(fetches.len(), usize::try_from(BLOBS).unwrap());
     assert!(fetches.values().all(|&times| times == 1), "{fetches:?}");
+    world.assert_clean();
+}
+
+/// Each tenant has something to write down when the run is asked to stop, while the hand-over waits for Wazuh.
+#[test]
+fn a_stop_takes_no_longer_with_many_tenants() {
+    const TENANTS: usize = 300;
+    let mut world = World::with_tenants(TENANTS, Options::default());
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    for tenant in 0..TENANTS {
+        world.issue_small(tenant, "Audit.Exchange", 10, TimeDelta::minutes(5));
+    }
+    world.queue.pause();
+    let mut run = world.start(&["run"]);
+    let are_fetching = world
+        .microsoft
+        .wait_for(Duration::from_mins(1), |requests| {
+            let blobs = |request: &&Request| request.operation == Operation::Blob;
+            requests.iter().filter(blobs).count() > 32
+        });
+    assert!(are_fetching, "{}", world.log());
+    let begin = Instant::now();
+    World::signal(&run, "TERM");
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{}", world.log());
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    world.queue.resume();
+    world.run_expecting(0, &[]);
     world.assert_clean();
 }
