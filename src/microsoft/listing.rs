@@ -227,10 +227,10 @@ impl<'a> Listing<'a> {
         self.broken = 0;
         // Header names are compared regardless of case; documents spell this one in two ways.
         let headers = page.body.response().headers();
-        let link = headers
-            .get("NextPageUri")
-            .or_else(|| headers.get("NextPageUrl"));
-        let Some(link) = link.filter(|link| !link.is_empty()) else {
+        let mut links = ["NextPageUri", "NextPageUrl"]
+            .into_iter()
+            .filter_map(|name| headers.get(name));
+        let Some(link) = links.find(|link| !link.is_empty()) else {
             self.at = At::End;
             return Ok(());
         };

@@ -41,7 +41,8 @@ async fn a_listing_gets_over_what_passes() {
             4 => reply(200, &[&next("nextpage=4")], page(&["a"])),
             5 => reply(200, &[&next("nextpage=4")], page(&["b"])),
             6 => reply(200, &[&next("nextpage=5")], page(&["a"])),
-            7 => reply(200, &[], "null"),
+            // An empty link is none.
+            7 => reply(200, &["NextPageUri: "], "null"),
             _ => panic!("{}", request.target),
         }
     })
