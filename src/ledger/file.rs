@@ -261,8 +261,9 @@ fn prepare(path: &Path, recovered: Option<DateTime<Utc>>) -> Result<PathBuf, Fau
         &new,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    settle(&connection)?;
-    // Nobody knows of it before it is whole; then all of it is synchronised at once.
+    // Nobody knows of it before it is whole; then all of it is synchronised at once. A log beside it would stay behind on a
+    // full disk, with all that is in it.
+    connection.pragma_update(None, "journal_mode", "memory")?;
     connection.pragma_update(None, "synchronous", "off")?;
     migrate(&mut connection, path)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;

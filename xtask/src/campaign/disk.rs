@@ -59,6 +59,13 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             move || full(&setup, is_later),
         ));
     }
+    for kilobytes in (40..=280).step_by(20) {
+        let setup = Arc::clone(&column.setup);
+        cases.push(Case::new(
+            format!("a new ledger with {kilobytes} kB left"),
+            move || nearly_full(&setup, kilobytes),
+        ));
+    }
     for kilobytes in [1, 16, 64, 100, 140] {
         let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
@@ -144,6 +151,26 @@ fn full(setup: &Arc<Setup>, is_later: bool) -> Trial {
     bench.cut_off();
     fs::remove_file(filler).unwrap();
     bench.until_clean();
+    bench.judge()
+}
+
+/// A disk on which a new ledger may or may not find room. What there was no room for is no damage.
+fn nearly_full(setup: &Arc<Setup>, kilobytes: usize) -> Trial {
+    let disk = Image::new("8M").and_then(|image| image.mount()).unwrap();
+    let mut bench = bench(setup, 1);
+    bench.ledger = disk.ledger();
+    let reserve = disk.ledger().with_file_name("reserve");
+    fs::write(&reserve, vec![b'x'; kilobytes << 10]).unwrap();
+    let filler = disk.ledger().with_file_name("filler");
+    fill(&filler);
+    fs::remove_file(reserve).unwrap();
+    let ended = bench.go(&[]);
+    said_clearly(&bench, &ended);
+    bench.cut_off();
+    fs::remove_file(filler).unwrap();
+    bench.until_clean();
+    let log = bench.tail();
+    assert!(!log.contains("set aside"), "{log}");
     bench.judge()
 }
 
