@@ -124,14 +124,20 @@ impl Ledger {
             }
             self.write()?
                 .prepare_cached(
-                    "UPDATE content SET state = 0, uri = ?3, resend = ?4, attempts = 0,
+                    "UPDATE content SET state = 0, uri = ?3, resend = ?4, expires = ?5, attempts = 0,
                          backfill = CASE state WHEN 0 THEN max(backfill, 1) WHEN 2 THEN 2 WHEN 3 THEN 3
                                                ELSE 1 END,
                          damage = CASE state WHEN 4 THEN damage ELSE 0 END,
                          tried = 0, not_before = 0, error = NULL
                      WHERE stream = ?1 AND content_id = ?2",
                 )?
-                .execute(params![stream, content.content_id, content.uri, resend])?;
+                .execute(params![
+                    stream,
+                    content.content_id,
+                    content.uri,
+                    resend,
+                    content.expires.timestamp_millis()
+                ])?;
             new += 1;
         }
         Ok(new)

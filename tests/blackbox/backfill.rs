@@ -141,6 +141,26 @@ fn what_was_given_up_is_fetched_again() {
     }
 }
 
+/// It had expired when it was given up, but Microsoft hands it out again.
+#[test]
+fn what_is_listed_again_after_it_expired_is_fetched() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_small(0, "Audit.Exchange", 3, TimeDelta::hours(1));
+    let rule = Rule::on(Operation::Blob, Action::WrongJson);
+    world.microsoft.faults(Plan::default().rule(rule));
+    world.run_expecting(3, &[]);
+    let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
+    ledger
+        .execute("UPDATE content SET expires = 1", [])
+        .unwrap();
+    drop(ledger);
+    world.run(&["run"]);
+    assert_eq!(world.sum("lost"), 1, "{}", world.log());
+    world.microsoft.faults(Plan::default());
+    done(&world, &["backfill", "--since", "6h"]);
+    world.assert_clean();
+}
+
 #[test]
 fn a_resend_that_is_interrupted_sends_each_record_once_more() {
     let options = Options {
