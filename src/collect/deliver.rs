@@ -193,7 +193,11 @@ impl Delivery {
                     }
                 }
                 Order::End(ending) => self.end(&ending)?,
-                Order::Tell(telling) => self.tell(&telling)?,
+                Order::Tell(_, answer) if answer.is_closed() => {}
+                Order::Tell(telling, answer) => {
+                    self.tell(&telling)?;
+                    answer.send(()).unwrap_or_default();
+                }
                 Order::Settle(answer) => {
                     self.settle()?;
                     // Nobody waits for the answer of a run that was stopped.

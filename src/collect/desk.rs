@@ -84,8 +84,11 @@ impl Desk {
         self.give(Order::End(ending))
     }
 
-    pub(super) fn tell(&self, telling: Telling) -> Result<(), Closed> {
-        self.give(Order::Tell(telling))
+    /// Waits until Wazuh has them.
+    pub(super) async fn tell(&self, telling: Telling) -> Result<(), Closed> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::Tell(telling, answer))?;
+        answered.await.map_err(|_| Closed)
     }
 
     /// Waits a little for confirmations; how many contents have to come again.

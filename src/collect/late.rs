@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::health::Finding;
-use super::tenant::{Collector, Trouble};
+use super::tenant::{Collector, Failed, Trouble};
 use crate::ledger::Pending;
 use crate::microsoft::Fault;
 
@@ -58,26 +58,28 @@ impl Collector {
 
     /// The deadline has come: who has not answered in all this time is said to fail.
     pub(super) async fn cut_off(&self) -> Result<(), Closed> {
-        let Some(begun) = self.begun.get().filter(|_| !self.is_over.get()) else {
+        if self.is_over.get() {
             return Ok(());
-        };
+        }
         // A low requests_per_minute makes blobs wait for their turn.
         let tenant = &self.tenant;
         let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
         let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
         let patience = self.work.patience + turn;
+        let asked = self.asked.get();
+        let is_late = asked.is_some_and(|asked| asked.elapsed() > patience);
         let Some(activity) = self.activity.borrow().clone() else {
-            if begun.elapsed() <= patience {
-                return Ok(());
+            if is_late {
+                return self.is_late("the sign-in").await;
             }
-            return self.is_late("the sign-in").await;
+            return Ok(());
         };
         // That Microsoft wants to be left alone is remembered elsewhere.
         if activity.throttled_for().is_some() {
             return Ok(());
         }
         // Until its subscriptions are known, nothing of it is.
-        if self.streams.borrow().is_empty() && !self.is_listed.get() && begun.elapsed() > patience {
+        if is_late {
             return self.is_late("the list of subscriptions").await;
         }
         let now = self.clock.now();
@@ -86,9 +88,7 @@ impl Collector {
         let listings: Vec<_> = listings.map(|(what, (id, _))| (what, id)).collect();
         let fault = Fault::late("a listing was not answered by the run's deadline");
         for (content_type, _) in &listings {
-            self.worse(Trouble::Partial);
-            self.finds(Some(*content_type), Finding::of_fault(&fault, false));
-            log::error!("{} {content_type}: {fault}", tenant.name);
+            self.says(*content_type, &fault);
         }
         let blobs = self.fetching.take().into_values();
         let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience));
@@ -127,6 +127,10 @@ impl Collector {
         let fault = Fault::late(&format!("{what} was not answered by the run's deadline"));
         self.finds(None, Finding::of_fault(&fault, false));
         self.worse(Trouble::Unreachable);
-        self.failed(fault.to_string(), false, None).await
+        let failed = Failed::AtMicrosoft {
+            is_refused: false,
+            wait: None,
+        };
+        self.failed(fault.to_string(), failed).await
     }
 }

@@ -35,6 +35,16 @@ enum Aim {
     Span(Span),
 }
 
+/// How the listing of some windows ended.
+enum Listed {
+    /// All were listed.
+    Whole,
+    /// Something of them was not.
+    Failed(Fault),
+    /// The subscription has ended and cannot be started now, as was said.
+    Unsubscribed,
+}
+
 impl Collector {
     /// Lists what is new in every stream, some at once; one that fails never stops the others.
     pub(super) async fn list_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
@@ -53,9 +63,16 @@ impl Collector {
                 Ok((ledger.tenant(&id)?, streams))
             })
             .await?;
+        let is_unavailable = |stream: &Stream| is_ahead(stream.unavailable_until, now, UNAVAILABLE);
+        let unavailable = streams
+            .iter()
+            .filter(|stream| is_unavailable(stream))
+            .count();
         let place = self.work.place(ANSWER).await?;
+        self.asked.set(Some(Instant::now()));
         let subscribing = self.subscribe(activity, state.subscriptions_listed, streams);
         let streams = at(place, Box::pin(subscribing)).await?;
+        self.asked.set(None);
         *self.streams.borrow_mut() = streams
             .iter()
             .map(|stream| (stream.id, stream.content_type))
@@ -65,10 +82,9 @@ impl Collector {
             if is_failing {
                 self.worse(Trouble::Partial);
             }
-            !is_failing && !is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+            !is_failing && !is_unavailable(stream)
         });
         let mut due: Vec<_> = due.collect();
-        let asked = due.len() + self.refused.borrow().len();
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut due)),
@@ -76,7 +92,8 @@ impl Collector {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
                 async move {
                     let (id, content_type) = (stream.id, stream.content_type);
-                    this.waits_for_listing(id, content_type);
+                    let entry = (id, Instant::now());
+                    this.listing.borrow_mut().insert(content_type, entry);
                     let listed = this.list_stream(&activity, &stream).await;
                     this.listing.borrow_mut().remove(&content_type);
                     listed
@@ -84,11 +101,12 @@ impl Collector {
             },
         )
         .await?;
-        self.leave_refused(now, asked).await?;
+        self.leave_refused(now, unavailable).await?;
         self.leave_unavailable(now).await?;
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
-        let is_sure = self.clock.skew().is_some();
+        // What is on its way may come all the same.
+        let is_sure = self.clock.skew().is_some() && self.fetching.borrow().is_empty();
         let past = now.min(Utc::now());
         let lost = self
             .work
@@ -113,14 +131,20 @@ impl Collector {
         Ok(())
     }
 
-    /// A content type that is refused alone must not keep the others; where all that were `asked` for are, it is the tenant.
-    async fn leave_refused(&self, now: DateTime<Utc>, asked: usize) -> Result<(), End> {
-        let refused = self.refused.take();
-        let are_all = refused.len() + self.unavailable.borrow().len() >= asked;
+    /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
+    /// refused, but for those that are `unavailable`, as was known before or is since.
+    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<(), End> {
+        let mut refused = self.refused.take();
+        let count = refused.len() + self.unavailable.borrow().len() + unavailable;
+        let of_tenant = refused
+            .iter()
+            .position(|(_, fault)| fault.class == Class::RefuseTenant);
+        if count >= self.tenant.content_types.len()
+            && let Some(position) = of_tenant
+        {
+            return Err(End::Fault(refused.swap_remove(position).1));
+        }
         for ((id, content_type), fault) in refused {
-            if are_all {
-                return Err(End::Fault(fault));
-            }
             self.stream_left(id, content_type, now, &fault).await?;
         }
         Ok(())
@@ -164,6 +188,7 @@ impl Collector {
             // What was subscribed yesterday most likely is today.
             Err(fault) if is_of_window(fault.class) && streams.iter().all(is_settled) => {
                 log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
+                self.finds(None, Finding::of_fault(&fault, false));
                 return Ok(streams);
             }
             subscriptions => subscriptions.map_err(End::Fault)?,
@@ -281,25 +306,55 @@ impl Collector {
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
         let is_sweep_due = stream.is_sweep_asked
             || !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
-        let mut windows = plan.windows;
+        let mut sweep = Vec::new();
         if is_sweep_due {
-            let live = windows.first().map_or(now, |window| window.start);
-            let sweep = window::tile(stream.floor, now, now);
-            windows.extend(sweep.into_iter().filter(|window| window.end <= live));
+            let live = plan.windows.first().map_or(now, |window| window.start);
+            sweep = window::tile(stream.floor, now, now);
+            sweep.retain(|window| window.end <= live);
         }
-        let mut incomplete = None;
+        match self
+            .list_windows(activity, stream, plan.windows, Aim::Marker)
+            .await?
+        {
+            Listed::Whole => {}
+            Listed::Failed(fault) => return self.stream_failed(stream, fault).await,
+            Listed::Unsubscribed => return Ok(()),
+        }
+        self.looked_at(Some(stream.content_type));
+        let (id, desk) = (stream.id, &self.work.desk);
+        desk.ledger(move |ledger| ledger.listing_complete(id, now))
+            .await?;
+        // What follows is not waited for at the deadline: the next run lists it as well.
+        self.listing.borrow_mut().remove(&stream.content_type);
+        match self
+            .list_windows(activity, stream, sweep, Aim::Contents)
+            .await?
+        {
+            Listed::Whole if is_sweep_due => {
+                desk.ledger(move |ledger| ledger.swept(id, now)).await?;
+            }
+            Listed::Whole => {}
+            Listed::Failed(fault) => self.failed_beside(stream, fault).await?,
+            Listed::Unsubscribed => return Ok(()),
+        }
+        self.list_spans(activity, stream).await
+    }
+
+    /// Lists some windows, all of them though one fails.
+    async fn list_windows(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        windows: Vec<Window>,
+        mut aim: Aim,
+    ) -> Result<Listed, End> {
+        let mut failed = None;
         for window in windows {
             let mut is_restarted = false;
             loop {
-                // The marker stays before what could not be read; what comes later is listed anyway.
-                let aim = if incomplete.is_none() {
-                    Aim::Marker
-                } else {
-                    Aim::Contents
-                };
                 match self.list_window(activity, stream, window, aim).await {
                     Ok(fault) => {
-                        incomplete = incomplete.or(fault);
+                        failed = failed.or(fault);
                         break;
                     }
                     Err(End::Fault(fault))
@@ -307,35 +362,32 @@ impl Collector {
                     {
                         is_restarted = true;
                         if !self.start(activity, stream).await? {
-                            return Ok(());
+                            return Ok(Listed::Unsubscribed);
                         }
                     }
                     Err(End::Fault(_)) if teeth::is_off("marker") => {
                         self.complete(stream, window).await?;
                         break;
                     }
-                    // Microsoft answers, but not for this window.
+                    // Microsoft answers, but not for this window; unless it wants not to be asked for a while.
                     Err(End::Fault(fault))
-                        if fault.status.is_some() && is_of_window(fault.class) =>
+                        if fault.status.is_some()
+                            && fault.retry_after.is_none()
+                            && is_of_window(fault.class) =>
                     {
-                        incomplete = incomplete.or(Some(fault));
+                        failed = failed.or(Some(fault));
                         break;
                     }
-                    Err(End::Fault(fault)) => return self.stream_failed(stream, fault).await,
+                    Err(End::Fault(fault)) => return Ok(Listed::Failed(fault)),
                     Err(closed) => return Err(closed),
                 }
             }
+            // The marker stays before what could not be read; what comes later is listed anyway.
+            if failed.is_some() {
+                aim = Aim::Contents;
+            }
         }
-        if let Some(fault) = incomplete {
-            return self.stream_failed(stream, fault).await;
-        }
-        self.looked_at(Some(stream.content_type));
-        let id = stream.id;
-        self.work
-            .desk
-            .ledger(move |ledger| ledger.listing_complete(id, now, is_sweep_due))
-            .await?;
-        self.list_spans(activity, stream).await
+        Ok(failed.map_or(Listed::Whole, Listed::Failed))
     }
 
     /// Lists the spans that a backfill asked for.
@@ -355,7 +407,7 @@ impl Collector {
                     Err(end) => return Err(end),
                 };
                 if let Some(fault) = fault {
-                    return self.stream_failed(stream, fault).await;
+                    return self.failed_beside(stream, fault).await;
                 }
             }
             desk.ledger(move |ledger| ledger.span_listed(span.id))
@@ -434,7 +486,9 @@ impl Collector {
                 })
                 .await?;
             new += more;
-            self.waits_for_listing(id, stream.content_type);
+            if let Some((_, since)) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+                *since = Instant::now();
+            }
             if more > 0 {
                 self.news.notify_one();
             }
@@ -457,7 +511,7 @@ impl Collector {
     async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now) = (stream.id, self.clock.now());
         match fault.class {
-            Class::RefuseTenant if fault.is_of_permission() => {
+            _ if fault.is_of_permission() => {
                 let stream = (id, stream.content_type);
                 self.refused.borrow_mut().push((stream, fault));
             }
@@ -476,6 +530,23 @@ impl Collector {
         Ok(())
     }
 
+    /// What is listed beside the new failed. The new comes all the same, so the stream is not to be left alone.
+    async fn failed_beside(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
+        match fault.class {
+            Class::RefuseTenant if fault.is_of_permission() => {}
+            Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
+                return Err(End::Fault(fault));
+            }
+            _ => {}
+        }
+        self.says(stream.content_type, &fault);
+        let (id, now, said) = (stream.id, self.clock.now(), fault.to_string());
+        let desk = &self.work.desk;
+        desk.ledger(move |ledger| ledger.stream_failed_beside(id, now, &said))
+            .await?;
+        Ok(())
+    }
+
     /// A stream failed alone: says so, and remembers until when to leave it alone.
     async fn stream_left(
         &self,
@@ -484,9 +555,7 @@ impl Collector {
         now: DateTime<Utc>,
         fault: &Fault,
     ) -> Result<(), Closed> {
-        self.worse(Trouble::Partial);
-        self.finds(Some(content_type), Finding::of_fault(fault, false));
-        log::error!("{} {content_type}: {fault}", self.tenant.name);
+        self.says(content_type, fault);
         let (wait, said) = (fault.retry_after, fault.to_string());
         self.work
             .desk
@@ -494,10 +563,11 @@ impl Collector {
             .await
     }
 
-    /// Something of a listing is waited for from now on.
-    fn waits_for_listing(&self, id: i64, content_type: ContentType) {
-        let entry = (id, Instant::now());
-        self.listing.borrow_mut().insert(content_type, entry);
+    /// Says that something of a content type failed.
+    pub(super) fn says(&self, content_type: ContentType, fault: &Fault) {
+        self.worse(Trouble::Partial);
+        self.finds(Some(content_type), Finding::of_fault(fault, false));
+        log::error!("{} {content_type}: {fault}", self.tenant.name);
     }
 }
 

@@ -18,8 +18,8 @@ pub(super) enum Order {
     Parcel(Parcel),
     /// All records of a content were sent as parcels.
     End(Ending),
-    /// Events about a tenant's collection.
-    Tell(Telling),
+    /// Events about a tenant's collection, unless nobody waits for them any more; answers when they were handed over.
+    Tell(Telling, oneshot::Sender<()>),
     /// Wait a little for confirmations; answers how many contents have to come again.
     Settle(oneshot::Sender<usize>),
 }

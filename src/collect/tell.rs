@@ -30,16 +30,18 @@ impl Collector {
         }
     }
 
-    /// Tells Wazuh what is due, once in a run, after the records that were handed over before.
+    /// Tells Wazuh what is due, once in a run, after the records that were handed over before. What it could not tell is left
+    /// for [`Self::tell_later`].
     pub(super) async fn tell(&self) -> Result<(), Closed> {
         let Some(assess) = self.assessment() else {
             return Ok(());
         };
         let assessed = self.work.desk.ledger_in_turn(assess).await?;
-        match self.telling(assessed) {
-            Some(telling) => self.work.desk.tell(telling),
-            None => Ok(()),
+        if let Some(telling) = self.telling(assessed) {
+            self.work.desk.tell(telling).await?;
         }
+        self.findings.take();
+        Ok(())
     }
 
     /// As [`Self::tell`], but leaves it to the next run to tell: waits for nothing that Wazuh may hold up.
@@ -74,7 +76,7 @@ impl Collector {
         if self.findings.borrow().contains_key(&None) {
             self.look_at_tenant();
         }
-        let findings = self.findings.take();
+        let findings = self.findings.borrow().clone();
         if findings.is_empty() {
             return None;
         }

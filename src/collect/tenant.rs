@@ -32,6 +32,8 @@ const REFUSALS: u32 = 8;
 /// What kept a tenant, or part of it, from being collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
+    /// Its credential cannot be read here.
+    Credential,
     /// Microsoft refuses it: credentials, permissions or the audit log.
     Refused,
     /// Microsoft, or the way there, failed for the whole tenant.
@@ -64,8 +66,8 @@ pub(super) struct Collector {
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     pub(super) is_over: Cell<bool>,
-    /// When it began to sign in.
-    pub(super) begun: Cell<Option<Instant>>,
+    /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
+    pub(super) asked: Cell<Option<Instant>>,
     /// Whether everything was listed.
     pub(super) is_listed: Cell<bool>,
     /// There may be more to fetch.
@@ -86,6 +88,18 @@ pub(super) struct Collector {
     refusals: Cell<u32>,
     /// The blobs that are being fetched.
     pub(super) fetching: RefCell<HashMap<i64, (Pending, Wait)>>,
+}
+
+/// Where a whole tenant failed, which says when it may be tried again.
+#[derive(Clone, Copy)]
+pub(super) enum Failed {
+    /// At Microsoft or on the way there: later, or after `wait` if a time was named.
+    AtMicrosoft {
+        is_refused: bool,
+        wait: Option<Duration>,
+    },
+    /// Here: by the next run.
+    Here,
 }
 
 /// Why a tenant's collection ends early.
@@ -121,7 +135,7 @@ impl Collector {
             streams: RefCell::default(),
             trouble: Cell::default(),
             is_over: Cell::default(),
-            begun: Cell::default(),
+            asked: Cell::default(),
             is_listed: Cell::default(),
             news: Notify::new(),
             listing: RefCell::default(),
@@ -174,14 +188,15 @@ impl Collector {
                     false if self.is_listed.get() => Trouble::Partial,
                     false => Trouble::Unreachable,
                 });
-                self.failed(fault.to_string(), is_refused, fault.retry_after)
+                let wait = fault.retry_after;
+                self.failed(fault.to_string(), Failed::AtMicrosoft { is_refused, wait })
                     .await
             }
             Err(End::Credential(error)) => {
                 self.finds(None, Finding::of_credential(&error.to_string()));
-                self.worse(Trouble::Refused);
+                self.worse(Trouble::Credential);
                 // Microsoft was not asked, so it is not Microsoft that is to be left alone.
-                self.failed(error.to_string(), false, None).await
+                self.failed(error.to_string(), Failed::Here).await
             }
         }
     }
@@ -191,7 +206,7 @@ impl Collector {
             None => 0,
             Some(Trouble::Partial) => 1,
             Some(Trouble::Unreachable) => 2,
-            Some(Trouble::Refused) => 3,
+            Some(Trouble::Refused | Trouble::Credential) => 3,
         };
         if rank(Some(trouble)) > rank(self.trouble.get()) {
             self.trouble.set(Some(trouble));
@@ -226,28 +241,32 @@ impl Collector {
     }
 
     /// The whole tenant failed: says so, and remembers until when to leave it alone.
-    pub(super) async fn failed(
-        &self,
-        said: String,
-        is_refused: bool,
-        wait: Option<Duration>,
-    ) -> Result<(), Closed> {
+    pub(super) async fn failed(&self, said: String, failed: Failed) -> Result<(), Closed> {
         self.is_over.set(true);
+        let (is_refused, wait, stamp) = match failed {
+            Failed::AtMicrosoft { is_refused, wait } => (is_refused, wait, stamp(&self.tenant)),
+            // No credential that there may be is the one that failed.
+            Failed::Here => (false, None, String::new()),
+        };
         // By this machine's clock, since the next run compares before Microsoft's is known.
         let (id, now) = (self.tenant.tenant_id.clone(), Utc::now());
-        let (stamp, error) = (stamp(&self.tenant), said.clone());
+        let error = said.clone();
         let not_before = self
             .work
             .desk
             .ledger(move |ledger| ledger.tenant_failed(&id, now, is_refused, wait, &stamp, &error))
             .await?;
-        log::error!("{}: {said}{}", self.tenant.name, again(not_before, now));
+        let again = match failed {
+            Failed::AtMicrosoft { .. } => again(not_before, now),
+            Failed::Here => String::new(),
+        };
+        log::error!("{}: {said}{again}", self.tenant.name);
         Ok(())
     }
 
     /// Signs in, unless the tenant is to be left alone for now.
     async fn sign_in(&self) -> Result<Option<Rc<Activity>>, End> {
-        self.begun.set(self.begun.get().or(Some(Instant::now())));
+        self.asked.set(Some(Instant::now()));
         let id = self.tenant.tenant_id.clone();
         let state = self
             .work
@@ -281,6 +300,7 @@ impl Collector {
         let activity = Rc::new(activity);
         *self.asking.borrow_mut() = Some(Rc::clone(&activity));
         activity.sign_in().await.map_err(End::Fault)?;
+        self.asked.set(None);
         *self.activity.borrow_mut() = Some(Rc::clone(&activity));
         Ok(Some(activity))
     }
@@ -440,9 +460,9 @@ impl Collector {
     pub(super) async fn leave(&self, stopped_by: Option<Stop>) {
         if stopped_by == Some(Stop::Deadline) {
             Box::pin(self.cut_off()).await.unwrap_or_default();
-            Box::pin(self.tell_later()).await.unwrap_or_default();
         }
         if stopped_by.is_some() {
+            Box::pin(self.tell_later()).await.unwrap_or_default();
             Box::pin(self.keep_distance()).await.unwrap_or_default();
         }
         self.count_requests().await.unwrap_or_default();

@@ -142,11 +142,18 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
             .collect();
         (names.len(), names.join(", "))
     };
+    let (unreadable, unreadable_names) = named(Trouble::Credential);
     let (refused, refused_names) = named(Trouble::Refused);
     let (unreachable, unreachable_names) = named(Trouble::Unreachable);
     let (partial, partial_names) = named(Trouble::Partial);
-    if refused + unreachable + partial == 0 {
+    if unreadable + refused + unreachable + partial == 0 {
         return Ok(());
+    }
+    if unreadable == outcomes.len() {
+        return Err(Error::Configuration(format!(
+            "no tenant's credential can be used as it stands here ({unreadable_names}); the log and \
+             `o365-wodle check` say why and what to do"
+        )));
     }
     if unreachable == outcomes.len() {
         return Err(Error::TryLater(format!(
@@ -159,6 +166,7 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
         )));
     }
     let parts: Vec<String> = [
+        (unreadable, "without a usable credential", unreadable_names),
         (refused, "refused", refused_names),
         (unreachable, "not reachable", unreachable_names),
         (partial, "in part", partial_names),
@@ -167,10 +175,15 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     .filter(|(count, ..)| *count > 0)
     .map(|(_, what, names)| format!("{what}: {names}"))
     .collect();
-    Err(Error::Partial(format!(
+    let said = format!(
         "some tenants were not collected completely ({}); the log says why",
         parts.join("; ")
-    )))
+    );
+    Err(if unreadable + refused == outcomes.len() {
+        Error::Refused(said)
+    } else {
+        Error::Partial(said)
+    })
 }
 
 #[cfg(test)]
@@ -200,10 +213,13 @@ mod tests {
 
     #[test]
     fn exit_codes_have_their_precedence() {
-        use Trouble::{Partial, Refused, Unreachable};
+        use Trouble::{Credential, Partial, Refused, Unreachable};
         for (troubles, expected) in [
             (&[None, None][..], 0),
             (&[None, Some(Refused)], 3),
+            (&[Some(Credential), Some(Credential)], 78),
+            (&[Some(Credential), Some(Refused)], 77),
+            (&[Some(Credential), None], 3),
             (&[Some(Refused), Some(Refused)], 77),
             (&[Some(Unreachable), Some(Unreachable)], 75),
             (&[Some(Unreachable), Some(Refused)], 3),

@@ -460,22 +460,44 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers that all windows of a stream were listed, and whether they reached the floor.
+    /// Remembers that all that is new in a stream was listed.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn listing_complete(
-        &mut self,
-        stream: i64,
-        now: DateTime<Utc>,
-        swept: bool,
-    ) -> Result<(), Fault> {
+    pub fn listing_complete(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
         self.write()?
             .prepare_cached(
                 "UPDATE stream SET last_success = ?2, failures = 0, not_before = 0, error = NULL,
-                     unavailable_until = 0, swept = iif(?3, ?2, swept) WHERE id = ?1",
+                     unavailable_until = 0 WHERE id = ?1",
             )?
-            .execute(params![stream, now.timestamp_millis(), swept])?;
+            .execute(params![stream, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// Remembers that a stream was listed down to its floor.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn swept(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET swept = ?2 WHERE id = ?1")?
+            .execute(params![stream, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// Remembers what failed of a stream that is not to be left alone for it.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn stream_failed_beside(
+        &mut self,
+        stream: i64,
+        now: DateTime<Utc>,
+        error: &str,
+    ) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET error = ?2, error_at = ?3 WHERE id = ?1")?
+            .execute(params![stream, error, now.timestamp_millis()])?;
         Ok(())
     }
 

@@ -163,10 +163,16 @@ impl Fault {
         Self::new(Class::Retry, message, AGAIN, url)
     }
 
-    /// Whether a refusal may be of one content type alone: no other code says that of the tenant.
+    /// Whether it is a refusal that may be of one content type alone: no other code says that of the tenant. That of
+    /// `DLP.All` has a class of its own where the app has the permission for it.
     #[must_use]
     pub fn is_of_permission(&self) -> bool {
-        self.code.as_deref().is_none_or(|code| code == "AF10001")
+        let is_refusal = match self.class {
+            Class::RefuseTenant => true,
+            Class::Failed => matches!(self.status, Some(401 | 403)),
+            _ => false,
+        };
+        is_refusal && self.code.as_deref().is_none_or(|code| code == "AF10001")
     }
 
     /// What was waited for too long, in words.

@@ -1,8 +1,10 @@
 //! What fails, or does not come, alone: it keeps nobody else from being collected, and it is said.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use simulator::microsoft::{Action, Operation, Plan, RetryAfter, Rule};
+use chrono::TimeDelta;
+use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
 
 use crate::world::World;
 
@@ -16,6 +18,14 @@ fn refused() -> Action {
         status: 403,
         body: String::new(),
     }
+}
+
+/// How many events tell of this state.
+fn told(world: &World, health: &str) -> usize {
+    let what = format!("\"health\":\"{health}\"");
+    let told = world.queue.received();
+    let has = |datagram: &&Vec<u8>| memchr::memmem::find(datagram, what.as_bytes()).is_some();
+    told.iter().filter(has).count()
 }
 
 /// As an operator does who has mended something.
@@ -54,12 +64,109 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
     world.microsoft.faults(Plan::default().rule(rule));
     assert_eq!(run(&world), 3, "{}", world.log());
     assert_eq!(world.verdict().missing.len(), OF_ONE, "{}", world.log());
-    // Where all are, it is the tenant.
+    // Nor where nothing else is asked for.
+    world.run_expecting(3, &["--content-type", "Audit.Exchange"]);
+    assert_eq!(run(&world), 3, "{}", world.log());
+    // Where all are, it is the tenant, though the app has the permission for DLP.All.
     let rule = Rule::on(Operation::Content, refused());
     world.microsoft.faults(Plan::default().rule(rule));
-    world.set("collect", "content_types", "[\"Audit.Exchange\"]");
+    world.run(&["doctor"]);
     assert_eq!(run(&world), 77, "{}", world.log());
     all_comes_once_it_is_mended(&mut world);
+}
+
+#[test]
+fn one_that_is_refused_and_one_that_is_not_permitted_keep_no_third() {
+    let mut world = world(1);
+    let all = r#"["Audit.Exchange", "DLP.All", "Audit.General"]"#;
+    world.set("collect", "content_types", all);
+    let id = world.id(0);
+    world
+        .microsoft
+        .change_tenant(&id, |tenant| tenant.roles.truncate(1));
+    let rule = Rule::on(Operation::Content, refused()).content_type("Audit.Exchange");
+    world.microsoft.faults(Plan::default().rule(rule));
+    for _ in 0..3 {
+        world.issue_small(0, "Audit.General", RECORDS, TimeDelta::minutes(1));
+        assert_eq!(run(&world), 3, "{}", world.log());
+        assert_clean(&mut world);
+        world.microsoft.advance(Duration::from_mins(5));
+    }
+}
+
+/// What is listed beside the new fails or hangs: the new comes as soon as ever.
+#[test]
+fn a_sweep_that_fails_keeps_nothing_new() {
+    let broken = Action::Status {
+        status: 500,
+        body: String::new(),
+    };
+    for (action, code) in [(broken, 3), (Action::StallBeforeHeaders, 0)] {
+        let mut world = world(1);
+        world.set("http", "retries", "0");
+        world.set("http", "request_timeout", "\"1m\"");
+        world.set("collect", "content_types", "[\"Audit.Exchange\"]");
+        world.set("collect", "initial_lookback", "\"7d\"");
+        assert_eq!(run(&world), 0, "{}", world.log());
+        world.microsoft.advance(Duration::from_hours(24));
+        // The new is of yesterday and today at first, then of today.
+        for new in [2, 1, 1, 1] {
+            world.microsoft.advance(Duration::from_mins(1));
+            world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::seconds(5));
+            let rule = Rule::on(Operation::Content, action.clone()).from(new + 1);
+            world.microsoft.faults(Plan::default().rule(rule));
+            world.run_expecting(code, &["--deadline", "6s"]);
+            assert_clean(&mut world);
+        }
+    }
+}
+
+#[test]
+fn who_was_not_asked_is_not_late() {
+    let options = Options {
+        latency: Duration::from_millis(1_500),
+        ..Options::default()
+    };
+    let mut world = World::with_tenants(40, options);
+    world.set("collect", "tenants_in_parallel", "1");
+    world.run_expecting(0, &["--deadline", "6s"]);
+    assert!(!world.log().contains("not answered"), "{}", world.log());
+}
+
+/// Wazuh holds up what is to be told until the run ends, and then the tenant is left alone for an hour.
+#[test]
+fn what_could_not_be_told_is_told_by_the_next_run() {
+    for is_asked_to_stop in [false, true] {
+        let mut world = world(2);
+        world.keeps_secrets = true;
+        world.issue_small(1, "Audit.Exchange", 1_000, TimeDelta::minutes(1));
+        let id = world.id(0);
+        world
+            .microsoft
+            .change_tenant(&id, |tenant| "another".clone_into(&mut tenant.secret));
+        // The refusal comes when the other tenant's records are on their way.
+        let slowly = Action::Drip(8, Duration::from_millis(20));
+        let rule = Rule::on(Operation::Token, slowly).tenant(&id);
+        world.microsoft.faults(Plan::default().rule(rule));
+        world.queue.pause();
+        let mut child = world.start(&["run", "--deadline", "10s"]);
+        if is_asked_to_stop {
+            let is_refused = || world.log().contains("AADSTS7000215");
+            let begin = Instant::now();
+            while !is_refused() && begin.elapsed() < Duration::from_secs(9) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            World::signal(&child, "TERM");
+        }
+        child.wait().unwrap();
+        assert!(world.log().contains("AADSTS7000215"), "{}", world.log());
+        world.queue.resume();
+        for _ in 0..2 {
+            world.run_expecting(3, &[]);
+        }
+        assert_eq!(told(&world, "auth_failed"), 1, "{}", world.log());
+        assert!(world.verdict().missing.is_empty());
+    }
 }
 
 #[test]
@@ -122,13 +229,8 @@ fn a_sign_in_that_hangs_is_told() {
     world.microsoft.faults(Plan::default());
     world.run(&["doctor"]);
     assert_eq!(run(&world), 0, "{}", world.log());
-    let told = world.queue.received();
-    let told = |what: &[u8]| {
-        let has = |datagram: &&Vec<u8>| memchr::memmem::find(datagram, what).is_some();
-        told.iter().filter(has).count()
-    };
-    assert_eq!(told(b"\"health\":\"fetch_failed\""), 1, "{}", world.log());
-    assert_eq!(told(b"\"health\":\"recovered\""), 1, "{}", world.log());
+    assert_eq!(told(&world, "fetch_failed"), 1, "{}", world.log());
+    assert_eq!(told(&world, "recovered"), 1, "{}", world.log());
     assert_clean(&mut world);
 }
 
@@ -158,7 +260,9 @@ fn a_secret_that_can_be_read_again_is_used_at_once() {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     set(0o666);
-    assert_eq!(run(&world), 77, "{}", world.log());
+    for _ in 0..5 {
+        assert_eq!(run(&world), 78, "{}", world.log());
+    }
     set(0o600);
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_clean(&mut world);
