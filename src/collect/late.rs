@@ -8,11 +8,38 @@ use tokio::time::Instant;
 use super::desk::Closed;
 use super::health::Finding;
 use super::tenant::{Collector, Failed, Trouble};
+use crate::config::ContentType;
 use crate::ledger::Pending;
 use crate::microsoft::Fault;
 
 /// Bytes a second that a blob comes with, on average, unless it stalls.
 const SLOWEST: u64 = 8 << 10;
+
+/// A stream whose new contents are being listed.
+#[derive(Debug)]
+pub(super) struct Listing {
+    stream: i64,
+    begun: Instant,
+    answered: Instant,
+    /// Whether the marker has moved since.
+    pub(super) has_moved: bool,
+}
+
+impl Listing {
+    pub(super) fn of(stream: i64) -> Self {
+        let begun = Instant::now();
+        Self {
+            stream,
+            begun,
+            answered: begun,
+            has_moved: false,
+        }
+    }
+
+    pub(super) fn is_answered(&mut self) {
+        self.answered = Instant::now();
+    }
+}
 
 /// How long Microsoft was waited for, over the parts of one blob.
 #[derive(Debug, Default)]
@@ -56,6 +83,16 @@ impl Collector {
         }
     }
 
+    /// The content types of which what is new will be known before long.
+    pub(super) fn listed_soon(&self) -> Vec<ContentType> {
+        let soon = self.work.patience * 3 / 2;
+        let listing = self.listing.borrow();
+        let listing = listing
+            .iter()
+            .filter(|(_, listing)| listing.begun.elapsed() < soon);
+        listing.map(|(&content_type, _)| content_type).collect()
+    }
+
     /// The deadline has come: who has not answered in all this time is said to fail.
     pub(super) async fn cut_off(&self) -> Result<(), Closed> {
         if self.is_over.get() {
@@ -83,12 +120,22 @@ impl Collector {
             return self.is_late("the list of subscriptions").await;
         }
         let now = self.clock.now();
-        let listings = self.listing.take().into_iter();
-        let listings = listings.filter(|(_, (_, since))| since.elapsed() > patience);
-        let listings: Vec<_> = listings.map(|(what, (id, _))| (what, id)).collect();
-        let fault = Fault::late("a listing was not answered by the run's deadline");
-        for (content_type, _) in &listings {
-            self.says(*content_type, &fault);
+        let (mut unanswered, mut endless) = (Vec::new(), Vec::new());
+        let late = Fault::late("a listing was not answered by the run's deadline");
+        let long = Fault {
+            cure: "raise --deadline, and with it the timeout of whatever starts o365-wodle",
+            ..Fault::late("a listing did not come to its end by the run's deadline")
+        };
+        for (content_type, listing) in self.listing.take() {
+            if listing.answered.elapsed() > patience {
+                self.says(content_type, &late);
+                unanswered.push(listing.stream);
+            } else if listing.begun.elapsed() > patience && !listing.has_moved {
+                // What it named so far is fetched, but the next run begins it anew.
+                self.finds(Some(content_type), Finding::of_fault(&long, false));
+                log::warn!("{} {content_type}: {long}", tenant.name);
+                endless.push(listing.stream);
+            }
         }
         let blobs = self.fetching.take().into_values();
         let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience));
@@ -101,15 +148,18 @@ impl Collector {
             ));
             log::error!("{}: {fault}", tenant.name);
         }
-        if listings.is_empty() && blobs.is_empty() {
+        if unanswered.is_empty() && endless.is_empty() && blobs.is_empty() {
             return Ok(());
         }
-        let said = fault.to_string();
+        let (late, long) = (late.to_string(), long.to_string());
         self.work
             .desk
             .ledger(move |ledger| {
-                for (_, stream) in listings {
-                    ledger.stream_failed(stream, now, None, &said)?;
+                for stream in unanswered {
+                    ledger.stream_failed(stream, now, None, &late)?;
+                }
+                for stream in endless {
+                    ledger.stream_failed_beside(stream, now, &long)?;
                 }
                 blobs.iter().try_for_each(|content| {
                     ledger.content_failed(
@@ -122,6 +172,7 @@ impl Collector {
             })
             .await
     }
+
     /// Nothing of the tenant came.
     async fn is_late(&self, what: &str) -> Result<(), Closed> {
         let fault = Fault::late(&format!("{what} was not answered by the run's deadline"));

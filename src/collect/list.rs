@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::desk::Closed;
 use super::floor;
 use super::health::Finding;
+use super::late::Listing;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
 use super::{ANSWER, at};
@@ -91,11 +92,11 @@ impl Collector {
             |stream| {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
                 async move {
-                    let (id, content_type) = (stream.id, stream.content_type);
-                    let entry = (id, Instant::now());
-                    this.listing.borrow_mut().insert(content_type, entry);
+                    let content_type = stream.content_type;
+                    let listing = Listing::of(stream.id);
+                    this.listing.borrow_mut().insert(content_type, listing);
                     let listed = this.list_stream(&activity, &stream).await;
-                    this.listing.borrow_mut().remove(&content_type);
+                    this.new_is_listed(content_type);
                     listed
                 }
             },
@@ -325,7 +326,7 @@ impl Collector {
         desk.ledger(move |ledger| ledger.listing_complete(id, now))
             .await?;
         // What follows is not waited for at the deadline: the next run lists it as well.
-        self.listing.borrow_mut().remove(&stream.content_type);
+        self.new_is_listed(stream.content_type);
         match self
             .list_windows(activity, stream, sweep, Aim::Contents)
             .await?
@@ -338,6 +339,12 @@ impl Collector {
             Listed::Unsubscribed => return Ok(()),
         }
         self.list_spans(activity, stream).await
+    }
+
+    /// What is new of a content type was listed, or cannot be: what failed before is due as well.
+    fn new_is_listed(&self, content_type: ContentType) {
+        self.listing.borrow_mut().remove(&content_type);
+        self.news.notify_one();
     }
 
     /// Lists some windows, all of them though one fails.
@@ -450,6 +457,9 @@ impl Collector {
     /// Moves a stream's marker to the end of a window.
     async fn complete(&self, stream: &Stream, window: Window) -> Result<(), Closed> {
         let id = stream.id;
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+            listing.has_moved |= stream.marker.is_none_or(|marker| marker < window.end);
+        }
         self.work
             .desk
             .ledger(move |ledger| ledger.window_complete(id, window.end))
@@ -486,8 +496,8 @@ impl Collector {
                 })
                 .await?;
             new += more;
-            if let Some((_, since)) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-                *since = Instant::now();
+            if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+                listing.is_answered();
             }
             if more > 0 {
                 self.news.notify_one();

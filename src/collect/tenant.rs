@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
 use super::health::Finding;
-use super::late::Wait;
+use super::late::{Listing, Wait};
 use super::{ANSWER, BLOB, Stop, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
@@ -72,8 +72,8 @@ pub(super) struct Collector {
     pub(super) is_listed: Cell<bool>,
     /// There may be more to fetch.
     pub(super) news: Notify,
-    /// The streams that are being listed, and since when something of them is waited for.
-    pub(super) listing: RefCell<BTreeMap<ContentType, (i64, Instant)>>,
+    /// The streams whose new contents are being listed.
+    pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
     /// What this run saw of the tenant and the streams that it looked at.
     pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
     /// Streams that the app has no permission for, as far as this run saw.
@@ -330,7 +330,8 @@ impl Collector {
     async fn pending(&self) -> Result<Vec<Pending>, End> {
         loop {
             if !self.is_listed.get() {
-                self.news.notified().await;
+                let news = timeout(self.work.patience, self.news.notified());
+                news.await.unwrap_or_default();
             }
             if self.is_over.get() {
                 return Ok(Vec::new());
@@ -340,11 +341,14 @@ impl Collector {
             let limit = self.work.blobs_ahead(self.tenant.concurrency);
             // What was fetched is known to the ledger by this order's turn, what is being fetched is not.
             let fetching: HashSet<i64> = self.fetching.borrow().keys().copied().collect();
+            let listing = self.listed_soon();
             let pending = self.work.desk.ledger_in_turn(move |ledger| {
                 let mut pending = ledger.pending(&streams, now, limit + fetching.len())?;
-                // What failed before comes behind all that is new.
+                // What failed before comes behind all that is new of its stream.
                 pending.retain(|content| {
-                    !fetching.contains(&content.id) && (is_listed || content.attempts == 0)
+                    let is_new = content.attempts == 0;
+                    !fetching.contains(&content.id)
+                        && (is_listed || is_new || !listing.contains(&content.content_type))
                 });
                 Ok(pending)
             });

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
 
 use crate::world::World;
@@ -119,6 +119,49 @@ fn a_sweep_that_fails_keeps_nothing_new() {
             assert_clean(&mut world);
         }
     }
+}
+
+/// A page at a time comes, but not the last by the deadline.
+#[test]
+fn a_listing_that_does_not_end_is_told_and_keeps_nothing_from_a_second_try() {
+    let options = Options {
+        latency: Duration::from_millis(500),
+        page_size: 1,
+        ..Options::default()
+    };
+    let mut world = World::with_tenants(1, options);
+    let noon = Utc::now().date_naive().and_hms_opt(12, 0, 0).unwrap();
+    world.microsoft.set_clock(noon.and_utc());
+    world.set("http", "retries", "0");
+    world.set(
+        "collect",
+        "content_types",
+        r#"["Audit.Exchange", "DLP.All"]"#,
+    );
+    let other = world.issue_small(0, "DLP.All", RECORDS, TimeDelta::minutes(30));
+    let own = world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(31));
+    let broken = Action::Status {
+        status: 500,
+        body: String::new(),
+    };
+    let plan = [&other, &own].iter().fold(Plan::default(), |plan, id| {
+        plan.rule(Rule::on(Operation::Blob, broken.clone()).content(id))
+    });
+    world.microsoft.faults(plan);
+    world.run_expecting(3, &[]);
+    world.microsoft.faults(Plan::default());
+    for minute in 1..30 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(minute));
+    }
+    world.microsoft.advance(Duration::from_mins(3));
+    for _ in 0..3 {
+        world.run_expecting(0, &["--deadline", "12s"]);
+    }
+    assert_eq!(told(&world, "fetch_failed"), 1, "{}", world.log());
+    assert_eq!(world.run(&["status"]).status.code(), Some(3));
+    assert_eq!(world.sum("failed"), 0, "{}", world.log());
+    world.run_expecting(0, &[]);
+    world.assert_clean();
 }
 
 #[test]
