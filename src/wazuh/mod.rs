@@ -8,6 +8,7 @@ pub mod acknowledge;
 mod agent;
 pub mod cap;
 pub mod home;
+mod inbox;
 mod manager;
 pub mod native;
 pub mod ossec_conf;

@@ -256,6 +256,36 @@ fn what_a_reader_never_read_comes_again_when_it_has_died() {
     world.assert_clean();
 }
 
+/// As many as the kernel keeps for it, so that there is room all the time.
+#[test]
+fn what_a_reader_never_read_of_an_earlier_run_comes_again_when_it_has_died() {
+    let mut world = with_a_sleeping_reader(5);
+    for _ in 0..3 {
+        world.run_expecting(0, &[]);
+        assert_eq!(status(&world)["unconfirmed"], 5, "{}", world.log());
+    }
+    world.queue.close();
+    world.queue.unlink().unwrap();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.assert_clean();
+}
+
+#[test]
+fn what_is_read_between_two_runs_does_not_come_again() {
+    let mut world = with_a_sleeping_reader(5);
+    world.run_expecting(0, &[]);
+    world.queue.resume();
+    assert!(world.queue.wait_for(5, Duration::from_secs(10)));
+    world.run_expecting(0, &[]);
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
+
 #[test]
 fn what_a_reader_that_dies_within_a_run_never_read_comes_again() {
     let mut world = with_a_sleeping_reader(5);
