@@ -350,6 +350,40 @@ fn remove_takes_the_file_and_the_secret() {
 }
 
 #[test]
+fn remove_says_what_stays() {
+    let place = Place::new();
+    for (key, stays) in [
+        (
+            "certificate_file = 'contoso.pem'",
+            "certificate_file DIR/contoso.pem",
+        ),
+        (
+            "federated_token_file = '/run/token'",
+            "federated_token_file /run/token",
+        ),
+        (
+            "client_secret_command = ['/bin/vault', 'read']",
+            "client_secret_command /bin/vault",
+        ),
+        (
+            "client_secret_credential = 'contoso'",
+            "client_secret_credential contoso",
+        ),
+        (
+            "client_secret_file = 'elsewhere'",
+            "client_secret_file DIR/elsewhere",
+        ),
+    ] {
+        let file = format!("tenant_id = '{TENANT}'\nclient_id = '{CLIENT}'\n{key}\n");
+        place.write("tenants.d/contoso.toml", file);
+        let said = place.run(&["tenant", "remove", "contoso"]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""));
+        let expected = format!("contoso: removed, {stays} stays: others may use it. The ledger ");
+        assert!(said.out.starts_with(&expected), "{}", said.out);
+    }
+}
+
+#[test]
 fn rotate_leaves_no_secret_that_the_next_run_refuses() {
     let server = Server::start(NEW_SECRET, BOTH);
     let place = Place::with_tenant(&server);
