@@ -80,6 +80,8 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
          Restart Wazuh to use it: systemctl restart wazuh-manager (or wazuh-agent)."
     )
     .map_err(unsaid)?;
+    // The scheduler starts it in a folder of its own.
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
     if config != Path::new(DEFAULT_CONFIG) {
         let config = config.display();
         writeln!(

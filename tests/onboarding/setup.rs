@@ -1,8 +1,9 @@
-//! `setup --write`.
+//! `setup --write`, and how a command is called.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Command, Output};
 
 use super::place::Place;
 
@@ -89,4 +90,26 @@ fn setup_write_that_fails_leaves_no_backup() {
     assert_eq!(said.code, 75, "{}", said.err);
     assert_eq!(place.read("ossec/etc/ossec.conf"), before);
     assert_eq!(place.files(), files);
+}
+
+/// Runs the program in the folder of a place, with this value of the variable that names the configuration.
+fn run(place: &Place, variable: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+        .args(arguments)
+        .current_dir(place.path(""))
+        .env("O365_WODLE_CONFIG", variable)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_scheduler_is_told_the_whole_path_of_the_configuration() {
+    let place = Place::new();
+    let conf = include_str!("../fixtures/ossec/manager-two-roots.conf");
+    place.write("ossec/etc/ossec.conf", conf);
+    let output = run(&place, "config.toml", &["setup", "--write"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let path = place.path("config.toml");
+    let expected = format!("add --config {} to it", path.display());
+    assert!(said.contains(&expected), "{said}");
 }
