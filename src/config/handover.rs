@@ -184,9 +184,9 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
     let remark = value.split_whitespace().nth(1).is_some();
     let (what, cure) = if parse_guid(word).is_some() {
         (SECRET_ID, NEW_SECRET)
-    } else if ["***", "•••", "...", "…"]
-        .iter()
-        .any(|mask| written.contains(mask))
+    } else if ["***", "•••"].iter().any(|mask| written.contains(mask))
+        || ["...", "…"].iter().any(|cut| word.ends_with(cut))
+        || word.starts_with('…')
     {
         ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
