@@ -347,7 +347,9 @@ pub(super) fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io:
 }
 
 fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
-    if from == Path::new("-") {
+    // Neither standard input, nor a pipe or what else has no name of its own.
+    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file() || there.is_dir());
+    if from == Path::new("-") || !is_kept {
         return Ok(());
     }
     let from = from.display();

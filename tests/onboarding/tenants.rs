@@ -59,6 +59,16 @@ fn add_stores_a_tenant_and_leaves_the_text_alone() {
 }
 
 #[test]
+fn what_came_through_a_pipe_cannot_be_deleted() {
+    let place = Place::new();
+    let add = ["tenant", "add", "contoso", "--no-test", "--from"];
+    let said = place.run_with(&[&add[..], &["/dev/stdin"]].concat(), &hand_over(TENANT));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.starts_with("contoso: stored in "), "{}", said.out);
+    assert!(!said.out.contains("deleted"), "{}", said.out);
+}
+
+#[test]
 fn add_stores_nothing_of_a_text_that_is_wrong() {
     let place = Place::new();
     let before = place.files();
