@@ -113,3 +113,15 @@ fn the_scheduler_is_told_the_whole_path_of_the_configuration() {
     let expected = format!("add --config {} to it", path.display());
     assert!(said.contains(&expected), "{said}");
 }
+
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let place = Place::new();
+    let said = |variable| {
+        let output = run(&place, variable, &["check"]);
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).unwrap()
+    };
+    assert!(said("").contains("/etc/o365-wodle/config.toml"));
+    assert!(said("config.toml").contains("config.toml: no problem found"));
+}
