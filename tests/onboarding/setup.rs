@@ -125,3 +125,33 @@ fn an_empty_variable_names_no_configuration() {
     assert!(said("").contains("/etc/o365-wodle/config.toml"));
     assert!(said("config.toml").contains("config.toml: no problem found"));
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let place = Place::new();
+    let config = place.read("config.toml") + "[state]\nledger = \"ledger.db\"\n";
+    place.write("config.toml", config);
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["tenant", "list"],
+        &["setup"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+            .arg("--config")
+            .arg(place.path("config.toml"))
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), said.as_str()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
