@@ -14,12 +14,11 @@ use crate::config::{Cloud, ContentType, is_tenant_name, parse_duration};
 pub(crate) struct Cli {
     #[arg(
         long,
-        help = "The configuration file; without, what the variable O365_WODLE_CONFIG names",
+        help = "The configuration file; without, what the variable O365_WODLE_CONFIG names, else /etc/o365-wodle/config.toml",
         global = true,
         value_name = "PATH",
-        env = "O365_WODLE_CONFIG",
-        hide_env = true,
-        default_value = "/etc/o365-wodle/config.toml"
+        default_value_os_t = default_config(),
+        hide_default_value = true
     )]
     pub(crate) config: PathBuf,
     /// Say more on standard error (-v: what is done, -vv: in detail)
@@ -31,6 +30,9 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
+
+/// The configuration that is read unless another one is named.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -246,6 +248,14 @@ pub(crate) struct Status {
     /// Disabled tenants too
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// The configuration where none is named; a variable that is empty counts as unset.
+fn default_config() -> PathBuf {
+    std::env::var_os("O365_WODLE_CONFIG")
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| DEFAULT_CONFIG.into())
+        .into()
 }
 
 fn content_type(name: &str) -> Result<ContentType, String> {

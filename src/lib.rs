@@ -72,7 +72,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: &Cli, verbosity: i8) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = command::Output(std::io::stdout().lock());
     let default = Command::Run(cli::Run::default());
     let command = cli.command.as_ref().unwrap_or(&default);
     // A scheduler starts these. The others may be handed files as descriptors: `--from <(…)`.

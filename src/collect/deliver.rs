@@ -255,7 +255,7 @@ impl Delivery {
     /// Events about the collection go the way of records, and are sent again if they get lost.
     fn tell(&mut self, telling: &Telling) -> Result<(), Halt> {
         for datagram in &telling.datagrams {
-            self.hand_over(&[datagram])?;
+            self.tally.sent += self.hand_over(&[datagram])?;
             self.batch.tell(datagram);
         }
         for (scope, states) in &telling.states {
@@ -267,7 +267,7 @@ impl Delivery {
     /// Sends again what Wazuh lost of the events about the collection.
     fn tell_again(&mut self) -> Result<(), Halt> {
         for (number, datagram) in self.ledger.lost_telling()? {
-            self.hand_over(&[&datagram])?;
+            self.tally.sent += self.hand_over(&[&datagram])?;
             self.batch.tell(&datagram);
             self.ledger.told_again(number)?;
         }

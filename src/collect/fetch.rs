@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta};
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -313,13 +313,18 @@ impl<'a> Packer<'a> {
     /// An event about what cannot be sent as a record: the first bytes of its text, and the length and hash of all of them.
     fn told(&mut self, what: &str, text: &[u8], bytes: u64, sha256: [u8; 32]) {
         let tenant = &self.collector.tenant;
+        let since = self
+            .collector
+            .clock
+            .now()
+            .to_rfc3339_opts(SecondsFormat::Secs, true);
         let about = event::Health {
             tenant_id: &tenant.tenant_id,
             subscription: Some(self.content.content_type.as_str()),
             response: what,
             health: "content_damaged",
-            since: None,
-            count: None,
+            since: Some(&since),
+            count: Some(1),
             hint: Some(
                 "Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole.",
             ),

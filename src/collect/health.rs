@@ -205,7 +205,7 @@ impl Finding {
             state,
             detail,
             response,
-            "make a new one in Azure: App registrations > the app > Certificates & secrets; then `o365-wodle tenant rotate NAME --from FILE` for a secret, and tell client_secret_expires",
+            "make a new one and add it in Azure: App registrations > the app > Certificates & secrets; then replace the old one here: a secret with `o365-wodle tenant rotate NAME --from FILE` (and tell client_secret_expires), a certificate in its certificate_file",
         ))
     }
 
@@ -505,6 +505,12 @@ mod tests {
         ] {
             assert_eq!(detail(days).as_deref(), expected, "{days}");
         }
+        let certificate = Finding::of_expiry("certificate_expiring", now.date_naive(), now);
+        let hint = certificate.map(|finding| finding.hint).unwrap_or_default();
+        assert!(
+            hint.ends_with("a certificate in its certificate_file"),
+            "{hint}"
+        );
     }
 
     #[test]

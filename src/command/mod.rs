@@ -15,8 +15,30 @@ pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod tenant;
 
+use std::io::{self, ErrorKind, StdoutLock, Write};
+
+/// Standard output. Who closes it has seen enough: what else there is to do is done, and that is no fault.
+pub(crate) struct Output(pub(crate) StdoutLock<'static>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        unless_closed(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_closed(self.0.flush(), ())
+    }
+}
+
+fn unless_closed<T>(done: io::Result<T>, as_if: T) -> io::Result<T> {
+    match done {
+        Err(fault) if fault.kind() == ErrorKind::BrokenPipe => Ok(as_if),
+        done => done,
+    }
+}
+
 /// What was asked for cannot be printed.
 #[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
-fn unsaid(fault: std::io::Error) -> crate::Error {
+fn unsaid(fault: io::Error) -> crate::Error {
     crate::Error::TryLater(format!("standard output: {fault}"))
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::files::{self, Access, unwritten};
 use super::unsaid;
+use crate::cli::DEFAULT_CONFIG;
 use crate::config::Settings;
 use crate::{Error, Result};
 use insertion::{Insertion, insert_block};
@@ -20,9 +21,6 @@ use insertion::{Insertion, insert_block};
 /// look for the built-in module by that string must not find it here. The timeout is above our own
 /// deadline, since Wazuh sends one SIGTERM then and waits for ever.
 const BLOCK: &str = include_str!("../../integration/ossec.conf");
-
-/// The configuration that the block's command reads.
-const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
 
 /// Prints the block.
 ///
@@ -80,6 +78,8 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
          Restart Wazuh to use it: systemctl restart wazuh-manager (or wazuh-agent)."
     )
     .map_err(unsaid)?;
+    // The scheduler starts it in a folder of its own.
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
     if config != Path::new(DEFAULT_CONFIG) {
         let config = config.display();
         writeln!(

@@ -184,7 +184,8 @@ impl Row<'_> {
             }
             Some(report) if report.error.is_some() => State::Failing,
             Some(report) if report.pending > 0 => State::Pending,
-            Some(report) if report.marker.is_none() => State::Waiting,
+            // What was taken over has a marker before any run looks at it.
+            Some(report) if report.marker.and(report.last_success).is_none() => State::Waiting,
             Some(_) => State::Well,
         }
     }

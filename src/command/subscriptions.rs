@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::run::{selected, warn_of_uncollected};
 use super::unsaid;
 use crate::cli;
-use crate::collect;
+use crate::collect::{self, Trouble};
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Purpose};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, event_loop};
@@ -32,13 +32,14 @@ pub(crate) fn subscriptions(
     }
     let http = Http::new(&settings.http)?;
     let runtime = event_loop()?;
-    let mut failed = Vec::new();
+    let mut outcomes = Vec::new();
     for tenant in &tenants {
+        let name = tenant.name.as_str();
         let activity = match activity(&http, tenant) {
             Ok(activity) => activity,
             Err(error) => {
-                writeln!(out, "{}: {error}", tenant.name).map_err(unsaid)?;
-                failed.push((tenant, None));
+                writeln!(out, "{name}: {error}").map_err(unsaid)?;
+                outcomes.push((name, Some(Trouble::Refused)));
                 continue;
             }
         };
@@ -48,12 +49,15 @@ pub(crate) fn subscriptions(
                 runtime.block_on(start(settings, &activity, tenant, content_types, out))
             }
         };
-        if let Err(fault) = done? {
-            writeln!(out, "{}: {fault}", tenant.name).map_err(unsaid)?;
-            failed.push((tenant, Some(fault.class)));
+        match done? {
+            Ok(each) => outcomes.extend(each.into_iter().map(|trouble| (name, trouble))),
+            Err(fault) => {
+                writeln!(out, "{name}: {fault}").map_err(unsaid)?;
+                outcomes.push((name, Some(trouble(&fault))));
+            }
         }
     }
-    conclude(tenants.len(), &failed)
+    conclude(&outcomes)
 }
 
 fn activity(http: &Http, tenant: &Arc<Tenant>) -> Result<Activity> {
@@ -61,33 +65,40 @@ fn activity(http: &Http, tenant: &Arc<Tenant>) -> Result<Activity> {
     Activity::new(http, tenant, credential, Clock::default())
 }
 
-/// The exit code, as an error where it is not 0.
-fn conclude(count: usize, failed: &[(&Arc<Tenant>, Option<Class>)]) -> Result<()> {
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = failed
-        .iter()
-        .map(|(tenant, _)| tenant.name.as_str())
-        .collect();
-    let said = format!("not done for {}; see above", names.join(", "));
-    let is_refused = |class: &Option<Class>| {
-        matches!(class, None | Some(Class::RefuseTenant | Class::AuditLogOff))
-    };
-    if failed.len() < count {
-        Err(Error::Partial(said))
-    } else if failed.iter().all(|(_, class)| is_refused(class)) {
-        Err(Error::Refused(said))
-    } else {
-        Err(Error::TryLater(said))
+fn trouble(fault: &Fault) -> Trouble {
+    match fault.class {
+        Class::RefuseTenant | Class::AuditLogOff => Trouble::Refused,
+        _ => Trouble::Unreachable,
     }
 }
 
-async fn list(
-    activity: &Activity,
-    tenant: &Tenant,
-    out: &mut impl Write,
-) -> Result<Result<(), Fault>> {
+/// The exit code, as an error where it is not 0, judged as a run is.
+fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
+    let failed = outcomes.iter().filter(|(_, trouble)| trouble.is_some());
+    let mut names: Vec<&str> = failed.map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.dedup();
+    let said = format!("not done for {}; see above", names.join(", "));
+    let all = |expected| {
+        outcomes
+            .iter()
+            .all(|(_, trouble)| *trouble == Some(expected))
+    };
+    Err(if all(Trouble::Unreachable) {
+        Error::TryLater(said)
+    } else if all(Trouble::Refused) {
+        Error::Refused(said)
+    } else {
+        Error::Partial(said)
+    })
+}
+
+/// What was wrong with each thing that was asked for, or why nothing could be asked for.
+type Asked = Result<Vec<Option<Trouble>>, Fault>;
+
+async fn list(activity: &Activity, tenant: &Tenant, out: &mut impl Write) -> Result<Asked> {
     let subscriptions = match activity.subscriptions().await {
         Ok(subscriptions) => subscriptions,
         Err(fault) => return Ok(Err(fault)),
@@ -103,7 +114,7 @@ async fn list(
         };
         writeln!(out, "{} {content_type}: {state}", tenant.name).map_err(unsaid)?;
     }
-    Ok(Ok(()))
+    Ok(Ok(vec![None]))
 }
 
 /// Starts what is missing, and remembers it as a run does.
@@ -113,7 +124,7 @@ async fn start(
     tenant: &Tenant,
     only: &[ContentType],
     out: &mut impl Write,
-) -> Result<Result<(), Fault>> {
+) -> Result<Asked> {
     let subscriptions = match activity.subscriptions().await {
         Ok(subscriptions) => subscriptions,
         Err(fault) => return Ok(Err(fault)),
@@ -125,8 +136,9 @@ async fn start(
         .content_types
         .iter()
         .filter(|content_type| only.is_empty() || only.contains(content_type));
-    let mut result = Ok(());
+    let mut each = Vec::new();
     for &content_type in wanted {
+        let mut wrong = None;
         let is_enabled = subscriptions
             .iter()
             .any(|one| one.enabled && ContentType::parse(&one.content_type) == Some(content_type));
@@ -149,17 +161,17 @@ async fn start(
                     "started; the first content may take hours".to_owned()
                 }
                 Err(fault) => {
-                    let said = fault.to_string();
                     // What the app has no permission for is no failure.
                     if fault.class != Class::TypeUnavailable {
-                        result = Err(fault);
+                        wrong = Some(trouble(&fault));
                     }
-                    said
+                    fault.to_string()
                 }
             }
         };
         writeln!(out, "{} {content_type}: {state}", tenant.name).map_err(unsaid)?;
+        each.push(wrong);
     }
     ledger.close()?;
-    Ok(result)
+    Ok(Ok(each))
 }

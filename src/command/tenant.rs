@@ -178,16 +178,33 @@ fn signs_in_with(tenant: &Tenant) -> &'static str {
     }
 }
 
+/// The key that says it, and the file, program or name that it names.
+fn credential(tenant: &Tenant) -> String {
+    let named = match &tenant.authentication {
+        Authentication::Secret(Secret::File(file))
+        | Authentication::Certificate {
+            certificate_file: file,
+            ..
+        }
+        | Authentication::FederatedToken(file) => file.display().to_string(),
+        Authentication::Secret(Secret::Command(words)) => {
+            words.first().cloned().unwrap_or_default()
+        }
+        Authentication::Secret(Secret::Credential(name)) => name.clone(),
+    };
+    format!("{} {named}", signs_in_with(tenant))
+}
+
 fn remove(config: &Path, name: &str, out: &mut impl Write) -> Result<()> {
     let left = store::remove(config, name)?;
     let secret = match left {
-        Some(file) => format!("{} stays: it is not only this tenant's", file.display()),
+        Some(credential) => format!("{credential} stays: others may use it"),
         None => "its secret too".to_owned(),
     };
     writeln!(
         out,
         "{name}: removed, {secret}. The ledger still knows what was collected: added again, the tenant \
-         goes on from there. In Azure, delete the application's secret if nothing else uses it."
+         goes on from there. In Azure, delete the application's credential if nothing else uses it."
     )
     .map_err(unsaid)
 }
@@ -330,7 +347,9 @@ pub(super) fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io:
 }
 
 fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
-    if from == Path::new("-") {
+    // Neither standard input, nor a pipe or what else has no name of its own.
+    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file() || there.is_dir());
+    if from == Path::new("-") || !is_kept {
         return Ok(());
     }
     let from = from.display();

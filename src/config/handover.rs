@@ -35,6 +35,8 @@ pub struct NewSecret {
 const MAX_BYTES: usize = 64 * 1024;
 /// A bare word of this length may be a secret; Microsoft's have about 40 characters.
 const SECRET_LENGTH: usize = 16;
+/// The words that tell an ID's label from a name's.
+const ID: [&str; 3] = ["id", "guid", "identifier"];
 
 const RESEND: &str = "ask for the three values once more: tenant ID, client ID, secret value";
 const SECRET_ID: &str = "is a GUID: the secret's ID was pasted in place of its value";
@@ -182,9 +184,9 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
     let remark = value.split_whitespace().nth(1).is_some();
     let (what, cure) = if parse_guid(word).is_some() {
         (SECRET_ID, NEW_SECRET)
-    } else if ["***", "•••", "...", "…"]
-        .iter()
-        .any(|mask| written.contains(mask))
+    } else if ["***", "•••"].iter().any(|mask| written.contains(mask))
+        || ["...", "…"].iter().any(|cut| word.ends_with(cut))
+        || word.starts_with('…')
     {
         ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
@@ -208,11 +210,13 @@ fn labelled<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
     let mut announced = None;
     for line in lines {
         if let Some(field) = label(line) {
-            announced = Some(field);
+            announced = Some((field, line));
         } else if let Some((field, value)) = label_and_value(line) {
             announced = None;
             fields.push((field, value));
-        } else if let Some(field) = announced.take() {
+        } else if let Some((field, label)) = announced.take()
+            && !is_name(label, field, line)
+        {
             fields.push((field, *line));
         }
     }
@@ -230,7 +234,8 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
             let after = after.strip_prefix("**").unwrap_or(after);
             let value = after
                 .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '>'));
-            return (!value.is_empty()).then_some((field, undecorated(value)));
+            let is_value = !value.is_empty() && !is_name(before, field, value);
+            return is_value.then_some((field, undecorated(value)));
         }
     }
     // nothing but a blank between the two: only for what is certainly a value
@@ -241,6 +246,13 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
         _ => first_guid(value).is_some(),
     };
     certain.then_some((field, value))
+}
+
+/// Whether it is the name of what the label may also give the ID of: `Tenant: Contoso Ltd`.
+fn is_name(label: &str, field: Field, value: &str) -> bool {
+    matches!(field, Field::TenantId | Field::ClientId)
+        && !words(label).iter().any(|word| ID.contains(&word.as_str()))
+        && first_guid(value).is_none()
 }
 
 /// A text without labels: two GUIDs, and one word that may be a secret.
@@ -311,7 +323,7 @@ fn label(text: &str) -> Option<Field> {
         "password",
     ];
     if has(&["secret", "password"]) && only(&owner) {
-        let id_alone = has(&["id", "guid", "identifier"]) && !has(&["value"]);
+        let id_alone = has(&ID) && !has(&["value"]);
         return Some(if id_alone {
             Field::SecretId
         } else {

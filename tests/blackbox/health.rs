@@ -191,3 +191,16 @@ fn what_could_not_be_subscribed_to_has_no_gap() {
         story.world.log()
     );
 }
+
+#[test]
+fn events_about_the_collection_are_counted_as_sent() {
+    let world = World::with_tenants(1, Options::default());
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222));
+    world.microsoft.faults(Plan::default().rule(refused));
+    world.run_expecting(77, &[]);
+    let log = world.log();
+    assert!(
+        log.contains(" 1 events sent, 1 confirmed, 0 not yet"),
+        "{log}"
+    );
+}

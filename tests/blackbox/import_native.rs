@@ -181,6 +181,11 @@ fn one_root_goes_on_at_each_bookmark() {
         0o600
     );
 
+    for stream in host.0.status() {
+        assert_eq!(stream["state"], "no_run_yet", "{stream}");
+        assert!(stream["marker"].is_string() && stream["last_success"].is_null());
+    }
+
     let before = Host::files(host.0.folder.path());
     let (out, _) = host.import(0);
     assert!(out.contains("tenant-11111111: has tenant ID"), "{out}");

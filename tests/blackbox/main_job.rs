@@ -470,3 +470,30 @@ fn subscriptions_by_hand() {
     let unknown = world.run(&["subscriptions", "list", "--tenant", "nobody"]);
     assert_eq!(unknown.status.code(), Some(2));
 }
+
+#[test]
+fn starts_by_hand_are_judged_as_those_of_a_run() {
+    let world = World::with_tenants(2, Options::default());
+    let start = |rules: &[Rule]| {
+        let plan = rules.iter().cloned().fold(Plan::default(), Plan::rule);
+        world.microsoft.faults(plan);
+        let output = world.run(&["subscriptions", "start"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let fails = |operation| Rule::on(operation, Action::af(400, "AF20001", "no"));
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&world.id(0));
+    let unreachable = fails(Operation::SubscriptionsList);
+    assert_eq!(start(&[refused.clone(), unreachable.clone()]).0, Some(3));
+    assert_eq!(start(&[unreachable]).0, Some(75));
+    assert_eq!(start(&[refused]).0, Some(3));
+    // One of ten failed, and is said once.
+    let one = fails(Operation::Start).content_type("Audit.Exchange");
+    let world = World::with_tenants(1, Options::default());
+    world.microsoft.faults(Plan::default().rule(one));
+    let output = world.run(&["subscriptions", "start"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(said.matches("AF20001").count(), 1, "{said}");
+    assert_eq!(said.matches(": started").count(), 4, "{said}");
+}

@@ -1,8 +1,9 @@
-//! `setup --write`.
+//! `setup --write`, and how a command is called.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Command, Output};
 
 use super::place::Place;
 
@@ -89,4 +90,68 @@ fn setup_write_that_fails_leaves_no_backup() {
     assert_eq!(said.code, 75, "{}", said.err);
     assert_eq!(place.read("ossec/etc/ossec.conf"), before);
     assert_eq!(place.files(), files);
+}
+
+/// Runs the program in the folder of a place, with this value of the variable that names the configuration.
+fn run(place: &Place, variable: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+        .args(arguments)
+        .current_dir(place.path(""))
+        .env("O365_WODLE_CONFIG", variable)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_scheduler_is_told_the_whole_path_of_the_configuration() {
+    let place = Place::new();
+    let conf = include_str!("../fixtures/ossec/manager-two-roots.conf");
+    place.write("ossec/etc/ossec.conf", conf);
+    let output = run(&place, "config.toml", &["setup", "--write"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let path = place.path("config.toml");
+    let expected = format!("add --config {} to it", path.display());
+    assert!(said.contains(&expected), "{said}");
+}
+
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let place = Place::new();
+    let said = |variable| {
+        let output = run(&place, variable, &["check"]);
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).unwrap()
+    };
+    assert!(said("").contains("/etc/o365-wodle/config.toml"));
+    assert!(said("config.toml").contains("config.toml: no problem found"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let place = Place::new();
+    let config = place.read("config.toml") + "[state]\nledger = \"ledger.db\"\n";
+    place.write("config.toml", config);
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["tenant", "list"],
+        &["setup"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+            .arg("--config")
+            .arg(place.path("config.toml"))
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), said.as_str()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
 }

@@ -59,6 +59,16 @@ fn add_stores_a_tenant_and_leaves_the_text_alone() {
 }
 
 #[test]
+fn what_came_through_a_pipe_cannot_be_deleted() {
+    let place = Place::new();
+    let add = ["tenant", "add", "contoso", "--no-test", "--from"];
+    let said = place.run_with(&[&add[..], &["/dev/stdin"]].concat(), &hand_over(TENANT));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.starts_with("contoso: stored in "), "{}", said.out);
+    assert!(!said.out.contains("deleted"), "{}", said.out);
+}
+
+#[test]
 fn add_stores_nothing_of_a_text_that_is_wrong() {
     let place = Place::new();
     let before = place.files();
@@ -347,6 +357,40 @@ fn remove_takes_the_file_and_the_secret() {
         said.out
     );
     assert_eq!(place.run(&["check"]).code, 0);
+}
+
+#[test]
+fn remove_says_what_stays() {
+    let place = Place::new();
+    for (key, stays) in [
+        (
+            "certificate_file = 'contoso.pem'",
+            "certificate_file DIR/contoso.pem",
+        ),
+        (
+            "federated_token_file = '/run/token'",
+            "federated_token_file /run/token",
+        ),
+        (
+            "client_secret_command = ['/bin/vault', 'read']",
+            "client_secret_command /bin/vault",
+        ),
+        (
+            "client_secret_credential = 'contoso'",
+            "client_secret_credential contoso",
+        ),
+        (
+            "client_secret_file = 'elsewhere'",
+            "client_secret_file DIR/elsewhere",
+        ),
+    ] {
+        let file = format!("tenant_id = '{TENANT}'\nclient_id = '{CLIENT}'\n{key}\n");
+        place.write("tenants.d/contoso.toml", file);
+        let said = place.run(&["tenant", "remove", "contoso"]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""));
+        let expected = format!("contoso: removed, {stays} stays: others may use it. The ledger ");
+        assert!(said.out.starts_with(&expected), "{}", said.out);
+    }
 }
 
 #[test]

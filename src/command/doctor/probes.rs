@@ -101,7 +101,7 @@ probes! {
     BACK_OFF = "back-off": "the times until which tenants are left alone: a tenant that is well need not be any longer";
 }
 
-const NEW_CREDENTIAL: &str = "make a new one in Azure: App registrations > the app > Certificates & secrets; then `o365-wodle tenant rotate NAME --from FILE` for a secret";
+const NEW_CREDENTIAL: &str = "make a new one and add it in Azure: App registrations > the app > Certificates & secrets; then replace the old one here: a secret with `o365-wodle tenant rotate NAME --from FILE`, a certificate in its certificate_file";
 const ROOM: &str =
     "make room on the file system of {folder}; nothing is lost, runs go on from there";
 

@@ -112,8 +112,8 @@ pub(super) fn replace_secret(config: &Path, file: &Path, secret: &SecretString) 
 }
 
 /// Takes a tenant's file away, and its secret if it lies where `tenant add` puts it and nobody else
-/// uses it; returns the secret's file if it stays.
-pub(super) fn remove(config: &Path, name: &str) -> Result<Option<PathBuf>> {
+/// uses it; returns what it signs in with if that stays.
+pub(super) fn remove(config: &Path, name: &str) -> Result<Option<String>> {
     let _lock = lock(config)?;
     let settings = Settings::load(config)?;
     let tenant = super::find(&settings, name)?;
@@ -125,15 +125,13 @@ pub(super) fn remove(config: &Path, name: &str) -> Result<Option<PathBuf>> {
         )));
     }
     files::remove(&place.tenant).map_err(|fault| unwritten(&place.tenant, &fault))?;
-    let Some(secret) = secret_file(tenant) else {
-        return Ok(None);
-    };
+    let secret = &place.secret;
     let is_shared = settings
         .tenants
         .iter()
         .any(|other| other.name != name && secret_file(other) == Some(secret));
-    if *secret != place.secret || is_shared {
-        return Ok(Some(secret.clone()));
+    if secret_file(tenant) != Some(secret) || is_shared {
+        return Ok(Some(super::credential(tenant)));
     }
     files::remove(secret)
         .or_else(|fault| match fault.kind() {

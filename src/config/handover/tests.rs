@@ -60,6 +60,45 @@ fn as_people_write_it() {
 }
 
 #[test]
+fn names_beside_the_ids_are_remarks() {
+    for names in [
+        "Tenant: Contoso Ltd",
+        "Client: Contoso Ltd\nApplication: Wazuh",
+        "Application\nWazuh",
+        "Directory = contoso.example",
+        "App: wazuh\nTenant:\n  Contoso Ltd",
+    ] {
+        for values in [
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret: {S}",
+            "Tenant GUID: {T}\nApplication identifier: {C}\nClient secret: {S}",
+        ] {
+            for text in [format!("{names}\n{values}"), format!("{values}\n{names}")] {
+                assert_eq!(outcome(filled(&text).as_bytes()), Ok(()), "{text}");
+            }
+        }
+    }
+    let text = filled("Tenant: {T}\nApplication\n{C}\nClient secret: {S}");
+    assert_eq!(outcome(text.as_bytes()), Ok(()));
+}
+
+#[test]
+fn dots_are_a_cut_only_at_an_end() {
+    let found = |secret: &str| parse_new_secret(format!("Secret: {secret}").as_bytes());
+    let whole = "abC8Q~d...f-GhIjKlMnOpQrStUvWxYz01234567";
+    let new = found(whole).unwrap();
+    assert_eq!(new.client_secret.expose_secret(), whole);
+    for cut in [
+        "abC8Q~d.E_f-GhIj...",
+        "\"abC8Q~d.E_f-GhIj…\",",
+        "…GhIjKlMnOpQrStUvWxYz",
+    ] {
+        let flaws = found(cut).unwrap_err();
+        let what: Vec<_> = flaws.into_iter().map(|flaw| flaw.what).collect();
+        assert_eq!(what, ["the client secret is hidden or cut off"], "{cut}");
+    }
+}
+
+#[test]
 fn as_editors_save_it() {
     let text = filled("Tenant ID: “{T}”\r\nClient ID: {C}\r\nClient secret: {S}\r\n");
     let units = || text.encode_utf16();

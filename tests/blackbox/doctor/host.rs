@@ -37,7 +37,7 @@ fn an_expired_certificate() {
         &failed(
             "credential",
             "the certificate expired on 2021-01-01",
-            "make a new one in Azure: App registrations > the app > Certificates & secrets; then `o365-wodle tenant rotate NAME --from FILE` for a secret",
+            "make a new one and add it in Azure: App registrations > the app > Certificates & secrets; then replace the old one here: a secret with `o365-wodle tenant rotate NAME --from FILE`, a certificate in its certificate_file",
         ),
     );
 }

@@ -179,6 +179,8 @@ fn what_stands_behind_a_syntax_fault_goes_out_as_raw_text() {
         told[0]["o365_wodle"]["original_bytes"],
         rest.trim_start().len()
     );
+    assert!(told[0]["o365_wodle"]["since"].is_string());
+    assert_eq!(told[0]["o365_wodle"]["count"], 1);
     let fault = body.len() - rest.trim_start().len();
     assert_eq!(
         told[0]["office365"]["response"],
