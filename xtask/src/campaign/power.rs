@@ -88,7 +88,8 @@ impl Image {
             .args(["-s", size])
             .arg(image.file()))?;
         run(Command::new("mkfs.ext4")
-            .args(["-q", "-F"])
+            // The blocks of a real disk: in smaller ones SQLite cannot reserve a whole page of its index.
+            .args(["-q", "-F", "-b", "4096"])
             .arg(image.file()))?;
         Ok(image)
     }
