@@ -130,7 +130,7 @@ troubles! {
     NOBODY_TO_TEST of TEST_EVENT: "there is no tenant to send one for"
         => "add one: o365-wodle tenant add NAME --from FILE";
     NOT_READ of TEST_EVENT: "Wazuh did not read it within {seconds} s"
-        => "look whether Wazuh is still starting, or stopped: wazuh-control status";
+        => "look whether Wazuh is still starting, or stopped: /var/ossec/bin/wazuh-control status";
     NOT_ACKNOWLEDGED of TEST_EVENT: "sent and read, but not acknowledged within {seconds} s"
         => "Wazuh may be busy: look for o365_wodle.health \"test\" there, and whether `o365-wodle status` goes on having unconfirmed events";
     TEST_LOST of TEST_EVENT: "sent, but Wazuh restarted or dropped events before it had processed it"
@@ -139,7 +139,7 @@ troubles! {
     CONF_UNREADABLE of SCHEDULER: "{file}: {why}"
         => "run this as root, and see that home in [wazuh] is Wazuh's folder; if systemd's timer starts collections, all is well";
     CONF_BROKEN of SCHEDULER: "{file} does not read as XML ({why})"
-        => "mend it; Wazuh itself may refuse it: wazuh-control start says so";
+        => "mend it; Wazuh itself may refuse it: /var/ossec/bin/wazuh-control start says so";
     NO_BLOCK of SCHEDULER: "{file} has no block that starts collections"
         => "o365-wodle setup --write, then restart Wazuh (or switch on systemd's timer: systemctl enable --now o365-wodle.timer)";
     BLOCK_DISABLED of SCHEDULER: "{file}: the block is disabled"
