@@ -82,7 +82,7 @@ probes! {
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
     TEST_EVENT = "test event": "with `--send-test`: one marked event, until Wazuh has acknowledged it";
-    SCHEDULER = "scheduler": "the block in Wazuh's ossec.conf that starts collections: there once, enabled, with a timeout above the deadline";
+    SCHEDULER = "scheduler": "the block in Wazuh's ossec.conf that starts collections: there once, enabled, starting a program that is there with this configuration, with a timeout above the deadline";
     BUILT_IN = "built-in module": "whether Wazuh's own <office365> module collects the same tenants";
     NAME = "name": "the name of Microsoft's login host and of its management host, or of the proxy on the way: whether it is resolved";
     CONNECTION = "connection": "the same host: whether something accepts a connection";
@@ -144,6 +144,10 @@ troubles! {
         => "o365-wodle setup --write, then restart Wazuh (or switch on systemd's timer: systemctl enable --now o365-wodle.timer)";
     BLOCK_DISABLED of SCHEDULER: "{file}: the block is disabled"
         => "set <disabled>no</disabled> in it and restart Wazuh";
+    NO_PROGRAM of SCHEDULER: "{file}: the block starts {program}, which is no file"
+        => "write the path that `command -v o365-wodle` says into the block's <command> and restart Wazuh";
+    OTHER_CONFIGURATION of SCHEDULER: "{file}: the block's runs read {theirs}, and this is about {ours}"
+        => "write --config {ours} into the block's <command> and restart Wazuh, or use --config {theirs} here";
     TIMEOUT_TOO_LOW of SCHEDULER: "{file}: Wazuh stops a run after {timeout} s, before its own deadline of {deadline} s"
         => "set <timeout> to {enough} or more in the block, or lower deadline in [collect]";
     TOO_MANY_BLOCKS of SCHEDULER: "{file} has {count} blocks that start collections" => "leave one of them";
