@@ -58,9 +58,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{error}");
+            // What is not well stands on standard output, not in the log.
+            let is_verdict = matches!(cli.command, Some(Command::Status(_) | Command::Doctor(_)))
+                && matches!(error, Error::Partial(_));
+            if !is_verdict {
+                log::error!("{error}");
+            }
             // With a logger on standard error it was just said.
-            let is_said = log::max_level() > log::LevelFilter::Off
+            let is_said = !is_verdict
+                && log::max_level() > log::LevelFilter::Off
                 && verbosity >= 0
                 && (verbosity > 0 || std::io::stderr().is_terminal());
             if !is_said && verbosity >= 0 {

@@ -359,10 +359,10 @@ fn say_next(
     writeln!(
         out,
         "Then:\n  \
-         o365-wodle doctor\n  \
          o365-wodle setup --write\n  \
          systemctl restart wazuh-manager    (or wazuh-agent)\n  \
-         o365-wodle -v run\n\
+         o365-wodle -v run\n  \
+         o365-wodle doctor\n\
          To rename a tenant, rename its file: tenants.d/{name}.toml to tenants.d/NEW-NAME.toml."
     )
 }

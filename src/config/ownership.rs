@@ -215,15 +215,25 @@ fn unopened(path: &Path, fault: Errno) -> Flaw {
     }
 }
 
+/// The cure for what belongs to another user than root and the running one: an installation whose commands are all that
+/// user's stays so unless root is to take it over.
+pub(crate) fn run_as_owner(path: &Path) -> String {
+    format!(
+        "run this as that user (runuser -u NAME -- o365-wodle …), or, if root is to run it, chown root {}",
+        path.display()
+    )
+}
+
 fn check_owner(path: &Path, stat: &Stat) -> Result<(), Flaw> {
     if stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
+    let cure = run_as_owner(path);
     let path = path.display();
     let owner = stat.st_uid;
     Err(Flaw::new(
         format!("{path} belongs to user {owner}, neither to root nor to the running user"),
-        format!("chown root {path}"),
+        cure,
     ))
 }
 
@@ -370,11 +380,11 @@ mod tests {
         let chown = |path: &Path| std::os::unix::fs::lchown(path, Some(4321), None).unwrap();
         assert_eq!(
             says(|dir| chown(&dir.join("secret"))),
-            "DIR/secret belongs to user 4321, neither to root nor to the running user; chown root DIR/secret"
+            "DIR/secret belongs to user 4321, neither to root nor to the running user; run this as that user (runuser -u NAME -- o365-wodle …), or, if root is to run it, chown root DIR/secret"
         );
         assert_eq!(
             says(chown),
-            "DIR belongs to user 4321, neither to root nor to the running user; chown root DIR"
+            "DIR belongs to user 4321, neither to root nor to the running user; run this as that user (runuser -u NAME -- o365-wodle …), or, if root is to run it, chown root DIR"
         );
     }
 

@@ -311,7 +311,7 @@ fn check_looks_at_owners_and_modes() {
         assert_eq!(
             found(&folder),
             [
-                "config.toml: tenant[0].client_secret_file: s belongs to user 4321, neither to root nor to the running user; chown root s"
+                "config.toml: tenant[0].client_secret_file: s belongs to user 4321, neither to root nor to the running user; run this as that user (runuser -u NAME -- o365-wodle …), or, if root is to run it, chown root s"
             ]
         );
     }

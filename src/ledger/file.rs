@@ -1,6 +1,7 @@
 //! The ledger as a file: its lock, its creation, what may stand at its path, setting it aside.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -328,11 +329,7 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application != APPLICATION_ID {
-        return Err(Fault::NotOurs {
-            path: path.to_owned(),
-            what: "this is a database of another program".to_owned(),
-            cure: "Name another file in [state] ledger.".to_owned(),
-        });
+        return Err(of_another_program(path));
     }
     // Our schema leaves this mark for good: without it the header is damaged, not old.
     settle(&connection)?;
@@ -446,74 +443,103 @@ fn schema(connection: &Connection) -> Result<BTreeSet<(String, String)>, Fault> 
 /// Whether a ledger may be, and is, at `path`.
 fn check_file(path: &Path) -> Result<bool, Fault> {
     check_folder(path)?;
-    let not_ours = |what: &str, cure: &str| Fault::NotOurs {
-        path: path.to_owned(),
-        what: what.to_owned(),
-        cure: cure.to_owned(),
-    };
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(unwritable(path)(error)),
     };
     if !metadata.is_file() {
-        return Err(not_ours(
-            "this is no regular file, so it cannot be the ledger",
-            "Name a file in [state] ledger, or move away what stands there.",
-        ));
+        return Err(irregular(path));
     }
     if !is_ours(metadata.uid()) {
-        return Err(not_ours(
-            &format!("the ledger belongs to user id {}", metadata.uid()),
-            "Give it to the user that runs o365-wodle (chown).",
-        ));
+        return Err(foreign(path, "the ledger", &metadata.uid()));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(not_ours(
-            &format!(
-                "others may read or write the ledger (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            "Take that right away: chmod 600.",
-        ));
+        return Err(open_to_others(path, &mode(&metadata)));
     }
     Ok(true)
 }
 
 fn check_folder(path: &Path) -> Result<(), Fault> {
     let folder = folder(path);
-    let not_ours = |what: String, cure: String| Fault::NotOurs {
-        path: folder.to_owned(),
-        what,
-        cure,
-    };
     let metadata = fs::metadata(folder).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => not_ours(
-            "the ledger's folder does not exist".to_owned(),
+            folder,
+            "the ledger's folder does not exist",
             format!("Create it: install -d -m 750 {}", folder.display()),
         ),
         _ => Fault::Unwritable(format!("{}: {error}", folder.display())),
     })?;
     if !is_ours(metadata.uid()) {
-        return Err(not_ours(
-            format!("the ledger's folder belongs to user id {}", metadata.uid()),
-            format!(
-                "Give it to the user that runs o365-wodle: chown {} {}",
-                rustix::process::geteuid().as_raw(),
-                folder.display()
-            ),
-        ));
+        return Err(foreign(folder, "the ledger's folder", &metadata.uid()));
     }
     if metadata.mode() & 0o022 != 0 {
-        return Err(not_ours(
-            format!(
-                "others may write in the ledger's folder (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            format!("Make it yours alone: chmod 750 {}", folder.display()),
-        ));
+        return Err(folder_open_to_others(folder, &mode(&metadata)));
     }
     Ok(())
+}
+
+fn mode(metadata: &fs::Metadata) -> String {
+    format!("{:04o}", metadata.mode() & 0o7777)
+}
+
+fn not_ours(path: &Path, what: impl Into<String>, cure: impl Into<String>) -> Fault {
+    Fault::NotOurs {
+        path: path.to_owned(),
+        what: what.into(),
+        cure: cure.into(),
+    }
+}
+
+fn of_another_program(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "this is a database of another program",
+        "Name another file in [state] ledger.",
+    )
+}
+
+fn irregular(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "this is no regular file, so it cannot be the ledger",
+        "Name a file in [state] ledger, or move away what stands there.",
+    )
+}
+
+fn foreign(path: &Path, what: &str, owner: &dyn Display) -> Fault {
+    let cure = format!("Either {}", ownership::run_as_owner(path));
+    not_ours(path, format!("{what} belongs to user id {owner}"), cure)
+}
+
+fn open_to_others(path: &Path, mode: &dyn Display) -> Fault {
+    not_ours(
+        path,
+        format!("others may read or write the ledger (mode {mode})"),
+        format!("Take that right away: chmod 600 {}", path.display()),
+    )
+}
+
+fn folder_open_to_others(folder: &Path, mode: &dyn Display) -> Fault {
+    not_ours(
+        folder,
+        format!("others may write in the ledger's folder (mode {mode})"),
+        format!("Make it yours alone: chmod 750 {}", folder.display()),
+    )
+}
+
+/// All that may be wrong with what stands at the ledger's path, for `docs/troubleshooting.md`.
+#[cfg(test)]
+pub(crate) fn what_is_not_ours() -> Vec<Fault> {
+    let (file, folder) = (Path::new("{file}"), Path::new("{folder}"));
+    vec![
+        irregular(file),
+        of_another_program(file),
+        foreign(file, "the ledger", &"{id}"),
+        open_to_others(file, &"{mode}"),
+        foreign(folder, "the ledger's folder", &"{id}"),
+        folder_open_to_others(folder, &"{mode}"),
+    ]
 }
 
 fn is_ours(uid: u32) -> bool {

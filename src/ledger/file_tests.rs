@@ -107,7 +107,7 @@ fn what_is_not_ours_stays_untouched() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     if rustix::process::geteuid().is_root() {
         chown(folder.path(), Some(64_301), None).unwrap();
-        refused("the ledger's folder belongs to user id 64301. Give it to the user");
+        refused("the ledger's folder belongs to user id 64301. Either run this as that user");
     }
 }
 

@@ -52,6 +52,8 @@ pub use backfill::{BackfillLeft, Span};
 pub use batches::{Batch, Unconfirmed};
 pub use contents::{NewContent, Pending};
 pub use fault::Fault;
+#[cfg(test)]
+pub(crate) use file::what_is_not_ours;
 pub use file::{Lock, Opened, Purpose, ROUND, installation_key, set_aside};
 pub use health::{HealthState, Scope, Standing};
 pub use report::StreamReport;

@@ -337,12 +337,12 @@ fn by_status(answer: &Answer<'_>, said: &Said) -> (Class, Box<str>, &'static str
         400 | 401 | 403 if sign_in && said.code.is_some() => (
             Class::RefuseTenant,
             format!("Entra ID refuses to sign the app in{what}").into(),
-            "look the code up at https://login.microsoftonline.com/error, or run `o365-wodle doctor`",
+            "look the code up at https://login.microsoftonline.com/error",
         ),
         _ => (
             Class::Failed,
             format!("Microsoft refuses the request{what}").into(),
-            "run `o365-wodle doctor`; if it stays, report it with this message",
+            "compare tenant_id with Azure, and look at login_url and management_url and for a proxy that answers in Microsoft's place; if it stays, report it with this message",
         ),
     }
 }

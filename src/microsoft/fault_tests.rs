@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::super::fault_table::{ACTIVITY, ENTRA};
+use super::super::token::{no_token, unsigned, unusable};
 use super::*;
 use chrono::TimeZone;
 
@@ -197,7 +198,7 @@ fn an_unknown_code_is_shown_with_its_ids_and_without_its_text() {
     let fault = answer(Operation::SignIn, 400, &entra("AADSTS424242"));
     assert_eq!(
         fault.to_string(),
-        "Entra ID refuses to sign the app in (AADSTS424242, trace id t-1, correlation id c-1, HTTP 400) at https://manage.office.com/x; look the code up at https://login.microsoftonline.com/error, or run `o365-wodle doctor`"
+        "Entra ID refuses to sign the app in (AADSTS424242, trace id t-1, correlation id c-1, HTTP 400) at https://manage.office.com/x; look the code up at https://login.microsoftonline.com/error"
     );
     let fault = answer(Operation::List, 400, &activity("AF99999"));
     assert!(
@@ -206,6 +207,9 @@ fn an_unknown_code_is_shown_with_its_ids_and_without_its_text() {
         ),
         "{fault}"
     );
+    // Whoever reads it may have got it from `doctor`.
+    let fault = answer(Operation::SignIn, 404, "");
+    assert!(!fault.cure.contains("doctor"), "{fault}");
     // What would command a terminal does not.
     let words = r#"{"error":{"code":"AF99999","message":"a\u001b[2Jb\u009b\r\nc"}}"#;
     let said = answer(Operation::List, 400, words).to_string();
@@ -374,7 +378,42 @@ pub(crate) fn code_tables() -> String {
             writeln!(page, "| {} | {} | {} |", row.code, row.sentence, row.cure).unwrap();
         }
     }
-    let off = &super::AUDIT_LOG_OFF;
-    write!(page, "\n## Without a code\n\n| answer | what it means | what to do |\n| --- | --- | --- |\n| Tenant … does not exist | {} | {} |\n", off.sentence, off.cure).unwrap();
+    page.push_str(
+        "\n## Without a code\n\n| answer | what it means | what to do |\n| --- | --- | --- |\n",
+    );
+    let mut row = |answer: &str, Fault { message, cure, .. }: &Fault| {
+        writeln!(page, "| {answer} | {message} | {cure} |").unwrap();
+    };
+    let (sign_in, list) = (Operation::SignIn, Operation::List);
+    let of_tenant = r#"{"error":{"message":"Tenant 1 does not exist."}}"#;
+    for (shown, operation, status, body) in [
+        ("Tenant … does not exist", list, 400, of_tenant),
+        (
+            "429 in a 403 to the start of a subscription",
+            Operation::Start,
+            403,
+            r#"{"error":{"message":"subscription start requests"}}"#,
+        ),
+        ("500 and above, 408, 425", list, 500, ""),
+        ("200 with something else", list, 200, "<html>"),
+        ("a redirect", list, 302, ""),
+        ("401, 403 or 407 with a page", list, 403, "<html>"),
+        ("401", list, 401, ""),
+        ("403", list, 403, ""),
+        ("404 or 410 to a blob", Operation::Fetch, 404, ""),
+        (
+            "400, 401 or 403 to a sign-in, with a code that is not above",
+            sign_in,
+            400,
+            r#"{"error":"invalid_request"}"#,
+        ),
+        ("any other", sign_in, 404, ""),
+    ] {
+        row(shown, &answer(operation, status, body));
+    }
+    row("200 to a sign-in without a token", &no_token(""));
+    for fault in [unusable("{file}".as_ref(), &"{why}"), unsigned()] {
+        row("none: a sign-in was not asked for", &fault);
+    }
     page
 }

@@ -1,5 +1,6 @@
 //! Signing in: what a tenant's application proves itself with, and what it gets for it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -139,14 +140,7 @@ impl Credential {
             }
             Kind::Certificate(certificate) => certificate
                 .assertion(&tenant.client_id, addresses.token.as_str(), now)
-                .ok_or_else(|| {
-                    Fault::new(
-                        Class::RefuseTenant,
-                        "the certificate's key does not sign",
-                        "make a new certificate with an RSA key of 2048 bits or more",
-                        "",
-                    )
-                })?,
+                .ok_or_else(unsigned)?,
             Kind::Federated(path) => foreign_token(path)?,
         };
         form.push((
@@ -158,22 +152,33 @@ impl Credential {
     }
 }
 
+pub(super) fn unsigned() -> Fault {
+    Fault::new(
+        Class::RefuseTenant,
+        "the certificate's key does not sign",
+        "make a new certificate with an RSA key of 2048 bits or more",
+        "",
+    )
+}
+
+pub(super) fn unusable(path: &Path, why: &dyn Display) -> Fault {
+    Fault::new(
+        Class::RefuseTenant,
+        format!("federated_token_file {}: {why}", path.display()),
+        "check the file, and what writes it",
+        "",
+    )
+}
+
 fn foreign_token(path: &Path) -> Result<Zeroizing<String>, Fault> {
-    let refuse = |why: &dyn std::fmt::Display| {
-        Fault::new(
-            Class::RefuseTenant,
-            format!("federated_token_file {}: {why}", path.display()),
-            "check the file, and what writes it",
-            "",
-        )
-    };
     // Kubernetes writes tokens that others on the node may read.
-    let bytes = ownership::read(path, Configuration, MAX_FILE).map_err(|flaw| refuse(&flaw))?;
+    let bytes =
+        ownership::read(path, Configuration, MAX_FILE).map_err(|flaw| unusable(path, &flaw))?;
     match str::from_utf8(&bytes).map(str::trim) {
         Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
             Ok(Zeroizing::new(token.to_owned()))
         }
-        _ => Err(refuse(&"it holds no token")),
+        _ => Err(unusable(path, &"it holds no token")),
     }
 }
 

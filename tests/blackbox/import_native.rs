@@ -169,6 +169,9 @@ fn one_root_goes_on_at_each_bookmark() {
     let (out, err) = host.import(0);
     assert_eq!(err, "");
     assert!(out.contains("lines 8 to 26"), "{out}");
+    let steps =
+        ["setup --write", "systemctl restart", "-v run", "doctor"].map(|step| out.find(step));
+    assert!(steps.is_sorted() && steps[0].is_some(), "{out}");
     assert!(
         out.contains("tenant-11111111: DLP.All goes on at "),
         "{out}"

@@ -107,8 +107,10 @@ fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
     let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&second);
     world.microsoft.faults(Plan::default().rule(refused));
     world.run(&["run"]);
+    let log = world.log();
     let (lines, code) = table(&world);
     assert_eq!(code, Some(3));
+    assert_eq!(world.log(), log, "the log is that of runs");
     assert!(
         lines[1].starts_with("tenant-2 Audit.AzureActiveDirectory FAILING"),
         "{lines:?}"

@@ -1,11 +1,11 @@
 //! What is on this host: configuration, ledger, Wazuh.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{env, fs, io, iter};
 
 use super::finding::{Chain, Outcome};
-use super::probes::{self, Probe};
+use super::probes::{self, Probe, Said};
 use super::test_event;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger};
@@ -14,6 +14,8 @@ use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf}
 
 /// Where systemd's timer is, once it is enabled.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/o365-wodle.timer";
+/// What a command without `--config` reads.
+const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
 /// Less space than this for the ledger is worth knowing.
 const ROOM: u64 = 500_000_000;
 
@@ -51,7 +53,12 @@ pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
 }
 
 /// Wazuh: its queue and what it says there, what starts us, and who else collects.
-pub(super) fn wazuh(settings: &Settings, tenants: &[Arc<Tenant>], sends_test: bool) -> Vec<Chain> {
+pub(super) fn wazuh(
+    config: &Path,
+    settings: &Settings,
+    tenants: &[Arc<Tenant>],
+    sends_test: bool,
+) -> Vec<Chain> {
     let mut queue = Chain::here();
     let home = match Home::find(&settings.wazuh) {
         Ok(home) => home,
@@ -85,7 +92,7 @@ pub(super) fn wazuh(settings: &Settings, tenants: &[Arc<Tenant>], sends_test: bo
     let mut others = Chain::here();
     others.add(
         &probes::SCHEDULER,
-        scheduler(settings, &home, Path::new(TIMER)),
+        scheduler(config, settings, &home, Path::new(TIMER)),
     );
     if let Some(outcome) = native(&home, tenants) {
         others.add(&probes::BUILT_IN, outcome);
@@ -167,12 +174,13 @@ fn acknowledgement(settings: &Settings, home: &Home) -> Outcome {
 
 /// Wazuh's block that starts us.
 struct Block {
+    command: String,
     is_disabled: bool,
     timeout: Option<u64>,
 }
 
 /// `timer` is where systemd's would be enabled.
-fn scheduler(settings: &Settings, home: &Home, timer: &Path) -> Outcome {
+fn scheduler(config: &Path, settings: &Settings, home: &Home, timer: &Path) -> Outcome {
     let path = home.ossec_conf();
     let file = path.display();
     let text = match fs::read_to_string(&path) {
@@ -185,6 +193,9 @@ fn scheduler(settings: &Settings, home: &Home, timer: &Path) -> Outcome {
         all.descendants()
             .filter(|node| ossec_conf::is_ours(*node))
             .map(|node| Block {
+                command: ossec_conf::child(node, "command")
+                    .unwrap_or_default()
+                    .to_owned(),
                 is_disabled: ossec_conf::child(node, "disabled") == Some("yes"),
                 timeout: ossec_conf::child(node, "timeout")
                     .and_then(|timeout| timeout.parse().ok()),
@@ -212,10 +223,69 @@ fn scheduler(settings: &Settings, home: &Home, timer: &Path) -> Outcome {
             ("deadline", &deadline),
             ("enough", &(deadline + 50)),
         ]),
-        Ok([_]) => return Outcome::Ok(format!("{file}: Wazuh starts collections")),
+        Ok([block]) => match in_vain(&block.command, config, &path) {
+            Some(said) => said,
+            None => return Outcome::Ok(format!("{file}: Wazuh starts collections")),
+        },
         Ok(more) => probes::TOO_MANY_BLOCKS.with(&[("file", &file), ("count", &more.len())]),
     };
     Outcome::Failed(said)
+}
+
+/// Why a block's command starts no collection of this configuration, as far as can be seen from here: what is quoted,
+/// looked for in Wazuh's `PATH` or relative to its working directory, or not to be seen by this user, is believed.
+fn in_vain(command: &str, config: &Path, file: &Path) -> Option<Said> {
+    if command.contains(['"', '\'', '\\']) {
+        return None;
+    }
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let (first, others) = words.split_first()?;
+    // Behind `setpriv` and its like.
+    let ours = others
+        .iter()
+        .filter(|word| Path::new(word).file_name() == Some("o365-wodle".as_ref()));
+    let programs = iter::once(first).chain(ours);
+    let mut programs = programs.filter(|program| Path::new(program).is_absolute());
+    if let Some(program) = programs.find(|program| is_no_file(Path::new(program))) {
+        return Some(probes::NO_PROGRAM.with(&[("file", &file.display()), ("program", program)]));
+    }
+    let named = words.iter().enumerate().find_map(|(at, word)| {
+        word.strip_prefix("--config=")
+            .or_else(|| word.strip_prefix("O365_WODLE_CONFIG="))
+            .or_else(|| (*word == "--config").then(|| words.get(at + 1).copied())?)
+    });
+    let theirs = match (named, env::var_os("O365_WODLE_CONFIG")) {
+        (Some(named), _) => PathBuf::from(named),
+        // Perhaps Wazuh's environment has it too.
+        (None, Some(_)) => return None,
+        (None, None) => PathBuf::from(DEFAULT_CONFIG),
+    };
+    let is_other = match (theirs.canonicalize(), config.canonicalize()) {
+        (Ok(theirs), Ok(ours)) => theirs != ours,
+        (Err(error), Ok(_)) => theirs.is_absolute() && is_absent(&error),
+        _ => false,
+    };
+    is_other.then(|| {
+        probes::OTHER_CONFIGURATION.with(&[
+            ("file", &file.display()),
+            ("theirs", &theirs.display()),
+            ("ours", &config.display()),
+        ])
+    })
+}
+
+fn is_no_file(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(metadata) => !metadata.is_file(),
+        Err(error) => is_absent(&error),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// The built-in module, where it collects the same tenants.
@@ -255,7 +325,7 @@ mod tests {
         let settings = Settings::load(&path("config.toml")).unwrap();
         let home = Home::find(&settings.wazuh).unwrap();
         let timer = path("o365-wodle.timer");
-        let found = || scheduler(&settings, &home, &timer);
+        let found = || scheduler(&path("config.toml"), &settings, &home, &timer);
         assert!(matches!(found(), Outcome::Failed(_)));
         std::os::unix::fs::symlink("/usr/lib/systemd/system/o365-wodle.timer", &timer).unwrap();
         assert!(matches!(found(), Outcome::Ok(_)));

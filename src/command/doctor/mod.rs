@@ -50,7 +50,7 @@ pub(crate) fn doctor(
     let (configuration, settings) = host::configuration(config);
     let mut findings = configuration.into_findings();
     if let Some(settings) = &settings {
-        findings.extend(probe(settings, arguments, now)?);
+        findings.extend(probe(config, settings, arguments, now)?);
     }
     let printed = if arguments.json {
         let report = json!({ "version": 1, "time": now.to_rfc3339(), "findings": findings });
@@ -77,11 +77,16 @@ pub(crate) fn doctor(
 }
 
 /// All that needs a configuration.
-fn probe(settings: &Settings, arguments: &cli::Doctor, now: DateTime<Utc>) -> Result<Vec<Finding>> {
+fn probe(
+    config: &Path,
+    settings: &Settings,
+    arguments: &cli::Doctor,
+    now: DateTime<Utc>,
+) -> Result<Vec<Finding>> {
     let tenants = selected(settings, &arguments.tenants)?;
     let mut chains = vec![host::ledger(settings)];
     chains.extend(host::log(settings));
-    chains.extend(host::wazuh(settings, &tenants, arguments.send_test));
+    chains.extend(host::wazuh(config, settings, &tenants, arguments.send_test));
     let candidates = tenants.iter().cloned().map(Candidate::from).collect();
     let report = match probe_microsoft(settings, candidates) {
         Err(Error::Configuration(why)) => {

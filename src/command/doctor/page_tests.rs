@@ -13,12 +13,21 @@ const HEAD: &str = "# What may be wrong, and the cure
 `o365-wodle doctor` looks at every link from the configuration to Microsoft and to Wazuh, in this order, and names the one
 that is broken first. What depends on a broken one is *skipped*. `tenant add`, `import` and `rotate` look at Microsoft's part.
 The log, `status` and the events about the collection name Microsoft's code. This page is made of the tables that the
-program itself decides by; `{…}` stands for what is known only where it is found.
+program itself decides by, but for *In the log*; `{…}` stands for what is known only where it is found.
 
 ## What `doctor` looks at
 
 | probe | what it looks at |
 | --- | --- |
+";
+
+const OF_LOG: &str = "
+## In the log
+
+| what it says | what to do |
+| --- | --- |
+| Wazuh took no event for {seconds} s: its queue is full or held | look whether the agent is connected, or the manager starting or overloaded; nothing is lost, the next run goes on |
+| {tenant}: left alone; tried again after {time}: {why} | mend what stands behind it, then `o365-wodle doctor`: a tenant that is well is collected at once |
 ";
 
 /// What other rooms say of a probe's subject, as they say it.
@@ -33,7 +42,11 @@ fn of_other_rooms(probe: &Probe) -> Vec<String> {
         ]
         .map(|fault| fault.to_string())
         .to_vec(),
-        "ledger" => vec![ledger::Fault::Newer(path()).to_string()],
+        "ledger" => {
+            let mut faults = ledger::what_is_not_ours();
+            faults.push(ledger::Fault::Newer(path()));
+            faults.iter().map(ledger::Fault::to_string).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -65,6 +78,21 @@ fn the_troubleshooting_page_is_made_of_the_tables() {
         }
     }
     page.push_str(&crate::microsoft::code_tables());
+    page.push_str(OF_LOG);
+    let file = || PathBuf::from("{file}");
+    for (fault, cure) in [
+        (
+            ledger::Fault::Locked(file()),
+            "nothing; if it stays, look for a run that does not end",
+        ),
+        (
+            ledger::Fault::Unwritable("{file}: {why}".to_owned()),
+            "make room on the disk, or mend what the reason names: `o365-wodle doctor`",
+        ),
+    ] {
+        let said = fault.to_string();
+        writeln!(page, "| {} | {cure} |", cell(said.trim_end_matches('.'))).unwrap();
+    }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(path, &page).unwrap();

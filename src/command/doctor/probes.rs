@@ -82,7 +82,7 @@ probes! {
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
     TEST_EVENT = "test event": "with `--send-test`: one marked event, until Wazuh has acknowledged it";
-    SCHEDULER = "scheduler": "the block in Wazuh's ossec.conf that starts collections: there once, enabled, with a timeout above the deadline";
+    SCHEDULER = "scheduler": "the block in Wazuh's ossec.conf that starts collections: there once, enabled, starting a program that is there with this configuration, with a timeout above the deadline";
     BUILT_IN = "built-in module": "whether Wazuh's own <office365> module collects the same tenants";
     NAME = "name": "the name of Microsoft's login host and of its management host, or of the proxy on the way: whether it is resolved";
     CONNECTION = "connection": "the same host: whether something accepts a connection";
@@ -130,7 +130,7 @@ troubles! {
     NOBODY_TO_TEST of TEST_EVENT: "there is no tenant to send one for"
         => "add one: o365-wodle tenant add NAME --from FILE";
     NOT_READ of TEST_EVENT: "Wazuh did not read it within {seconds} s"
-        => "look whether Wazuh is still starting, or stopped: wazuh-control status";
+        => "look whether Wazuh is still starting, or stopped: /var/ossec/bin/wazuh-control status";
     NOT_ACKNOWLEDGED of TEST_EVENT: "sent and read, but not acknowledged within {seconds} s"
         => "Wazuh may be busy: look for o365_wodle.health \"test\" there, and whether `o365-wodle status` goes on having unconfirmed events";
     TEST_LOST of TEST_EVENT: "sent, but Wazuh restarted or dropped events before it had processed it"
@@ -139,11 +139,15 @@ troubles! {
     CONF_UNREADABLE of SCHEDULER: "{file}: {why}"
         => "run this as root, and see that home in [wazuh] is Wazuh's folder; if systemd's timer starts collections, all is well";
     CONF_BROKEN of SCHEDULER: "{file} does not read as XML ({why})"
-        => "mend it; Wazuh itself may refuse it: wazuh-control start says so";
+        => "mend it; Wazuh itself may refuse it: /var/ossec/bin/wazuh-control start says so";
     NO_BLOCK of SCHEDULER: "{file} has no block that starts collections"
         => "o365-wodle setup --write, then restart Wazuh (or switch on systemd's timer: systemctl enable --now o365-wodle.timer)";
     BLOCK_DISABLED of SCHEDULER: "{file}: the block is disabled"
         => "set <disabled>no</disabled> in it and restart Wazuh";
+    NO_PROGRAM of SCHEDULER: "{file}: the block starts {program}, which is no file"
+        => "write the path that `command -v o365-wodle` says into the block's <command> and restart Wazuh";
+    OTHER_CONFIGURATION of SCHEDULER: "{file}: the block's runs read {theirs}, and this is about {ours}"
+        => "write --config {ours} into the block's <command> and restart Wazuh, or use --config {theirs} here";
     TIMEOUT_TOO_LOW of SCHEDULER: "{file}: Wazuh stops a run after {timeout} s, before its own deadline of {deadline} s"
         => "set <timeout> to {enough} or more in the block, or lower deadline in [collect]";
     TOO_MANY_BLOCKS of SCHEDULER: "{file} has {count} blocks that start collections" => "leave one of them";

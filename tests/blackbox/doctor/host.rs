@@ -135,6 +135,72 @@ fn what_is_wrong_on_this_host() {
     );
 }
 
+/// The block is there and enabled, and nothing comes of it.
+#[test]
+fn a_block_whose_command_cannot_work() {
+    const PATH: &str = "write the path that `command -v o365-wodle` says into the block's <command> and restart Wazuh";
+    const CONFIG: &str = "write --config */config.toml into the block's <command> and restart Wazuh, or use --config * here";
+    let good = world(Options::default());
+    let run = command(&good);
+    let binary = good.binary.display();
+    for (name, command, seen, cure) in [
+        (
+            "no program",
+            "/usr/no/o365-wodle run".to_owned(),
+            "*/etc/ossec.conf: the block starts /usr/no/o365-wodle, which is no file",
+            PATH,
+        ),
+        (
+            "no program behind another",
+            "/usr/bin/env /usr/no/o365-wodle run".to_owned(),
+            "*/etc/ossec.conf: the block starts /usr/no/o365-wodle, which is no file",
+            PATH,
+        ),
+        (
+            "no wrapper",
+            format!("/usr/no/setpriv --no-new-privs {run}"),
+            "*/etc/ossec.conf: the block starts /usr/no/setpriv, which is no file",
+            PATH,
+        ),
+        (
+            "another configuration",
+            format!("{binary} --config=/etc/passwd run"),
+            "*/etc/ossec.conf: the block's runs read /etc/passwd, and this is about */config.toml",
+            CONFIG,
+        ),
+        (
+            "no configuration",
+            format!("{binary} --config /no/config.toml run"),
+            "*/etc/ossec.conf: the block's runs read /no/config.toml, and this is about */config.toml",
+            CONFIG,
+        ),
+        (
+            "the default configuration",
+            format!("{binary} run"),
+            "*/etc/ossec.conf: the block's runs read /etc/o365-wodle/config.toml, and this is about */config.toml",
+            CONFIG,
+        ),
+    ] {
+        let world = world(Options::default());
+        ossec_conf(&world, &BLOCK.replace("/usr/bin/o365-wodle run", &command));
+        judge(
+            name,
+            &world.run(&["doctor", "--json"]),
+            &failed("scheduler", seen, cure),
+        );
+    }
+    ossec_conf(
+        &good,
+        &BLOCK.replace("/usr/bin/o365-wodle run", &format!("/usr/bin/env {run}")),
+    );
+    let output = good.run(&["doctor", "--json"]);
+    assert!(
+        results(&output).contains(&("scheduler".to_owned(), "ok".to_owned())),
+        "{:#?}",
+        findings(&output)
+    );
+}
+
 /// A scheduled run says it nowhere, and goes on.
 #[test]
 fn a_log_that_cannot_be_written() {

@@ -33,8 +33,16 @@ fn world(options: Options) -> World {
     world
 }
 
+/// What a block starts there.
+fn command(world: &World) -> String {
+    let (binary, config) = (world.binary.display(), world.config());
+    format!("{binary} --config {} run", config.display())
+}
+
+/// The block's command becomes one of this world.
 fn ossec_conf(world: &World, block: &str) {
     fs::create_dir_all(world.home().join("etc")).unwrap();
+    let block = block.replace("/usr/bin/o365-wodle run", &command(world));
     let text = format!("<ossec_config>\n{block}</ossec_config>\n<ossec_config/>\n");
     fs::write(world.home().join("etc/ossec.conf"), text).unwrap();
 }
