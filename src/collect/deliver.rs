@@ -258,9 +258,8 @@ impl Delivery {
             self.tally.sent += self.hand_over(&[datagram])?;
             self.batch.tell(datagram);
         }
-        for (scope, states) in &telling.states {
-            self.ledger.set_health(&telling.tenant_id, *scope, states)?;
-        }
+        self.ledger
+            .set_health(&telling.tenant_id, telling.scope, &telling.states)?;
         self.look_around()
     }
 

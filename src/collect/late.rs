@@ -15,10 +15,11 @@ use crate::microsoft::Fault;
 /// Bytes a second that a blob comes with, on average, unless it stalls.
 const SLOWEST: u64 = 8 << 10;
 
-/// A stream whose new contents are being listed.
+/// A stream that is being listed: what is new of it, or what comes beside that.
 #[derive(Debug)]
 pub(super) struct Listing {
     stream: i64,
+    is_new: bool,
     begun: Instant,
     answered: Instant,
     /// Whether the marker has moved since.
@@ -26,10 +27,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn of(stream: i64) -> Self {
+    pub(super) fn of(stream: i64, is_new: bool) -> Self {
         let begun = Instant::now();
         Self {
             stream,
+            is_new,
             begun,
             answered: begun,
             has_moved: false,
@@ -89,7 +91,7 @@ impl Collector {
         let listing = self.listing.borrow();
         let listing = listing
             .iter()
-            .filter(|(_, listing)| listing.begun.elapsed() < soon);
+            .filter(|(_, listing)| listing.is_new && listing.begun.elapsed() < soon);
         listing.map(|(&content_type, _)| content_type).collect()
     }
 
@@ -129,7 +131,7 @@ impl Collector {
         for (content_type, listing) in self.listing.take() {
             if listing.answered.elapsed() > patience {
                 self.says(content_type, &late);
-                unanswered.push(listing.stream);
+                unanswered.push((listing.stream, listing.is_new));
             } else if listing.begun.elapsed() > patience && !listing.has_moved {
                 // What it named so far is fetched, but the next run begins it anew.
                 self.finds(Some(content_type), Finding::of_fault(&long, false));
@@ -155,8 +157,12 @@ impl Collector {
         self.work
             .desk
             .ledger(move |ledger| {
-                for stream in unanswered {
-                    ledger.stream_failed(stream, now, None, &late)?;
+                for (stream, is_new) in unanswered {
+                    if is_new {
+                        ledger.stream_failed(stream, now, None, &late)?;
+                    } else {
+                        ledger.stream_failed_beside(stream, now, &late)?;
+                    }
                 }
                 for stream in endless {
                     ledger.stream_failed_beside(stream, now, &long)?;

@@ -1,5 +1,6 @@
-//! What is new of a tenant: its subscriptions, and the listings of its streams into the ledger.
+//! What is new of a tenant: the listings of its streams into the ledger.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,13 +16,11 @@ use super::window::{self, Window};
 use super::{ANSWER, at};
 use crate::config::ContentType;
 use crate::ledger::{LONGEST_BACK_OFF, NewContent, Span, Stream};
-use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
+use crate::microsoft::{Activity, Class, Fault};
 use crate::teeth;
 
-/// How often subscriptions are listed though nothing is known to be missing.
-const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 /// How long a content type that the app lacks a permission for is left alone.
-const UNAVAILABLE: Duration = Duration::from_hours(6);
+pub(super) const UNAVAILABLE: Duration = Duration::from_hours(6);
 /// How far ahead of Microsoft's time a marker may be without being implausible.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 
@@ -36,11 +35,20 @@ enum Aim {
     Span(Span),
 }
 
+/// What is to be listed of a stream after all that is new.
+struct Beside {
+    stream: Stream,
+    spans: Vec<Span>,
+    sweep: Option<Vec<Window>>,
+}
+
 /// How the listing of some windows ended.
 enum Listed {
     /// All were listed.
     Whole,
     /// Something of them was not.
+    InPart(Fault),
+    /// Nothing more can be listed now.
     Failed(Fault),
     /// The subscription has ended and cannot be started now, as was said.
     Unsubscribed,
@@ -72,7 +80,7 @@ impl Collector {
         let place = self.work.place(ANSWER).await?;
         self.asked.set(Some(Instant::now()));
         let subscribing = self.subscribe(activity, state.subscriptions_listed, streams);
-        let streams = at(place, Box::pin(subscribing)).await?;
+        let streams = at(place, self.work.patience, Box::pin(subscribing)).await?;
         self.asked.set(None);
         *self.streams.borrow_mut() = streams
             .iter()
@@ -85,25 +93,63 @@ impl Collector {
             }
             !is_failing && !is_unavailable(stream)
         });
-        let mut due: Vec<_> = due.collect();
+        let mut beside = self.list_all_new(activity, due.collect()).await?;
+        let are_refused = self.leave_refused(now, unavailable).await?;
+        self.leave_unavailable(now).await?;
+        self.conclude(now, self.is_any_listed.get() || !are_refused)
+            .await?;
+        // The old comes after all that is new: a fault far back must not hold it up.
+        self.some_at_once(
+            ANSWER,
+            async || Ok(std::mem::take(&mut beside)),
+            |beside: Beside| {
+                let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+                async move {
+                    this.begin_listing(&beside.stream, false);
+                    let content_type = beside.stream.content_type;
+                    let listed = this.list_beside(&activity, beside).await;
+                    this.listing.borrow_mut().remove(&content_type);
+                    listed
+                }
+            },
+        )
+        .await
+    }
+
+    /// Lists what is new in these streams; what is to be listed beside it.
+    async fn list_all_new(
+        self: &Rc<Self>,
+        activity: &Rc<Activity>,
+        mut due: Vec<Stream>,
+    ) -> Result<Vec<Beside>, End> {
+        let beside = Rc::new(RefCell::new(Vec::new()));
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut due)),
             |stream| {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
+                let beside = Rc::clone(&beside);
                 async move {
-                    let content_type = stream.content_type;
-                    let listing = Listing::of(stream.id);
-                    this.listing.borrow_mut().insert(content_type, listing);
-                    let listed = this.list_stream(&activity, &stream).await;
-                    this.new_is_listed(content_type);
-                    listed
+                    this.begin_listing(&stream, true);
+                    let listed = this.list_new(&activity, &stream).await;
+                    this.listing.borrow_mut().remove(&stream.content_type);
+                    this.news.notify_one();
+                    if let Some(more) = listed? {
+                        this.is_any_listed.set(true);
+                        if more.sweep.is_some() || !more.spans.is_empty() {
+                            beside.borrow_mut().push(more);
+                        }
+                    }
+                    Ok(())
                 }
             },
         )
         .await?;
-        self.leave_refused(now, unavailable).await?;
-        self.leave_unavailable(now).await?;
+        Ok(beside.take())
+    }
+
+    /// All that is new was listed: the tenant is well, unless it is not, and what expired is given up.
+    async fn conclude(&self, now: DateTime<Utc>, is_well: bool) -> Result<(), Closed> {
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         // What is on its way may come all the same.
@@ -113,7 +159,9 @@ impl Collector {
             .work
             .desk
             .ledger(move |ledger| {
-                ledger.tenant_well(&id)?;
+                if is_well {
+                    ledger.tenant_well(&id)?;
+                }
                 if is_sure {
                     ledger.expire(&streams, past)
                 } else {
@@ -121,7 +169,9 @@ impl Collector {
                 }
             })
             .await?;
-        self.looked_at(None);
+        if is_well {
+            self.looked_at(None);
+        }
         for (content_type, contents) in lost {
             log::error!(
                 "{} {content_type}: {contents} contents expired at Microsoft before they could be \
@@ -132,9 +182,16 @@ impl Collector {
         Ok(())
     }
 
+    fn begin_listing(&self, stream: &Stream, is_new: bool) {
+        let listing = Listing::of(stream.id, is_new);
+        self.listing
+            .borrow_mut()
+            .insert(stream.content_type, listing);
+    }
+
     /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
-    /// refused, but for those that are `unavailable`, as was known before or is since.
-    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<(), End> {
+    /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
+    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<bool, End> {
         let mut refused = self.refused.take();
         let count = refused.len() + self.unavailable.borrow().len() + unavailable;
         let of_tenant = refused
@@ -145,10 +202,11 @@ impl Collector {
         {
             return Err(End::Fault(refused.swap_remove(position).1));
         }
+        let are_any = !refused.is_empty();
         for ((id, content_type), fault) in refused {
             self.stream_left(id, content_type, now, &fault).await?;
         }
-        Ok(())
+        Ok(are_any)
     }
 
     /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says
@@ -166,121 +224,9 @@ impl Collector {
         Ok(())
     }
 
-    /// Starts the subscriptions that are missing; leaves out streams that cannot be listed yet.
-    async fn subscribe(
-        &self,
-        activity: &Activity,
-        listed: Option<DateTime<Utc>>,
-        mut streams: Vec<Stream>,
-    ) -> Result<Vec<Stream>, End> {
-        let now = self.clock.now();
-        let is_settled = |stream: &Stream| {
-            stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
-        };
-        let every = if streams.iter().all(is_settled) {
-            LIST_SUBSCRIPTIONS
-        } else {
-            START_AGAIN
-        };
-        if is_ahead(listed.map(|listed| listed + every), now, every) {
-            return Ok(streams);
-        }
-        let subscriptions = match activity.subscriptions().await {
-            // What was subscribed yesterday most likely is today.
-            Err(fault) if is_of_window(fault.class) && streams.iter().all(is_settled) => {
-                log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
-                self.finds(None, Finding::of_fault(&fault, false));
-                return Ok(streams);
-            }
-            subscriptions => subscriptions.map_err(End::Fault)?,
-        };
-        let enabled: Vec<ContentType> = subscriptions
-            .iter()
-            .filter(|subscription| subscription.enabled)
-            .filter_map(|subscription| ContentType::parse(&subscription.content_type))
-            .collect();
-        for stream in &mut streams {
-            stream.subscribed = enabled.contains(&stream.content_type);
-        }
-        let id = self.tenant.tenant_id.clone();
-        self.work
-            .desk
-            .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &enabled))
-            .await?;
-        let mut ready = Vec::new();
-        for stream in streams {
-            if stream.subscribed || self.start(activity, &stream).await? {
-                ready.push(stream);
-            }
-        }
-        Ok(ready)
-    }
-
-    /// Starts a subscription; whether the stream can be listed.
-    async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
-        let now = self.clock.now();
-        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
-        let tenant_id = self.tenant.tenant_id.clone();
-        // This run may have requested a start already.
-        let stream = &self
-            .work
-            .desk
-            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
-            .await?;
-        if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
-            return Ok(false);
-        }
-        if self.work.is_dry {
-            log::warn!(
-                "{} {}: the subscription has to be started first, which a dry run does not do",
-                self.tenant.name,
-                stream.content_type
-            );
-            return Ok(false);
-        }
-        let again = stream.started.map(|started| started + START_AGAIN);
-        // Microsoft's clock may leap in a run; how long ago this run asked is known without it.
-        let asked = self.started.borrow().get(&id).map(Instant::elapsed);
-        if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
-            return Ok(true);
-        }
-        self.started.borrow_mut().insert(id, Instant::now());
-        // Remembered before it is requested: a kill in between must not make it two requests.
-        self.work
-            .desk
-            .ledger(move |ledger| {
-                ledger.subscription_starting(id, now)?;
-                ledger.commit()
-            })
-            .await?;
-        match activity.start(stream.content_type).await {
-            Ok(()) => {
-                log::info!(
-                    "{} {}: subscription started",
-                    self.tenant.name,
-                    stream.content_type
-                );
-                self.work
-                    .desk
-                    .ledger(move |ledger| ledger.subscription_enabled(id))
-                    .await?;
-                Ok(true)
-            }
-            Err(mut fault) => {
-                let finding = Finding::of_fault(&fault, true);
-                // A start is not repeated, but what else is asked waits at the closed gate.
-                if fault.class == Class::Throttled {
-                    fault.class = Class::Failed;
-                }
-                self.finds(Some(stream.content_type), finding);
-                self.stream_failed(stream, fault).await?;
-                Ok(false)
-            }
-        }
-    }
-
-    /// Lists the windows of a stream into the ledger and moves its marker.
-    async fn list_stream(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
+    /// Lists what is new of a stream into the ledger and moves its marker; what is to be listed beside it, unless the stream
+    /// cannot be listed now.
+    async fn list_new(&self, activity: &Activity, stream: &Stream) -> Result<Option<Beside>, End> {
         let now = self.clock.now();
         let collect = &self.work.settings.collect;
         let stream = &self.plausible(stream, now).await?;
@@ -303,7 +249,6 @@ impl Collector {
             let finding = Finding::of_gap(gap.start, gap.end);
             self.finds(Some(stream.content_type), finding);
         }
-        // The new comes first: a fault far back must not hold it up.
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
         let is_sweep_due = stream.is_sweep_asked
             || !collect.resweep.is_zero() && !is_ahead(sweep_at, now, collect.resweep);
@@ -313,38 +258,56 @@ impl Collector {
             sweep = window::tile(stream.floor, now, now);
             sweep.retain(|window| window.end <= live);
         }
+        let (id, desk) = (stream.id, &self.work.desk);
         match self
             .list_windows(activity, stream, plan.windows, Aim::Marker)
             .await?
         {
-            Listed::Whole => {}
-            Listed::Failed(fault) => return self.stream_failed(stream, fault).await,
-            Listed::Unsubscribed => return Ok(()),
+            Listed::Whole => {
+                self.looked_at(Some(stream.content_type));
+                desk.ledger(move |ledger| ledger.listing_complete(id, now))
+                    .await?;
+            }
+            Listed::InPart(fault) => self.stream_failed(stream, fault).await?,
+            Listed::Failed(fault) => {
+                self.stream_failed(stream, fault).await?;
+                return Ok(None);
+            }
+            Listed::Unsubscribed => return Ok(None),
         }
-        self.looked_at(Some(stream.content_type));
-        let (id, desk) = (stream.id, &self.work.desk);
-        desk.ledger(move |ledger| ledger.listing_complete(id, now))
-            .await?;
-        // What follows is not waited for at the deadline: the next run lists it as well.
-        self.new_is_listed(stream.content_type);
+        let spans = if self.work.is_dry {
+            Vec::new()
+        } else {
+            desk.ledger(move |ledger| ledger.spans(id)).await?
+        };
+        Ok(Some(Beside {
+            stream: stream.clone(),
+            spans,
+            sweep: is_sweep_due.then_some(sweep),
+        }))
+    }
+
+    /// Lists what a backfill asked for of a stream, and its sweep if it is due.
+    async fn list_beside(&self, activity: &Activity, beside: Beside) -> Result<(), End> {
+        let (stream, id, now) = (&beside.stream, beside.stream.id, self.clock.now());
+        self.list_spans(activity, stream, beside.spans).await?;
+        let Some(sweep) = beside.sweep else {
+            return Ok(());
+        };
         match self
             .list_windows(activity, stream, sweep, Aim::Contents)
             .await?
         {
-            Listed::Whole if is_sweep_due => {
+            Listed::Whole => {
+                let desk = &self.work.desk;
                 desk.ledger(move |ledger| ledger.swept(id, now)).await?;
+                Ok(())
             }
-            Listed::Whole => {}
-            Listed::Failed(fault) => self.failed_beside(stream, fault).await?,
-            Listed::Unsubscribed => return Ok(()),
+            Listed::InPart(fault) | Listed::Failed(fault) => {
+                self.failed_beside(stream, fault).await
+            }
+            Listed::Unsubscribed => Ok(()),
         }
-        self.list_spans(activity, stream).await
-    }
-
-    /// What is new of a content type was listed, or cannot be: what failed before is due as well.
-    fn new_is_listed(&self, content_type: ContentType) {
-        self.listing.borrow_mut().remove(&content_type);
-        self.news.notify_one();
     }
 
     /// Lists some windows, all of them though one fails.
@@ -380,7 +343,8 @@ impl Collector {
                     Err(End::Fault(fault))
                         if fault.status.is_some()
                             && fault.retry_after.is_none()
-                            && is_of_window(fault.class) =>
+                            && is_of_window(fault.class)
+                            && !fault.is_of_permission() =>
                     {
                         failed = failed.or(Some(fault));
                         break;
@@ -394,16 +358,17 @@ impl Collector {
                 aim = Aim::Contents;
             }
         }
-        Ok(failed.map_or(Listed::Whole, Listed::Failed))
+        Ok(failed.map_or(Listed::Whole, Listed::InPart))
     }
 
     /// Lists the spans that a backfill asked for.
-    async fn list_spans(&self, activity: &Activity, stream: &Stream) -> Result<(), End> {
-        let (id, desk) = (stream.id, &self.work.desk);
-        if self.work.is_dry {
-            return Ok(());
-        }
-        for span in desk.ledger(move |ledger| ledger.spans(id)).await? {
+    async fn list_spans(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        spans: Vec<Span>,
+    ) -> Result<(), End> {
+        for span in spans {
             for window in window::tile(span.since, span.until, self.clock.now()) {
                 let fault = match self
                     .list_window(activity, stream, window, Aim::Span(span))
@@ -417,6 +382,7 @@ impl Collector {
                     return self.failed_beside(stream, fault).await;
                 }
             }
+            let desk = &self.work.desk;
             desk.ledger(move |ledger| ledger.span_listed(span.id))
                 .await?;
         }
@@ -518,7 +484,7 @@ impl Collector {
     }
 
     /// A stream failed; what concerns the whole tenant ends its collection.
-    async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
+    pub(super) async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now) = (stream.id, self.clock.now());
         match fault.class {
             _ if fault.is_of_permission() => {
@@ -542,15 +508,19 @@ impl Collector {
 
     /// What is listed beside the new failed. The new comes all the same, so the stream is not to be left alone.
     async fn failed_beside(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
+        let (id, now, said) = (stream.id, self.clock.now(), fault.to_string());
         match fault.class {
             Class::RefuseTenant if fault.is_of_permission() => {}
-            Class::Throttled | Class::RefuseTenant | Class::AuditLogOff => {
-                return Err(End::Fault(fault));
+            Class::RefuseTenant | Class::AuditLogOff => return Err(End::Fault(fault)),
+            // Unless Microsoft wants it.
+            _ if fault.retry_after.is_some() => {
+                self.stream_left(id, stream.content_type, now, &fault)
+                    .await?;
+                return Ok(());
             }
             _ => {}
         }
         self.says(stream.content_type, &fault);
-        let (id, now, said) = (stream.id, self.clock.now(), fault.to_string());
         let desk = &self.work.desk;
         desk.ledger(move |ledger| ledger.stream_failed_beside(id, now, &said))
             .await?;
@@ -582,7 +552,7 @@ impl Collector {
 }
 
 /// Whether a fault says nothing of what else is asked for.
-fn is_of_window(class: Class) -> bool {
+pub(super) fn is_of_window(class: Class) -> bool {
     matches!(
         class,
         Class::Retry | Class::Failed | Class::RestartWindow | Class::SkipBlob | Class::OurBug

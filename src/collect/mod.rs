@@ -10,6 +10,7 @@ mod health;
 mod late;
 mod list;
 mod order;
+mod subscribe;
 mod tell;
 mod tenant;
 pub mod window;
@@ -311,9 +312,13 @@ fn places(mut concurrency: Vec<usize>, at_once: usize) -> usize {
 }
 
 /// Works at a place, which others get if it takes long: who does not answer holds up only itself.
-async fn at<T>(place: OwnedSemaphorePermit, work: impl Future<Output = T>) -> T {
+async fn at<T>(
+    place: OwnedSemaphorePermit,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = pin!(work);
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+    if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
         return done;
     }
     drop(place);

@@ -18,7 +18,7 @@ pub(super) enum Order {
     Parcel(Parcel),
     /// All records of a content were sent as parcels.
     End(Ending),
-    /// Events about a tenant's collection, unless nobody waits for them any more; answers when they were handed over.
+    /// Events about the collection, unless nobody waits for them any more; answers when they were handed over.
     Tell(Telling, oneshot::Sender<()>),
     /// Wait a little for confirmations; answers how many contents have to come again.
     Settle(oneshot::Sender<usize>),
@@ -64,9 +64,10 @@ pub(super) struct Ending {
     pub is_damaged: bool,
 }
 
-/// Events about a tenant's collection, and the states that they leave.
+/// Events about a stream's collection, or a whole tenant's, and the states that they leave.
 pub(super) struct Telling {
     pub tenant_id: String,
+    pub scope: Scope,
     pub datagrams: Vec<Vec<u8>>,
-    pub states: Vec<(Scope, Vec<HealthState>)>,
+    pub states: Vec<HealthState>,
 }

@@ -36,9 +36,10 @@ impl Collector {
         let Some(assess) = self.assessment() else {
             return Ok(());
         };
-        let assessed = self.work.desk.ledger_in_turn(assess).await?;
-        if let Some(telling) = self.telling(assessed) {
-            self.work.desk.tell(telling).await?;
+        for assessed in self.work.desk.ledger_in_turn(assess).await? {
+            let scope = assessed.0;
+            self.work.desk.tell(self.telling(assessed)).await?;
+            self.findings.borrow_mut().remove(&scope);
         }
         self.findings.take();
         Ok(())
@@ -50,17 +51,15 @@ impl Collector {
             return Ok(());
         };
         let assessed = self.work.desk.ledger(assess).await?;
-        let Some(telling) = self.telling(assessed) else {
-            return Ok(());
-        };
+        let tellings: Vec<_> = assessed.into_iter().map(|one| self.telling(one)).collect();
         self.work
             .desk
             .ledger(move |ledger| {
-                for datagram in &telling.datagrams {
-                    ledger.tell_later(datagram)?;
-                }
-                for (scope, states) in &telling.states {
-                    ledger.set_health(&telling.tenant_id, *scope, states)?;
+                for telling in &tellings {
+                    for datagram in &telling.datagrams {
+                        ledger.tell_later(datagram)?;
+                    }
+                    ledger.set_health(&telling.tenant_id, telling.scope, &telling.states)?;
                 }
                 Ok(())
             })
@@ -103,23 +102,14 @@ impl Collector {
         })
     }
 
-    /// The events about what is due; `None` if nothing is.
-    fn telling(&self, assessed: Vec<Assessed>) -> Option<Telling> {
-        if assessed.is_empty() {
-            return None;
-        }
-        let mut telling = Telling {
+    /// The events about what is due.
+    fn telling(&self, (scope, states, said): Assessed) -> Telling {
+        Telling {
             tenant_id: self.tenant.tenant_id.clone(),
-            datagrams: Vec::new(),
-            states: Vec::new(),
-        };
-        for (scope, states, said) in assessed {
-            telling
-                .datagrams
-                .extend(said.iter().map(|said| self.event(scope, said)));
-            telling.states.push((scope, states));
+            scope,
+            datagrams: said.iter().map(|said| self.event(scope, said)).collect(),
+            states,
         }
-        Some(telling)
     }
 
     /// What is seen of the whole tenant beside faults.

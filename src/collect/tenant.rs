@@ -72,7 +72,8 @@ pub(super) struct Collector {
     pub(super) is_listed: Cell<bool>,
     /// There may be more to fetch.
     pub(super) news: Notify,
-    /// The streams whose new contents are being listed.
+    pub(super) is_any_listed: Cell<bool>,
+    /// The streams that are being listed.
     pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
     /// What this run saw of the tenant and the streams that it looked at.
     pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
@@ -138,6 +139,7 @@ impl Collector {
             asked: Cell::default(),
             is_listed: Cell::default(),
             news: Notify::new(),
+            is_any_listed: Cell::default(),
             listing: RefCell::default(),
             findings: RefCell::default(),
             unavailable: RefCell::default(),
@@ -168,7 +170,9 @@ impl Collector {
                 activity
             } else {
                 let place = self.work.place(ANSWER).await?;
-                let Some(activity) = at(place, Box::pin(self.sign_in())).await? else {
+                let Some(activity) =
+                    at(place, self.work.patience, Box::pin(self.sign_in())).await?
+                else {
                     self.is_over.set(true);
                     return Ok(());
                 };
@@ -382,7 +386,7 @@ impl Collector {
             {
                 let place = self.work.place(shares).await?;
                 // Boxed, what it took goes back before it is joined.
-                working.spawn_local(at(place, Box::pin(work(item))));
+                working.spawn_local(at(place, self.work.patience, Box::pin(work(item))));
                 if items.len() == 0 {
                     items = more().await?.into_iter();
                 }

@@ -39,7 +39,7 @@ pub(crate) fn subscriptions(
             Ok(activity) => activity,
             Err(error) => {
                 writeln!(out, "{name}: {error}").map_err(unsaid)?;
-                outcomes.push((name, Some(Trouble::Refused)));
+                outcomes.push((name, Some(Trouble::Credential)));
                 continue;
             }
         };
@@ -81,14 +81,15 @@ fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
     }
     names.dedup();
     let said = format!("not done for {}; see above", names.join(", "));
-    let all = |expected| {
-        outcomes
-            .iter()
-            .all(|(_, trouble)| *trouble == Some(expected))
+    let all = |expected: &[Trouble]| {
+        let mut troubles = outcomes.iter().map(|(_, trouble)| trouble);
+        troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))
     };
-    Err(if all(Trouble::Unreachable) {
+    Err(if all(&[Trouble::Unreachable]) {
         Error::TryLater(said)
-    } else if all(Trouble::Refused) {
+    } else if all(&[Trouble::Credential]) {
+        Error::Configuration(said)
+    } else if all(&[Trouble::Credential, Trouble::Refused]) {
         Error::Refused(said)
     } else {
         Error::Partial(said)

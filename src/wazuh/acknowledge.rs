@@ -41,6 +41,10 @@ pub struct Acknowledgement {
     alone: Pace,
     /// Whom the present connection leads to.
     present: Option<SocketId>,
+    /// Whether anything was sent through it.
+    has_sent: bool,
+    /// Whom it leads to, once all that was sent through it was seen read.
+    seen_read: Option<SocketId>,
     /// When it was looked what waits for the reader, and what did.
     inbox: (u64, Option<u32>),
 }
@@ -245,6 +249,8 @@ impl Acknowledgement {
             beside,
             alone: Pace::new(config.events_per_second),
             present: SocketId::at(home.queue()),
+            has_sent: false,
+            seen_read: None,
             inbox: (0, None),
         }
     }
@@ -252,6 +258,8 @@ impl Acknowledgement {
     /// From now on it is sent through `queue`. Without it, whoever was there at the beginning counts as the reader.
     pub fn connected(&mut self, queue: &Queue) {
         self.present = Some(queue.reader().clone());
+        self.has_sent = false;
+        self.seen_read = None;
     }
 
     /// What it tells right now, for an operator.
@@ -297,6 +305,7 @@ impl Acknowledgement {
 
     /// `events` were sent since the last call. Say so before the next [`Acknowledgement::mark`].
     pub fn sent(&mut self, events: usize) {
+        self.has_sent |= events > 0;
         self.beside.sent(events);
         self.alone.sent(events);
         match &mut self.source {
@@ -348,8 +357,14 @@ impl Acknowledgement {
         let Some(reader) = &mark.socket else {
             return Verdict::Confirmed(Assurance::Accepted);
         };
-        // Of an earlier connection: unread is whatever waits, whoever sent it.
-        let unread = unread.or_else(|| self.waiting(mark.taken));
+        if unread.is_some() && self.has_sent {
+            self.seen_read = Some(reader.clone());
+        }
+        // Of an earlier connection: it reads in the order of sending; else unread is whatever waits, whoever sent it.
+        let is_before = self.seen_read.as_ref() == Some(reader);
+        let unread = unread
+            .or_else(|| is_before.then_some(0))
+            .or_else(|| self.waiting(mark.taken));
         // Who comes next tells whether it is another.
         let Ok(queue) = Queue::connect(self.home.queue()) else {
             return Verdict::Pending;
@@ -461,6 +476,27 @@ mod tests {
         // The looks so far are older than this mark.
         mark.taken = monotonic_millis();
         assert_eq!(nobody.assess(&mut mark, None), ACCEPTED);
+    }
+
+    /// Wazuh's queue has many senders, and is seldom empty.
+    #[test]
+    fn what_was_sent_before_something_that_is_read_is_read_whatever_others_send() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, mut nobody) = silent(dir.path());
+        let reader = UnixDatagram::bind(home.queue()).unwrap();
+        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        let mut earlier = nobody.mark();
+        nobody.connected(&Queue::connect(home.queue()).unwrap());
+        let another = UnixDatagram::unbound().unwrap();
+        another.send_to(b"another's", home.queue()).unwrap();
+        // As of a batch whose records were all filtered.
+        let mut mark = nobody.mark();
+        assert_eq!(nobody.assess(&mut mark, Some(0)), ACCEPTED);
+        assert_eq!(nobody.assess(&mut earlier, None), Verdict::Pending);
+        nobody.sent(1);
+        assert_eq!(nobody.assess(&mut mark, Some(0)), ACCEPTED);
+        assert_eq!(nobody.assess(&mut earlier, None), ACCEPTED);
+        drop(reader);
     }
 
     #[test]

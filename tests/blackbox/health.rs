@@ -21,7 +21,8 @@ struct Story {
 impl Story {
     /// Time passes, perhaps something is issued, and a run is made; what it tells is noted.
     fn run(&mut self, day: &str, after: Duration, issues: bool) {
-        self.world.microsoft.advance(after);
+        // Microsoft's time is told to the second, and a run takes a moment.
+        self.world.microsoft.advance(after + Duration::from_secs(2));
         if issues {
             self.world
                 .issue_small(0, "Audit.Exchange", 1, TimeDelta::minutes(1));

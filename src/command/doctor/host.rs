@@ -7,6 +7,7 @@ use std::{env, fs, io, iter};
 use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe, Said};
 use super::test_event;
+use crate::cli::DEFAULT_CONFIG;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger};
 use crate::logging;
@@ -14,8 +15,6 @@ use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf}
 
 /// Where systemd's timer is, once it is enabled.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/o365-wodle.timer";
-/// What a command without `--config` reads.
-const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
 /// Less space than this for the ledger is worth knowing.
 const ROOM: u64 = 500_000_000;
 

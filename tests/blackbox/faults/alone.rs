@@ -72,6 +72,9 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
     world.microsoft.faults(Plan::default().rule(rule));
     world.run(&["doctor"]);
     assert_eq!(run(&world), 77, "{}", world.log());
+    // A run for one of them does not know better.
+    world.run_expecting(3, &["--content-type", "Audit.Exchange"]);
+    assert_eq!(told(&world, "recovered"), 0, "{}", world.log());
     all_comes_once_it_is_mended(&mut world);
 }
 
@@ -101,24 +104,79 @@ fn a_sweep_that_fails_keeps_nothing_new() {
         status: 500,
         body: String::new(),
     };
-    for (action, code) in [(broken, 3), (Action::StallBeforeHeaders, 0)] {
+    for action in [broken, Action::StallBeforeHeaders] {
         let mut world = world(1);
         world.set("http", "retries", "0");
         world.set("http", "request_timeout", "\"1m\"");
-        world.set("collect", "content_types", "[\"Audit.Exchange\"]");
+        world.set("collect", "concurrency", "1");
         world.set("collect", "initial_lookback", "\"7d\"");
         assert_eq!(run(&world), 0, "{}", world.log());
         world.microsoft.advance(Duration::from_hours(24));
+        let mut failed = 0;
         // The new is of yesterday and today at first, then of today.
         for new in [2, 1, 1, 1] {
             world.microsoft.advance(Duration::from_mins(1));
-            world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::seconds(5));
-            let rule = Rule::on(Operation::Content, action.clone()).from(new + 1);
+            for content_type in ["Audit.Exchange", "DLP.All"] {
+                world.issue_small(0, content_type, RECORDS, TimeDelta::seconds(5));
+            }
+            let rule = Rule::on(Operation::Content, action.clone())
+                .content_type("Audit.Exchange")
+                .from(new + 1);
             world.microsoft.faults(Plan::default().rule(rule));
-            world.run_expecting(code, &["--deadline", "6s"]);
+            world.run_expecting(3, &["--deadline", "6s"]);
+            failed += told(&world, "fetch_failed");
+            assert_eq!(told(&world, "recovered"), 0, "{}", world.log());
             assert_clean(&mut world);
         }
+        assert_eq!(failed, 1, "{}", world.log());
     }
+}
+
+#[test]
+fn a_new_day_that_fails_keeps_no_sweep() {
+    let mut world = world(1);
+    world.set("http", "retries", "0");
+    world.set("collect", "content_types", "[\"Audit.Exchange\"]");
+    world.set("collect", "initial_lookback", "\"7d\"");
+    assert_eq!(run(&world), 0, "{}", world.log());
+    world.microsoft.advance(Duration::from_hours(49));
+    // What is listed late, days after it was created.
+    world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::days(5));
+    let broken = Action::Status {
+        status: 500,
+        body: String::new(),
+    };
+    let rule = Rule::on(Operation::Content, broken).nth(1);
+    world.microsoft.faults(Plan::default().rule(rule));
+    assert_eq!(run(&world), 3, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+/// Microsoft refuses all content types but one, and Wazuh takes an event a second.
+#[test]
+fn what_was_told_when_the_run_ended_is_not_told_again() {
+    let mut world = world(1);
+    let all =
+        r#"["Audit.Exchange", "Audit.SharePoint", "Audit.AzureActiveDirectory", "Audit.General"]"#;
+    world.set("collect", "content_types", all);
+    let plan = [
+        "Audit.Exchange",
+        "Audit.SharePoint",
+        "Audit.AzureActiveDirectory",
+    ]
+    .into_iter()
+    .map(|content_type| Rule::on(Operation::Content, refused()).content_type(content_type))
+    .fold(Plan::default(), Plan::rule);
+    world.microsoft.faults(plan);
+    world.set("wazuh", "events_per_second", "1");
+    world.run_expecting(3, &["--deadline", "2s"]);
+    let some = told(&world, "permission_missing");
+    assert!((1..3).contains(&some), "{some}: {}", world.log());
+    world.set("wazuh", "events_per_second", "0");
+    for _ in 0..2 {
+        world.run_expecting(3, &[]);
+    }
+    assert_eq!(told(&world, "permission_missing"), 3, "{}", world.log());
 }
 
 /// A page at a time comes, but not the last by the deadline.

@@ -1,0 +1,131 @@
+//! A tenant's subscriptions: Microsoft lists contents only where they were started.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::health::Finding;
+use super::list::{UNAVAILABLE, is_of_window};
+use super::tenant::{Collector, End, is_ahead};
+use crate::config::ContentType;
+use crate::ledger::Stream;
+use crate::microsoft::{Activity, Class, START_AGAIN};
+
+/// How often subscriptions are listed though nothing is known to be missing.
+const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
+
+impl Collector {
+    /// Starts the subscriptions that are missing; leaves out streams that cannot be listed yet.
+    pub(super) async fn subscribe(
+        &self,
+        activity: &Activity,
+        listed: Option<DateTime<Utc>>,
+        mut streams: Vec<Stream>,
+    ) -> Result<Vec<Stream>, End> {
+        let now = self.clock.now();
+        let is_settled = |stream: &Stream| {
+            stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
+        };
+        let every = if streams.iter().all(is_settled) {
+            LIST_SUBSCRIPTIONS
+        } else {
+            START_AGAIN
+        };
+        if is_ahead(listed.map(|listed| listed + every), now, every) {
+            return Ok(streams);
+        }
+        let subscriptions = match activity.subscriptions().await {
+            // What was subscribed yesterday most likely is today.
+            Err(fault) if is_of_window(fault.class) && streams.iter().all(is_settled) => {
+                log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
+                self.finds(None, Finding::of_fault(&fault, false));
+                return Ok(streams);
+            }
+            subscriptions => subscriptions.map_err(End::Fault)?,
+        };
+        let enabled: Vec<ContentType> = subscriptions
+            .iter()
+            .filter(|subscription| subscription.enabled)
+            .filter_map(|subscription| ContentType::parse(&subscription.content_type))
+            .collect();
+        for stream in &mut streams {
+            stream.subscribed = enabled.contains(&stream.content_type);
+        }
+        let id = self.tenant.tenant_id.clone();
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &enabled))
+            .await?;
+        let mut ready = Vec::new();
+        for stream in streams {
+            if stream.subscribed || self.start(activity, &stream).await? {
+                ready.push(stream);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Starts a subscription; whether the stream can be listed.
+    pub(super) async fn start(&self, activity: &Activity, stream: &Stream) -> Result<bool, End> {
+        let now = self.clock.now();
+        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
+        let tenant_id = self.tenant.tenant_id.clone();
+        // This run may have requested a start already.
+        let stream = &self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
+            .await?;
+        if is_ahead(stream.unavailable_until, now, UNAVAILABLE) {
+            return Ok(false);
+        }
+        if self.work.is_dry {
+            log::warn!(
+                "{} {}: the subscription has to be started first, which a dry run does not do",
+                self.tenant.name,
+                stream.content_type
+            );
+            return Ok(false);
+        }
+        let again = stream.started.map(|started| started + START_AGAIN);
+        // Microsoft's clock may leap in a run; how long ago this run asked is known without it.
+        let asked = self.started.borrow().get(&id).map(Instant::elapsed);
+        if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
+            return Ok(true);
+        }
+        self.started.borrow_mut().insert(id, Instant::now());
+        // Remembered before it is requested: a kill in between must not make it two requests.
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                ledger.subscription_starting(id, now)?;
+                ledger.commit()
+            })
+            .await?;
+        match activity.start(stream.content_type).await {
+            Ok(()) => {
+                log::info!(
+                    "{} {}: subscription started",
+                    self.tenant.name,
+                    stream.content_type
+                );
+                self.work
+                    .desk
+                    .ledger(move |ledger| ledger.subscription_enabled(id))
+                    .await?;
+                Ok(true)
+            }
+            Err(mut fault) => {
+                let finding = Finding::of_fault(&fault, true);
+                // A start is not repeated, but what else is asked waits at the closed gate.
+                if fault.class == Class::Throttled {
+                    fault.class = Class::Failed;
+                }
+                self.finds(Some(stream.content_type), finding);
+                self.stream_failed(stream, fault).await?;
+                Ok(false)
+            }
+        }
+    }
+}
