@@ -14,10 +14,16 @@ use super::{AGES, RECORDS, assert_clean, fill, run, throttle, world};
 const OF_ONE: usize = AGES.len() * RECORDS;
 
 fn refused() -> Action {
-    Action::Status {
-        status: 403,
-        body: String::new(),
-    }
+    status(403)
+}
+
+fn broken() -> Action {
+    status(500)
+}
+
+fn status(status: u16) -> Action {
+    let body = String::new();
+    Action::Status { status, body }
 }
 
 /// How many events tell of this state.
@@ -100,11 +106,7 @@ fn one_that_is_refused_and_one_that_is_not_permitted_keep_no_third() {
 /// What is listed beside the new fails or hangs: the new comes as soon as ever.
 #[test]
 fn a_sweep_that_fails_keeps_nothing_new() {
-    let broken = Action::Status {
-        status: 500,
-        body: String::new(),
-    };
-    for action in [broken, Action::StallBeforeHeaders] {
+    for action in [broken(), Action::StallBeforeHeaders] {
         let mut world = world(1);
         world.set("http", "retries", "0");
         world.set("http", "request_timeout", "\"1m\"");
@@ -142,11 +144,7 @@ fn a_new_day_that_fails_keeps_no_sweep() {
     world.microsoft.advance(Duration::from_hours(49));
     // What is listed late, days after it was created.
     world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::days(5));
-    let broken = Action::Status {
-        status: 500,
-        body: String::new(),
-    };
-    let rule = Rule::on(Operation::Content, broken).nth(1);
+    let rule = Rule::on(Operation::Content, broken()).nth(1);
     world.microsoft.faults(Plan::default().rule(rule));
     assert_eq!(run(&world), 3, "{}", world.log());
     assert_clean(&mut world);
@@ -198,12 +196,8 @@ fn a_listing_that_does_not_end_is_told_and_keeps_nothing_from_a_second_try() {
     );
     let other = world.issue_small(0, "DLP.All", RECORDS, TimeDelta::minutes(30));
     let own = world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(31));
-    let broken = Action::Status {
-        status: 500,
-        body: String::new(),
-    };
     let plan = [&other, &own].iter().fold(Plan::default(), |plan, id| {
-        plan.rule(Rule::on(Operation::Blob, broken.clone()).content(id))
+        plan.rule(Rule::on(Operation::Blob, broken()).content(id))
     });
     world.microsoft.faults(plan);
     world.run_expecting(3, &[]);
@@ -275,11 +269,7 @@ fn a_window_that_fails_keeps_no_later_one() {
     let mut world = world(1);
     world.set("http", "retries", "0");
     fill(&mut world);
-    let broken = Action::Status {
-        status: 500,
-        body: String::new(),
-    };
-    let rule = Rule::on(Operation::Content, broken)
+    let rule = Rule::on(Operation::Content, broken())
         .content_type("Audit.Exchange")
         .nth(1);
     world.microsoft.faults(Plan::default().rule(rule));
