@@ -43,8 +43,8 @@ pub struct Acknowledgement {
     present: Option<SocketId>,
     /// Whether anything was sent through it.
     has_sent: bool,
-    /// Whom it leads to, once all that was sent through it was seen read.
-    seen_read: Option<SocketId>,
+    /// Whether anything that was sent through it was seen read.
+    is_seen_read: bool,
     /// When it was looked what waits for the reader, and what did.
     inbox: (u64, Option<u32>),
 }
@@ -250,7 +250,7 @@ impl Acknowledgement {
             alone: Pace::new(config.events_per_second),
             present: SocketId::at(home.queue()),
             has_sent: false,
-            seen_read: None,
+            is_seen_read: false,
             inbox: (0, None),
         }
     }
@@ -259,7 +259,7 @@ impl Acknowledgement {
     pub fn connected(&mut self, queue: &Queue) {
         self.present = Some(queue.reader().clone());
         self.has_sent = false;
-        self.seen_read = None;
+        self.is_seen_read = false;
     }
 
     /// What it tells right now, for an operator.
@@ -357,11 +357,9 @@ impl Acknowledgement {
         let Some(reader) = &mark.socket else {
             return Verdict::Confirmed(Assurance::Accepted);
         };
-        if unread.is_some() && self.has_sent {
-            self.seen_read = Some(reader.clone());
-        }
+        self.is_seen_read |= unread.is_some() && self.has_sent;
         // Of an earlier connection: it reads in the order of sending; else unread is whatever waits, whoever sent it.
-        let is_before = self.seen_read.as_ref() == Some(reader);
+        let is_before = self.is_seen_read && self.present.as_ref() == Some(reader);
         let unread = unread
             .or_else(|| is_before.then_some(0))
             .or_else(|| self.waiting(mark.taken));

@@ -242,6 +242,15 @@ fn with_a_sleeping_reader(records: usize) -> World {
 /// More than a kernel keeps for a reader, so that the run ends with some unread and the others unsent.
 const MORE_THAN_WAIT: usize = 400;
 
+/// The reader dies, and what it had not read comes to the next.
+fn another_reader_takes_over(world: &mut World) {
+    world.queue.close();
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    assert_eq!(status(world)["unconfirmed"], 0, "{}", world.log());
+    world.assert_clean();
+}
+
 #[test]
 fn what_a_reader_never_read_comes_again_when_it_has_died() {
     let mut world = with_a_sleeping_reader(MORE_THAN_WAIT);
@@ -249,11 +258,7 @@ fn what_a_reader_never_read_comes_again_when_it_has_died() {
     // It lives and reads nothing: nothing is known, however often somebody looks.
     world.run_expecting(75, &[]);
     assert_ne!(status(&world)["unconfirmed"], 0, "{}", world.log());
-    world.queue.close();
-    world.queue.rebind().unwrap();
-    world.run_expecting(0, &[]);
-    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
-    world.assert_clean();
+    another_reader_takes_over(&mut world);
 }
 
 /// As many as the kernel keeps for it, so that there is room all the time.
@@ -264,12 +269,7 @@ fn what_a_reader_never_read_of_an_earlier_run_comes_again_when_it_has_died() {
         world.run_expecting(0, &[]);
         assert_eq!(status(&world)["unconfirmed"], 5, "{}", world.log());
     }
-    world.queue.close();
-    world.queue.unlink().unwrap();
-    world.queue.rebind().unwrap();
-    world.run_expecting(0, &[]);
-    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
-    world.assert_clean();
+    another_reader_takes_over(&mut world);
 }
 
 #[test]
