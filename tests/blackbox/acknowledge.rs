@@ -39,7 +39,7 @@ fn judge(world: &mut World, manager: &Manager) -> simulator::oracle::Verdict {
 }
 
 fn status(world: &World) -> Value {
-    let output = world.run(&["status", "--json"]);
+    let output = world.run_as_it_stands(&["status", "--json"]);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

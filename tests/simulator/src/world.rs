@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
 use crate::oracle::{Oracle, Verdict};
@@ -383,10 +383,12 @@ fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
 }
 
-/// Writes a file with this mode.
+/// Writes a file with this mode, whole at once: a program that was started before reads the former one or this.
 pub fn write(path: &Path, text: &str, mode: u32) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let draft = NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+    fs::write(&draft, text).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(mode)).unwrap();
+    draft.persist(path).unwrap();
 }
 
 /// The program in the folder where Cargo built the test; a name alone where it is not there, which
