@@ -53,8 +53,8 @@ pub(crate) struct Arguments {
     /// The program to try [default: the workspace's, built like this one]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// Trials at once
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    /// Trials at once, which wait more than they work
+    #[arg(long, value_name = "N", default_value_t = 16)]
     jobs: usize,
     /// Switch safeties of the program off, to see the rows fail; needs a program that was built with
     /// `--features teeth`
@@ -202,9 +202,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
                 if let Some(only) = &arguments.only {
                     cases.retain(|case| case.name.contains(only));
                 }
-                // The trials of the last rows wait more than they work.
-                let jobs = arguments.jobs * if matches!(number, 8 | 9) { 4 } else { 1 };
-                all(cases, jobs, arguments.verbose)
+                all(cases, arguments.jobs, arguments.verbose)
             }
             Err(panic) => Sum {
                 failures: vec![said(panic.as_ref())],
