@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "event/arrays.rs"]
+mod arrays;
 mod hostile;
 #[path = "event/redaction.rs"]
 mod redaction;
@@ -286,7 +288,7 @@ fn each_reason_has_its_remedy() {
     ));
     cases.push((
         format!("\"s\":[\"{long}\"]"),
-        format!("\"s\":[\"{}…[cut]\"]", &long[..32_758]),
+        format!("\"s\":[\"{}…(cut)\"]", &long[..32_758]),
         "long_string",
     ));
     cases.push((
@@ -377,37 +379,6 @@ fn more_members_than_wazuh_takes_go_into_an_overflow() {
     assert_eq!(overflow.len() + shaped.as_object().unwrap().len(), 402);
     assert_eq!(overflow["k399"], "true");
     judge(record.as_bytes(), true);
-}
-
-#[test]
-fn flattened_properties_stand_beside_the_record() {
-    let record = br#"{"RecordType":1,"Parameters":[{"Name":"ForwardTo","Value":"x@y"},{"Name":"A.b","Value":7},
-        {"Name":"forwardto","Value":"second"},{"Value":"nameless"}],"Plain":[1,"a"],
-        "ModifiedProperties":[{"Name":"Role","OldValue":"","NewValue":"[\"Admin\"]"}]}"#;
-    let (plain, _) = event(&mut shaper(true, false, None), record).unwrap();
-    let (flat, reasons) = event(&mut shaper(true, true, None), record).unwrap();
-    assert!(reasons.is_empty());
-    let fields = r#","fields":{"Parameters":{"ForwardTo":"x@y","A_b":"7"},"ModifiedProperties":{"Role":{"OldValue":"","NewValue":"[\"Admin\"]"}}}}}"#;
-    assert_eq!(
-        flat,
-        format!("{}{fields}", plain.strip_suffix("}}").unwrap())
-    );
-    assert_eq!(faults(flat.as_bytes()), Vec::<String>::new());
-    // as many as Wazuh takes
-    let value = "v".repeat(40);
-    for count in [100, 240, 600] {
-        let properties: Vec<String> = (0..count)
-            .map(|index| format!("{{\"Name\":\"n{index}\",\"Value\":\"{value}\"}}"))
-            .collect();
-        let record = format!(
-            "{{\"RecordType\":1,\"Parameters\":[{}]}}",
-            properties.join(",")
-        );
-        let (flat, _) = event(&mut shaper(true, true, None), record.as_bytes()).unwrap();
-        assert_eq!(faults(flat.as_bytes()), Vec::<String>::new(), "{count}");
-        let shown = flat.matches("\"n").count();
-        assert_eq!(shown, count + count.min(250), "{count}");
-    }
 }
 
 #[test]

@@ -155,6 +155,10 @@ impl<'a> Judge<'a> {
                     self.record_type.get_or_insert(value.get());
                 }
             }
+            let is_plain = !matches!(value.get().as_bytes()[0], b'"' | b'{' | b'[' | b'n');
+            if in_array && key.ends_with("Value") && is_plain {
+                self.say("a value beside texts that is none");
+            }
             self.value(value.get(), &path, in_array, depth);
         }
     }
@@ -187,6 +191,11 @@ impl<'a> Judge<'a> {
                     }
                     if text.len() > 32_766 {
                         self.say("a string longer than a term");
+                    }
+                    let in_brackets = text.starts_with('[') && text.ends_with(']');
+                    let is_list = || serde_json::from_str::<Vec<String>>(&text).is_ok();
+                    if !in_array && in_brackets && !is_list() {
+                        self.say("a string that is shown as an array, or not at all");
                     }
                 }
             },

@@ -6,8 +6,8 @@ use super::text::width;
 
 /// The longest string that Wazuh's indexer takes, in bytes of UTF-8 (a Lucene term).
 pub(super) const LONGEST_STRING: usize = 32_766;
-/// Stands at the end of text that was cut.
-const MARK: &str = "…[cut]";
+/// Stands at the end of text that was cut; no square bracket, with which it might seem an array.
+const MARK: &str = "…(cut)";
 
 /// Cuts text so that it takes at most `most` bytes as a JSON string, mark and quotes included.
 pub(super) fn to_json(text: &str, most: usize) -> Cow<'_, str> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::keys::lacks_name;
+use super::mapping::seems_an_array;
 use super::node::{Members, Node, member_length};
 
 /// The fields of all top-level arrays whose elements are objects with a `Name` and `Value`, or with a
@@ -66,15 +67,19 @@ fn property<'a>(item: &Node<'a>) -> Option<(Cow<'a, str>, Node<'a>)> {
     };
     let get = |name| {
         let (_, value) = members.iter().find(|(key, _)| key == name)?;
-        (!value.is_null()).then(|| match value {
-            Node::Text(text) => Node::Text(text.clone()),
-            other => Node::Text(other.to_text().into()),
+        let text = match value {
+            Node::Text(text) => text.clone(),
+            other if other.is_null() => return None,
+            other => other.to_text().into(),
+        };
+        Some(if seems_an_array(&text) {
+            format!(" {text}").into()
+        } else {
+            text
         })
     };
-    let Node::Text(name) = get("Name")? else {
-        return None;
-    };
-    let name: Cow<'a, str> = if name.contains('.') {
+    let name: Cow<'a, str> = get("Name")?;
+    let name = if name.contains('.') {
         name.replace('.', "_").into()
     } else {
         name
@@ -83,11 +88,11 @@ fn property<'a>(item: &Node<'a>) -> Option<(Cow<'a, str>, Node<'a>)> {
         return None;
     }
     if let Some(value) = get("Value") {
-        return Some((name, value));
+        return Some((name, Node::Text(value)));
     }
     let pair: Members<'a> = ["OldValue", "NewValue"]
         .into_iter()
-        .filter_map(|key| Some((key.into(), get(key)?)))
+        .filter_map(|key| Some((key.into(), Node::Text(get(key)?))))
         .collect();
     (!pair.is_empty()).then_some((name, Node::Object(pair)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::mapping::seems_an_array;
 use super::{LONGEST, cut, text};
 
 /// How much of Microsoft's answer, or of text of our own, an event carries, in bytes of JSON.
@@ -125,7 +126,10 @@ fn write(location: &str, state: &Health<'_>, element: Option<&Damaged<'_>>, out:
         let member = b",\"raw\":";
         let room = LONGEST.saturating_sub(out.len() - start + member.len());
         let head = element.raw.get(..LONGEST_RAW).unwrap_or(element.raw);
-        let text = String::from_utf8_lossy(head).replace('\0', "\u{fffd}");
+        let mut text = String::from_utf8_lossy(head).replace('\0', "\u{fffd}");
+        if seems_an_array(&text) {
+            text.insert(0, ' ');
+        }
         out.truncate(out.len() - closing.len());
         out.extend_from_slice(member);
         text::write(&cut::to_json(&text, room.min(LONGEST_RAW)), out);

@@ -28,6 +28,18 @@ impl Shape {
     }
 }
 
+/// Whether Wazuh takes this text, where it stands in no array, for an array that the indexer does not want beside texts: it shows
+/// an array in the alert, or, in older versions, nothing if the text is none. A blank in front prevents both. Source:
+/// `W_JSON_AddField` in Wazuh's `string_op.c`.
+pub(super) fn seems_an_array(text: &str) -> bool {
+    text.starts_with('[')
+        && text.ends_with(']')
+        && serde_json::from_str::<Vec<String>>(text).is_err()
+}
+
+/// The end of the names under which arrays keep values of any type, of which the indexer wants one.
+pub(super) const ANY_TYPE: &str = "Value";
+
 /// The usual shape of the record's key, if that key is one that varies.
 #[inline]
 pub(super) fn usual_shape(key: &[u8]) -> Option<Shape> {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::cut::{self, LONGEST_STRING};
 use super::keys;
 use super::lex;
-use super::mapping::{Shape, usual_shape};
+use super::mapping::{ANY_TYPE, Shape, seems_an_array, usual_shape};
 use super::node::{Members, Node};
 use super::scan::{DEEPEST, is_digits, is_record_type};
 
@@ -204,8 +204,8 @@ pub(super) fn limit_depth(value: &mut Node<'_>, depth: usize) -> bool {
     limited
 }
 
-/// Writes numbers that Wazuh would change as strings and cuts strings that the indexer would refuse; says whether any was
-/// cut.
+/// Writes numbers as strings that Wazuh would change or the indexer not take beside texts, keeps texts from becoming arrays, and
+/// cuts strings that the indexer would refuse; says whether any was cut.
 pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
     let mut cut = false;
     for (_, value) in members {
@@ -218,7 +218,13 @@ pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
 fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
     let mut cut = false;
     match value {
-        Node::Text(text) => cut = cut_text(text, LONGEST_STRING),
+        Node::Text(text) => {
+            cut = cut_text(text, LONGEST_STRING);
+            if !in_array && seems_an_array(text) {
+                *text = format!(" {text}").into();
+                cut |= cut_text(text, LONGEST_STRING);
+            }
+        }
         Node::Plain(token) => {
             let number = !matches!(*token, "true" | "false" | "null");
             if number && !lex::number_survives(token.as_bytes(), in_array) {
@@ -233,7 +239,13 @@ fn tame(value: &mut Node<'_>, in_array: bool) -> bool {
             }
         }
         Node::Object(members) => {
-            for (_, value) in members {
+            for (key, value) in members {
+                if in_array
+                    && key.ends_with(ANY_TYPE)
+                    && matches!(value, Node::Plain(token) if *token != "null")
+                {
+                    *value = to_text(value);
+                }
                 cut |= tame(value, in_array);
             }
         }

@@ -4,7 +4,7 @@ use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
 use super::keys::{KeyPrint, lacks_name, may_be_known};
 use super::lex;
-use super::mapping::{Shape, usual_shape};
+use super::mapping::{ANY_TYPE, Shape, seems_an_array, usual_shape};
 use super::marks::{self, Marks};
 use super::reasons::Reasons;
 
@@ -378,12 +378,42 @@ impl<'a> Pass<'_, 'a> {
             b'"' => self.string(*at)?,
             _ => *at + self.plain_scalar(byte, *at)?,
         };
+        match byte {
+            b'"' if self.frame.in_array => {}
+            b'"' => {
+                if matches!(self.record.get(*at + 1), Some(b'[' | b'\\')) {
+                    self.note_text(self.record.get(*at..end)?);
+                }
+            }
+            b'n' => {}
+            _ => {
+                if self.frame.in_array && !self.frame.array {
+                    self.note_plain(self.record.get(..*at)?);
+                }
+            }
+        }
         self.findings.leaves += usize::from(!self.frame.in_array);
         if self.field.is_some() | self.shape.is_some() | self.frame.shape.is_some() {
             self.note_scalar(self.record.get(*at..end)?);
         }
         *at = end;
         Some(())
+    }
+
+    /// Notes a string outside arrays that Wazuh may take for one.
+    #[inline(never)]
+    fn note_text(&mut self, token: &[u8]) {
+        let odd = seems_an_array(&lex::text(token));
+        self.findings.reasons.add_if(odd, Reasons::MAPPING);
+    }
+
+    /// Notes a number or literal, inside an array, of the key that ends `before`, if texts have that key as well.
+    #[inline(never)]
+    fn note_plain(&mut self, before: &[u8]) {
+        let key = before.trim_ascii_end().strip_suffix(b":");
+        let key = key.and_then(|key| key.trim_ascii_end().strip_suffix(b"\""));
+        let odd = key.is_some_and(|key| key.ends_with(ANY_TYPE.as_bytes()));
+        self.findings.reasons.add_if(odd, Reasons::MAPPING);
     }
 
     /// Notes a scalar that stands where the record tells what it is, or where types vary.

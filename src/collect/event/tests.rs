@@ -266,7 +266,7 @@ fn an_event_about_the_collection_fires_wazuhs_rule() {
         assert_eq!(wodle["original_bytes"], 5_000_000);
         assert_eq!(wodle["sha256"], "a5".repeat(32));
         assert_eq!(wodle.get("raw").is_none(), withhold);
-        let raw = wodle["raw"].as_str().unwrap_or("…[cut]");
-        assert!(raw.ends_with("…[cut]") && raw.len() < 32_766 && !raw.contains('\0'));
+        let raw = wodle["raw"].as_str().unwrap_or("…(cut)");
+        assert!(raw.ends_with("…(cut)") && raw.len() < 32_766 && !raw.contains('\0'));
     }
 }

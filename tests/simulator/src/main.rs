@@ -7,10 +7,11 @@ use chrono::TimeDelta;
 use simulator::microsoft::{CONTENT_TYPES, Microsoft, Options, Records, TenantSpec};
 
 fn main() -> io::Result<()> {
-    let port = std::env::args()
-        .nth(1)
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(0);
+    let port = match std::env::args().nth(1).map(|port| port.parse()) {
+        None => 0,
+        Some(Ok(port)) => port,
+        Some(Err(_)) => return Err(io::Error::other("usage: simulator [PORT]")),
+    };
     let microsoft = Microsoft::start(Options {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         ..Options::default()
