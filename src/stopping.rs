@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::{Error, Result};
@@ -24,9 +24,11 @@ impl Stopping {
     /// The kernel refuses, which it has no reason to.
     pub fn by_signal() -> Result<Self> {
         let this = Self::default();
+        // What a limit on the size of files refuses is to fail as on a full disk.
+        let unheeded = |error| Error::TryLater(format!("signals cannot be heeded: {error}"));
+        flag::register(SIGXFSZ, Arc::default()).map_err(unheeded)?;
         for signal in [SIGTERM, SIGINT] {
-            flag::register(signal, Arc::clone(&this.0))
-                .map_err(|error| Error::TryLater(format!("signals cannot be heeded: {error}")))?;
+            flag::register(signal, Arc::clone(&this.0)).map_err(unheeded)?;
         }
         Ok(this)
     }

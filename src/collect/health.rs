@@ -42,6 +42,16 @@ fn manner(state: &str, scope: Scope) -> Manner {
     }
 }
 
+/// States that keep something from being collected.
+const FAULTS: [&str; 6] = [
+    "auth_failed",
+    "permission_missing",
+    "audit_log_off",
+    "subscription_failed",
+    "fetch_failed",
+    "throttled",
+];
+
 /// A state that a run saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -97,7 +107,7 @@ impl Finding {
             "auth_failed",
             "credential",
             what,
-            "mend the tenant's credential; `o365-wodle check` says what is wrong with it",
+            "mend the tenant's credential; `o365-wodle doctor` says what is wrong with it",
         )
     }
 
@@ -211,15 +221,14 @@ impl Finding {
 
     /// Whether it is a request that failed, of which one a scope is enough.
     pub(super) fn is_fault(&self) -> bool {
-        matches!(
-            self.state,
-            "auth_failed"
-                | "permission_missing"
-                | "audit_log_off"
-                | "subscription_failed"
-                | "fetch_failed"
-                | "throttled"
-        )
+        FAULTS.contains(&self.state)
+    }
+
+    /// A fault of a tenant that is left alone since, so that it was not seen again; none if the state is no fault.
+    pub(super) fn lasting(state: &HealthState, error: &str) -> Option<Self> {
+        let name = FAULTS.into_iter().find(|name| *name == state.state)?;
+        let hint = "see the log of the run that found it; once it is mended, `o365-wodle doctor` lets the next run try at once";
+        Some(Self::new(name, &state.detail, error, hint))
     }
 
     fn new(

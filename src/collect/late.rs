@@ -19,6 +19,8 @@ const SLOWEST: u64 = 8 << 10;
 #[derive(Debug)]
 pub(super) struct Listing {
     stream: i64,
+    /// Whether the subscription need not be started first.
+    pub(super) is_subscribed: bool,
     is_new: bool,
     begun: Instant,
     answered: Instant,
@@ -31,6 +33,7 @@ impl Listing {
         let begun = Instant::now();
         Self {
             stream,
+            is_subscribed: !is_new,
             is_new,
             begun,
             answered: begun,
@@ -95,6 +98,11 @@ impl Collector {
         listing.map(|(&content_type, _)| content_type).collect()
     }
 
+    /// How long Microsoft, or its sign-in, still wants to be left alone.
+    pub(super) fn throttled_for(&self) -> Option<Duration> {
+        self.asking.borrow().as_ref()?.throttled_for()
+    }
+
     /// The deadline has come: who has not answered in all this time is said to fail.
     pub(super) async fn cut_off(&self) -> Result<(), Closed> {
         if self.is_over.get() {
@@ -105,33 +113,40 @@ impl Collector {
         let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
         let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
         let patience = self.work.patience + turn;
-        let asked = self.asked.get();
-        let is_late = asked.is_some_and(|asked| asked.elapsed() > patience);
-        let Some(activity) = self.activity.borrow().clone() else {
-            if is_late {
-                return self.is_late("the sign-in").await;
-            }
-            return Ok(());
-        };
         // That Microsoft wants to be left alone is remembered elsewhere.
-        if activity.throttled_for().is_some() {
+        if self.throttled_for().is_some() {
             return Ok(());
         }
         // Until its subscriptions are known, nothing of it is.
-        if is_late {
-            return self.is_late("the list of subscriptions").await;
+        let asked = self.asked.get();
+        if asked.is_some_and(|asked| asked.elapsed() > patience) {
+            let is_signed_in = self.activity.borrow().is_some();
+            return self
+                .is_late(if is_signed_in {
+                    "the list of subscriptions"
+                } else {
+                    "the sign-in"
+                })
+                .await;
         }
         let now = self.clock.now();
         let (mut unanswered, mut endless) = (Vec::new(), Vec::new());
         let late = Fault::late("a listing was not answered by the run's deadline");
+        let unstarted =
+            Fault::late("the start of the subscription was not answered by the run's deadline");
         let long = Fault {
             cure: "raise --deadline, and with it the timeout of whatever starts o365-wodle",
             ..Fault::late("a listing did not come to its end by the run's deadline")
         };
         for (content_type, listing) in self.listing.take() {
             if listing.answered.elapsed() > patience {
-                self.says(content_type, &late);
-                unanswered.push((listing.stream, listing.is_new));
+                let late = if listing.is_subscribed {
+                    &late
+                } else {
+                    &unstarted
+                };
+                self.says(content_type, late);
+                unanswered.push((listing.stream, listing.is_new, late.to_string()));
             } else if listing.begun.elapsed() > patience && !listing.has_moved {
                 // What it named so far is fetched, but the next run begins it anew.
                 self.finds(Some(content_type), Finding::of_fault(&long, false));
@@ -153,11 +168,11 @@ impl Collector {
         if unanswered.is_empty() && endless.is_empty() && blobs.is_empty() {
             return Ok(());
         }
-        let (late, long) = (late.to_string(), long.to_string());
+        let long = long.to_string();
         self.work
             .desk
             .ledger(move |ledger| {
-                for (stream, is_new) in unanswered {
+                for (stream, is_new, late) in unanswered {
                     if is_new {
                         ledger.stream_failed(stream, now, None, &late)?;
                     } else {

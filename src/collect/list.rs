@@ -86,18 +86,22 @@ impl Collector {
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
+        let mut are_left_alone = false;
         let due = streams.into_iter().filter(|stream| {
             let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
             if is_failing {
                 self.worse(Trouble::Partial);
             }
+            are_left_alone |= is_failing;
             !is_failing && !is_unavailable(stream)
         });
-        let mut beside = self.list_all_new(activity, due.collect()).await?;
+        let due = due.collect();
+        let mut beside = self.list_all_new(activity, due).await?;
         let are_refused = self.leave_refused(now, unavailable).await?;
         self.leave_unavailable(now).await?;
-        self.conclude(now, self.is_any_listed.get() || !are_refused)
-            .await?;
+        // Where nothing was listed, and something was not asked for or refused, nobody knows.
+        let is_well = self.is_any_listed.get() || !are_refused && !are_left_alone;
+        self.conclude(now, is_well).await?;
         // The old comes after all that is new: a fault far back must not hold it up.
         self.some_at_once(
             ANSWER,
@@ -109,7 +113,9 @@ impl Collector {
                     let content_type = beside.stream.content_type;
                     let listed = this.list_beside(&activity, beside).await;
                     this.listing.borrow_mut().remove(&content_type);
-                    listed
+                    listed?;
+                    this.looked_at(Some(content_type));
+                    Ok(())
                 }
             },
         )
@@ -227,6 +233,12 @@ impl Collector {
     /// Lists what is new of a stream into the ledger and moves its marker; what is to be listed beside it, unless the stream
     /// cannot be listed now.
     async fn list_new(&self, activity: &Activity, stream: &Stream) -> Result<Option<Beside>, End> {
+        if !stream.subscribed && !self.start(activity, stream).await? {
+            return Ok(None);
+        }
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+            listing.is_subscribed = true;
+        }
         let now = self.clock.now();
         let collect = &self.work.settings.collect;
         let stream = &self.plausible(stream, now).await?;
@@ -264,7 +276,6 @@ impl Collector {
             .await?
         {
             Listed::Whole => {
-                self.looked_at(Some(stream.content_type));
                 desk.ledger(move |ledger| ledger.listing_complete(id, now))
                     .await?;
             }
@@ -280,6 +291,10 @@ impl Collector {
         } else {
             desk.ledger(move |ledger| ledger.spans(id)).await?
         };
+        // Until then a fault that a former run found there may last.
+        if spans.is_empty() && !is_sweep_due {
+            self.looked_at(Some(stream.content_type));
+        }
         Ok(Some(Beside {
             stream: stream.clone(),
             spans,
@@ -290,8 +305,8 @@ impl Collector {
     /// Lists what a backfill asked for of a stream, and its sweep if it is due.
     async fn list_beside(&self, activity: &Activity, beside: Beside) -> Result<(), End> {
         let (stream, id, now) = (&beside.stream, beside.stream.id, self.clock.now());
-        self.list_spans(activity, stream, beside.spans).await?;
-        let Some(sweep) = beside.sweep else {
+        let goes_on = self.list_spans(activity, stream, beside.spans).await?;
+        let Some(sweep) = beside.sweep.filter(|_| goes_on) else {
             return Ok(());
         };
         match self
@@ -354,39 +369,40 @@ impl Collector {
                 }
             }
             // The marker stays before what could not be read; what comes later is listed anyway.
-            if failed.is_some() {
+            if failed.is_some() && matches!(aim, Aim::Marker) {
                 aim = Aim::Contents;
             }
         }
         Ok(failed.map_or(Listed::Whole, Listed::InPart))
     }
 
-    /// Lists the spans that a backfill asked for.
+    /// Lists the spans that a backfill asked for, all of them though a window of one fails. Whether more can be listed now.
     async fn list_spans(
         &self,
         activity: &Activity,
         stream: &Stream,
         spans: Vec<Span>,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
         for span in spans {
-            for window in window::tile(span.since, span.until, self.clock.now()) {
-                let fault = match self
-                    .list_window(activity, stream, window, Aim::Span(span))
-                    .await
-                {
-                    Ok(incomplete) => incomplete,
-                    Err(End::Fault(fault)) => Some(fault),
-                    Err(end) => return Err(end),
-                };
-                if let Some(fault) = fault {
-                    return self.failed_beside(stream, fault).await;
+            let windows = window::tile(span.since, span.until, self.clock.now());
+            match self
+                .list_windows(activity, stream, windows, Aim::Span(span))
+                .await?
+            {
+                Listed::Whole => {
+                    let desk = &self.work.desk;
+                    desk.ledger(move |ledger| ledger.span_listed(span.id))
+                        .await?;
                 }
+                Listed::InPart(fault) => self.failed_beside(stream, fault).await?,
+                Listed::Failed(fault) => {
+                    self.failed_beside(stream, fault).await?;
+                    return Ok(false);
+                }
+                Listed::Unsubscribed => return Ok(false),
             }
-            let desk = &self.work.desk;
-            desk.ledger(move |ledger| ledger.span_listed(span.id))
-                .await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A marker or floor that lies ahead was set by a clock that ran ahead: what lies before it may

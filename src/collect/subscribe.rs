@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::health::Finding;
 use super::list::{UNAVAILABLE, is_of_window};
 use super::tenant::{Collector, End, is_ahead};
 use crate::config::ContentType;
 use crate::ledger::Stream;
-use crate::microsoft::{Activity, Class, START_AGAIN};
+use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
 
 /// How often subscriptions are listed though nothing is known to be missing.
 const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 
 impl Collector {
-    /// Starts the subscriptions that are missing; leaves out streams that cannot be listed yet.
+    /// Finds out, where it is due, which subscriptions are missing.
     pub(super) async fn subscribe(
         &self,
         activity: &Activity,
@@ -35,9 +35,18 @@ impl Collector {
         if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(streams);
         }
-        let subscriptions = match activity.subscriptions().await {
+        let are_settled = streams.iter().all(is_settled);
+        let subscriptions = if are_settled {
+            let late = || Fault::late("the list of subscriptions was not answered in time");
+            timeout(self.work.patience, activity.subscriptions())
+                .await
+                .unwrap_or_else(|_| Err(late()))
+        } else {
+            activity.subscriptions().await
+        };
+        let subscriptions = match subscriptions {
             // What was subscribed yesterday most likely is today.
-            Err(fault) if is_of_window(fault.class) && streams.iter().all(is_settled) => {
+            Err(fault) if is_of_window(fault.class) && are_settled => {
                 log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
                 self.finds(None, Finding::of_fault(&fault, false));
                 return Ok(streams);
@@ -57,13 +66,7 @@ impl Collector {
             .desk
             .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &enabled))
             .await?;
-        let mut ready = Vec::new();
-        for stream in streams {
-            if stream.subscribed || self.start(activity, &stream).await? {
-                ready.push(stream);
-            }
-        }
-        Ok(ready)
+        Ok(streams)
     }
 
     /// Starts a subscription; whether the stream can be listed.

@@ -7,6 +7,7 @@ use super::event;
 use super::health::{self, Finding, Said};
 use super::order::Telling;
 use super::tenant::Collector;
+use crate::config::Authentication;
 use crate::ledger::{self, HealthState, Ledger, Scope};
 
 /// What becomes of a scope's states, and what is due to be said of them.
@@ -66,6 +67,24 @@ impl Collector {
             .await
     }
 
+    /// The tenant is left alone, so that nothing of it is seen: its faults last.
+    pub(super) async fn lasts(&self, error: String) -> Result<(), Closed> {
+        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        let assess = move |ledger: &mut Ledger| {
+            let known = ledger.health(&id)?.remove(&None).unwrap_or_default();
+            let lasting = |state: &HealthState| Finding::lasting(state, &error);
+            let (faults, others): (Vec<_>, Vec<_>) = known
+                .into_iter()
+                .partition(|state| lasting(state).is_some());
+            let found: Vec<Finding> = faults.iter().filter_map(lasting).collect();
+            let (mut states, said) = health::assess(None, faults, &found, now);
+            states.extend(others);
+            Ok((None, states, said))
+        };
+        let assessed = self.work.desk.ledger_in_turn(assess).await?;
+        self.work.desk.tell(self.telling(assessed)).await
+    }
+
     /// What finds out, in the ledger, which of this run's findings are due; `None` if there are none.
     fn assessment(
         &self,
@@ -81,6 +100,11 @@ impl Collector {
         }
         let (tenant_id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         let silent_after = self.work.settings.collect.silent_after;
+        let authentication = &self.tenant.authentication;
+        let is_unread = matches!(authentication, Authentication::Certificate { .. })
+            && self.certificate_ends.get().is_none();
+        // A certificate that could not be read ends as it did.
+        let is_kept = move |state: &HealthState| is_unread && state.state == "certificate_expiring";
         Some(move |ledger: &mut Ledger| {
             let mut known = ledger.health(&tenant_id)?;
             let mut assessed = Vec::new();
@@ -93,7 +117,9 @@ impl Collector {
                     found.extend(health::of_standing(&standing, &found, silent_after, now));
                 }
                 let before = known.remove(&scope).unwrap_or_default();
-                let (states, said) = health::assess(scope, before.clone(), &found, now);
+                let (kept, looked_at) = before.clone().into_iter().partition(is_kept);
+                let (mut states, said) = health::assess(scope, looked_at, &found, now);
+                states.extend::<Vec<_>>(kept);
                 if states != before || !said.is_empty() {
                     assessed.push((scope, states, said));
                 }

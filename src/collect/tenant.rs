@@ -62,7 +62,7 @@ pub(super) struct Collector {
     /// The tenant at Microsoft, once it has signed in.
     pub(super) activity: RefCell<Option<Rc<Activity>>>,
     /// The same from the first request on.
-    asking: RefCell<Option<Rc<Activity>>>,
+    pub(super) asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     pub(super) is_over: Cell<bool>,
@@ -292,6 +292,7 @@ impl Collector {
                 again(state.not_before, now),
                 state.error.as_deref().unwrap_or("it failed")
             );
+            self.lasts(state.error.unwrap_or_default()).await?;
             return Ok(None);
         }
         let credential = credential(&self.tenant.authentication)
@@ -499,10 +500,8 @@ impl Collector {
 
     /// The run ends while Microsoft wants to be left alone: the next one has to know.
     async fn keep_distance(&self) -> Result<(), Closed> {
-        let activity = self.activity.borrow().clone();
-        let throttled = activity.and_then(|activity| activity.throttled_for());
         // What ended the collection for good was remembered then.
-        let Some(wait) = throttled.filter(|_| !self.is_over.get()) else {
+        let Some(wait) = self.throttled_for().filter(|_| !self.is_over.get()) else {
             return Ok(());
         };
         let why = "Microsoft asked to be left alone for a while";

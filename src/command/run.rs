@@ -152,7 +152,7 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     if unreadable == outcomes.len() {
         return Err(Error::Configuration(format!(
             "no tenant's credential can be used as it stands here ({unreadable_names}); the log and \
-             `o365-wodle check` say why and what to do"
+             `o365-wodle doctor` say why and what to do"
         )));
     }
     if unreachable == outcomes.len() {

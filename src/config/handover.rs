@@ -306,6 +306,16 @@ fn label(text: &str) -> Option<Field> {
     if text.len() > 80 {
         return None;
     }
+    // Where somebody's caps lock was on, or nothing stands between them, words cannot be told apart.
+    let letters: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    match letters.to_lowercase().as_str() {
+        "tenantid" | "directoryid" | "directorytenantid" => return Some(Field::TenantId),
+        "clientid" | "applicationid" | "appid" | "applicationclientid" => {
+            return Some(Field::ClientId);
+        }
+        "clientsecret" | "clientsecretvalue" | "secretvalue" => return Some(Field::Secret),
+        _ => {}
+    }
     let words = words(text);
     let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
     let only = |also: &[&str]| {

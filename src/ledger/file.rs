@@ -300,7 +300,11 @@ pub(super) fn open_dry(path: &Path) -> Result<Connection, Fault> {
 }
 
 fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Fault {
-    move |error| Fault::Unwritable(format!("{}: {error}", path.display()))
+    move |error| match error.kind() {
+        // No later run may either.
+        ErrorKind::PermissionDenied => denied(path),
+        _ => Fault::Unwritable(format!("{}: {error}", path.display())),
+    }
 }
 
 /// What the ledger is opened for.
@@ -512,6 +516,14 @@ fn foreign(path: &Path, what: &str, owner: &dyn Display) -> Fault {
     not_ours(path, format!("{what} belongs to user id {owner}"), cure)
 }
 
+fn denied(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "the user that runs this may not use it",
+        "Run it as the user that owns the ledger, or give that one its folder and all that is in it (chown -R)",
+    )
+}
+
 fn open_to_others(path: &Path, mode: &dyn Display) -> Fault {
     not_ours(
         path,
@@ -536,6 +548,7 @@ pub(crate) fn what_is_not_ours() -> Vec<Fault> {
         irregular(file),
         of_another_program(file),
         foreign(file, "the ledger", &"{id}"),
+        denied(file),
         open_to_others(file, &"{mode}"),
         foreign(folder, "the ledger's folder", &"{id}"),
         folder_open_to_others(folder, &"{mode}"),

@@ -221,8 +221,8 @@ impl Activity {
             return Ok(answer);
         }
         let body = answer.head(FAULT_BYTES).await;
-        // Nothing listed may be written so; a blob is never nothing.
-        if call.operation != Operation::Fetch && body.trim_ascii() == b"null" {
+        // Nothing may be written so.
+        if body.trim_ascii() == b"null" {
             answer.put_back(Bytes::from_static(b"[]"));
             return Ok(answer);
         }

@@ -55,10 +55,12 @@ const WAIT: &str = "nothing to do: it passes, and the next run tries again";
 const REPORT: &str = "update o365-wodle; if it stays, report it with this message";
 const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
 const FEDERATED: &str = "compare issuer, subject and audience with Azure: App registrations > the app > Certificates & secrets > Federated credentials";
+const UNKNOWN_API: &str = "set the tenant's cloud to the one that the organisation is in; if it is, an administrator of the organisation makes the API known: az ad sp create --id c5393580-f805-4401-95e8-94b7a6ef2fc2";
 const CLOUD: &str = "set the tenant's cloud to the one that the organisation is in: commercial, gcc, gcc-high, dod or china";
 const AUDIT: &str = "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour";
 const WINDOW: &str =
     "the next run lists the window again by Microsoft's clock; check this machine's clock";
+const EXPIRED: &str = "nothing to do: it is counted as lost; have runs come more often than that contents expire, which takes 7 days";
 const LOST: &str = "nothing to do: runs try it again as long as Microsoft keeps contents, 7 days, then it is counted as lost";
 const LIMITED: &str = "if it happens often, lower requests_per_minute or concurrency; another collector may share the tenant's quota";
 
@@ -109,7 +111,7 @@ pub(super) static ENTRA: &[Row] = &[
     row("AADSTS700211", Class::RefuseTenant, "no federated credential of the app has the token's issuer", FEDERATED),
     row("AADSTS700212", Class::RefuseTenant, "no federated credential of the app has the token's audience", FEDERATED),
     row("AADSTS700213", Class::RefuseTenant, "no federated credential of the app has the token's subject", FEDERATED),
-    row("AADSTS500011", Class::RefuseTenant, "the tenant does not know the Office 365 Management APIs", CLOUD),
+    row("AADSTS500011", Class::RefuseTenant, "the tenant does not know the Office 365 Management APIs", UNKNOWN_API),
     row("AADSTS70011", Class::RefuseTenant, "the scope is wrong", "check management_url: the scope is made of it"),
     row("AADSTS1002012", Class::RefuseTenant, "the scope is wrong", "check management_url: the scope is made of it"),
     row("AADSTS501051", Class::RefuseTenant, "the app has no permission for the Office 365 Management APIs", GRANT_READ),
@@ -140,7 +142,7 @@ pub(super) static ACTIVITY: &[Row] = &[
     row("AF20055", Class::RestartWindow, "Microsoft refuses the start and end of the window", WINDOW),
     row("AF20031", Class::RestartWindow, "Microsoft does not accept its own link to the next page", "nothing to do: the window is listed again"),
     row("AF20050", Class::SkipBlob, "Microsoft does not have this content any more", LOST),
-    row("AF20051", Class::SkipBlob, "this content has expired", LOST),
+    row("AF20051", Class::SkipBlob, "this content has expired", EXPIRED),
     row("AF20052", Class::SkipBlob, "Microsoft does not accept the id of its own content", "if it happens often, the tenant's cloud is wrong: commercial and gcc answer for each other"),
     row("AF20053", Class::OurBug, "Microsoft misses Accept-Language", REPORT),
     row("AF20054", Class::OurBug, "Microsoft does not know the language of Accept-Language", REPORT),

@@ -52,6 +52,7 @@ fn entra_row_by_row() {
     use Class::{RefuseTenant, Retry, Throttled};
     const NO_PROOF: &str = "give the tenant a client secret, a certificate or a federated token file";
     const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
+    const UNKNOWN_API: &str = "set the tenant's cloud to the one that the organisation is in; if it is, an administrator of the organisation makes the API known: az ad sp create --id c5393580-f805-4401-95e8-94b7a6ef2fc2";
     const CLOUD: &str = "set the tenant's cloud to the one that the organisation is in: commercial, gcc, gcc-high, dod or china";
     const FEDERATED: &str = "compare issuer, subject and audience with Azure: App registrations > the app > Certificates & secrets > Federated credentials";
     const SCOPE: &str = "check management_url: the scope is made of it";
@@ -74,7 +75,7 @@ fn entra_row_by_row() {
         ("AADSTS700211", RefuseTenant, "no federated credential of the app has the token's issuer", FEDERATED),
         ("AADSTS700212", RefuseTenant, "no federated credential of the app has the token's audience", FEDERATED),
         ("AADSTS700213", RefuseTenant, "no federated credential of the app has the token's subject", FEDERATED),
-        ("AADSTS500011", RefuseTenant, "the tenant does not know the Office 365 Management APIs", CLOUD),
+        ("AADSTS500011", RefuseTenant, "the tenant does not know the Office 365 Management APIs", UNKNOWN_API),
         ("AADSTS70011", RefuseTenant, "the scope is wrong", SCOPE),
         ("AADSTS1002012", RefuseTenant, "the scope is wrong", SCOPE),
         ("AADSTS501051", RefuseTenant, "the app has no permission for the Office 365 Management APIs", READ),
@@ -103,6 +104,7 @@ fn activity_row_by_row() {
     const REPORT: &str = "update o365-wodle; if it stays, report it with this message";
     const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App registrations > the app > Overview; tenant and client id may be swapped";
     const WINDOW: &str = "the next run lists the window again by Microsoft's clock; check this machine's clock";
+    const EXPIRED: &str = "nothing to do: it is counted as lost; have runs come more often than that contents expire, which takes 7 days";
     const LOST: &str = "nothing to do: runs try it again as long as Microsoft keeps contents, 7 days, then it is counted as lost";
     const LIMITED: &str = "if it happens often, lower requests_per_minute or concurrency; another collector may share the tenant's quota";
     const WAIT: &str = "nothing to do: it passes, and the next run tries again";
@@ -124,7 +126,7 @@ fn activity_row_by_row() {
         ("AF20055", 400, RestartWindow, "Microsoft refuses the start and end of the window", WINDOW),
         ("AF20031", 400, RestartWindow, "Microsoft does not accept its own link to the next page", "nothing to do: the window is listed again"),
         ("AF20050", 404, SkipBlob, "Microsoft does not have this content any more", LOST),
-        ("AF20051", 400, SkipBlob, "this content has expired", LOST),
+        ("AF20051", 400, SkipBlob, "this content has expired", EXPIRED),
         ("AF20052", 400, SkipBlob, "Microsoft does not accept the id of its own content", "if it happens often, the tenant's cloud is wrong: commercial and gcc answer for each other"),
         ("AF20053", 400, OurBug, "Microsoft misses Accept-Language", REPORT),
         ("AF20054", 400, OurBug, "Microsoft does not know the language of Accept-Language", REPORT),

@@ -49,7 +49,10 @@ impl Credential {
     pub fn read(authentication: &Authentication) -> Result<Self, Flaw> {
         match authentication {
             Authentication::Secret(secret) => secret.read().map(Self::secret),
-            Authentication::FederatedToken(path) => Ok(Self::federated(path.clone())),
+            Authentication::FederatedToken(path) => match foreign_token(path) {
+                Ok(_) => Ok(Self::federated(path.clone())),
+                Err(fault) => Err(Flaw::new(fault.message, fault.cure)),
+            },
             Authentication::Certificate {
                 certificate_file,
                 private_key_file,

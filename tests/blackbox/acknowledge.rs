@@ -334,3 +334,19 @@ fn what_is_read_is_accepted_within_the_run() {
     world.run_expecting(0, &[]);
     world.assert_clean();
 }
+
+/// What an agent cannot forward it drops, once its buffer is full.
+#[test]
+fn an_agent_that_is_offline_is_waited_for_though_nobody_confirms() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("wazuh", "acknowledge", "\"off\"");
+    world.set("wazuh", "send_timeout", "\"1s\"");
+    issue(&mut world, 1, 5);
+    let offline = world.home().join("queue/sockets/.wait");
+    std::fs::write(&offline, "").unwrap();
+    world.run_expecting(75, &[]);
+    assert_eq!(world.queue.count(), 0, "{}", world.log());
+    std::fs::remove_file(offline).unwrap();
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub(super) const RULES: &str = include_str!("../../integration/o365_wodle_rules.xml");
 
 /// The official rules that matter to the samples, in our words: id, level, parent, field, pattern.
-pub(super) const OFFICIAL: [(u32, u32, u32, &str, &str); 12] = [
+pub(super) const OFFICIAL: [(u32, u32, u32, &str, &str); 13] = [
     (91_531, 0, 0, "integration", "office365"),
     (91_532, 3, 91_531, "office365.RecordType", "[0-9]+"),
     (91_533, 3, 91_532, "office365.RecordType", "^1$"),
@@ -19,6 +19,13 @@ pub(super) const OFFICIAL: [(u32, u32, u32, &str, &str); 12] = [
     (91_542, 3, 91_532, "office365.RecordType", "^11$"),
     (91_545, 3, 91_532, "office365.RecordType", "^15$"),
     (91_648, 3, 91_531, "office365.actor", "wazuh"),
+    (
+        91_700,
+        14,
+        91_532,
+        "office365.Operation",
+        "^FileMalwareDetected$",
+    ),
     (91_702, 4, 91_532, "office365.Operation", "^FileDownloaded$"),
     (
         91_705,

@@ -328,7 +328,12 @@ pub(super) fn samples() -> Vec<(u32, Value, Value)> {
         ),
         (
             118_701,
-            json!({ "Operation": "X" }),
+            json!({ "RecordType": 0, "Operation": "X" }),
+            json!({ "reshaped": ["no_record_type"] }),
+        ),
+        (
+            91_700,
+            json!({ "RecordType": 0, "Operation": "FileMalwareDetected" }),
             json!({ "reshaped": ["no_record_type"] }),
         ),
         (

@@ -50,6 +50,8 @@ fn as_people_write_it() {
         "Tenant ID:\n  \"{T}\",\nClient ID:\n  \"{C}\",\nClient secret:\n  \"{S}\"",
         "{\"tenant id\": \"{T}\",\n \"client id\": \"{C}\",\n \"client secret\": \"{S}\"}",
         "[{\"client secret\": \"{S}\",\n \"tenant id\": \"{T}\",\n \"client id\": \"{C}\"}]",
+        "tENANT id: {T}\ncLIENT id: {C}\ncLIENT sECRET: {S}",
+        "DIRECTORYID={T}\nAppId={C}\nCLIENTSECRET={S}",
         "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
     ];
     for text in texts {

@@ -358,3 +358,76 @@ fn a_secret_that_can_be_read_again_is_used_at_once() {
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_clean(&mut world);
 }
+
+#[test]
+fn a_start_that_hangs_keeps_no_other_content_type() {
+    let mut world = world(1);
+    world.set("http", "request_timeout", "\"1m\"");
+    fill(&mut world);
+    let rule = Rule::on(Operation::Start, Action::StallBeforeHeaders).content_type("DLP.All");
+    world.microsoft.faults(Plan::default().rule(rule));
+    world.run_expecting(3, &["--deadline", "6s"]);
+    assert_eq!(world.verdict().missing.len(), OF_ONE, "{}", world.log());
+    let said = "DLP.All: the start of the subscription was not answered";
+    assert!(world.log().contains(said), "{}", world.log());
+    world.microsoft.faults(Plan::default());
+    world.microsoft.advance(Duration::from_mins(16));
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+/// What was subscribed yesterday most likely is today.
+#[test]
+fn a_list_of_subscriptions_that_hangs_keeps_nothing() {
+    let mut world = world(1);
+    world.set("http", "request_timeout", "\"1m\"");
+    assert_eq!(run(&world), 0, "{}", world.log());
+    world.microsoft.advance(Duration::from_hours(25));
+    fill(&mut world);
+    let rule = Rule::on(Operation::SubscriptionsList, Action::StallBeforeHeaders);
+    world.microsoft.faults(Plan::default().rule(rule));
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+#[test]
+fn a_day_that_fails_keeps_no_other_of_a_backfill() {
+    let mut world = world(1);
+    world.set("http", "retries", "0");
+    assert_eq!(run(&world), 0, "{}", world.log());
+    for day in 2..6 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::days(day));
+    }
+    // After the new of yesterday and today, the second of the days that the backfill asks for.
+    let rule = Rule::on(Operation::Content, broken())
+        .content_type("Audit.Exchange")
+        .nth(4);
+    world.microsoft.faults(Plan::default().rule(rule));
+    let output = world.run(&["backfill", "--since", "6d"]);
+    assert_eq!(output.status.code(), Some(3), "{}", world.log());
+    assert_eq!(world.verdict().missing.len(), RECORDS, "{}", world.log());
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_clean(&mut world);
+}
+
+/// Nothing of a tenant that is left alone for an hour is seen, and its state lasts all the same.
+#[test]
+fn what_lasts_is_told_though_its_tenant_is_left_alone() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.keeps_secrets = true;
+    let rule = Rule::on(Operation::SubscriptionsList, Action::AuditLogOff);
+    world.microsoft.faults(Plan::default().rule(rule));
+    for (run, times) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
+        world.run_expecting(77, &[]);
+        assert_eq!(
+            told(&world, "audit_log_off"),
+            times,
+            "{run} {}",
+            world.log()
+        );
+    }
+    world.microsoft.faults(Plan::default());
+    world.run(&["doctor"]);
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_eq!(told(&world, "recovered"), 1, "{}", world.log());
+}
