@@ -497,3 +497,17 @@ fn starts_by_hand_are_judged_as_those_of_a_run() {
     assert_eq!(said.matches("AF20001").count(), 1, "{said}");
     assert_eq!(said.matches(": started").count(), 4, "{said}");
 }
+
+#[test]
+fn a_content_of_nothing_is_empty() {
+    let world = World::with_tenants(1, Options::default());
+    let created = world.microsoft.now() - TimeDelta::minutes(5);
+    for (content_type, nothing) in [("Audit.Exchange", "null"), ("Audit.General", "[]")] {
+        let nothing = nothing.to_owned();
+        world
+            .microsoft
+            .issue_raw(&world.id(0), content_type, nothing, created);
+    }
+    world.run_expecting(0, &[]);
+    assert_eq!((world.sum("pending"), world.sum("failed")), (0, 0));
+}

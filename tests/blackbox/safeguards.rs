@@ -184,3 +184,15 @@ fn owned(path: &Path, user: u32, group: u32, mode: u32) {
     chown(path, Some(user), Some(group)).unwrap();
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_as_a_full_disk() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_small(0, "Audit.Exchange", 20, TimeDelta::minutes(5));
+    // 16 blocks of 512 bytes or 1 KiB, by the shell.
+    let limited = ["sh", "-c", "ulimit -f 16; exec \"$0\" \"$@\""];
+    let output = world.command_under(&limited, &["run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", world.log());
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+}
