@@ -15,25 +15,12 @@ mod redaction;
 
 use std::collections::BTreeMap;
 
-use hostile::{Maker, faults, members, untouched};
+use hostile::{FRONT, Maker, faults, members, untouched};
 use o365_wodle::collect::event::{
     Damaged, Envelope, Health, Reasons, Redactor, Shaper, damaged, passes,
 };
 use o365_wodle::config::Filter;
 use proptest::prelude::*;
-
-/// The key fields that stand in front of a reshaped record.
-const FRONT: [&str; 9] = [
-    "RecordType",
-    "Operation",
-    "Workload",
-    "UserId",
-    "Id",
-    "CreationTime",
-    "OrganizationId",
-    "ClientIP",
-    "ResultStatus",
-];
 
 const HEADER: &str = "1:office365:";
 const ORIGIN: &str = ",\"o365_wodle\":{\"tenant\":\"contoso\",\"labels\":{\"customer\":\"C-42\"}}";

@@ -20,7 +20,7 @@ const SLOWEST: u64 = 8 << 10;
 pub(super) struct Listing {
     stream: i64,
     /// Whether the subscription need not be started first.
-    pub(super) is_subscribed: bool,
+    is_subscribed: bool,
     is_new: bool,
     begun: Instant,
     answered: Instant,
@@ -39,6 +39,13 @@ impl Listing {
             answered: begun,
             has_moved: false,
         }
+    }
+
+    /// From now on it is the listing that is waited for.
+    pub(super) fn is_subscribed(&mut self) {
+        self.is_subscribed = true;
+        self.begun = Instant::now();
+        self.answered = self.begun;
     }
 
     pub(super) fn is_answered(&mut self) {
@@ -98,6 +105,13 @@ impl Collector {
         listing.map(|(&content_type, _)| content_type).collect()
     }
 
+    /// How long an answer may take. A low `requests_per_minute` makes requests wait for their turn.
+    pub(super) fn patience(&self) -> Duration {
+        let pace = Duration::from_mins(1).checked_div(self.tenant.requests_per_minute);
+        let places = u32::try_from(self.tenant.concurrency).unwrap_or(u32::MAX);
+        self.work.patience + pace.unwrap_or_default().saturating_mul(places)
+    }
+
     /// How long Microsoft, or its sign-in, still wants to be left alone.
     pub(super) fn throttled_for(&self) -> Option<Duration> {
         self.asking.borrow().as_ref()?.throttled_for()
@@ -108,13 +122,13 @@ impl Collector {
         if self.is_over.get() {
             return Ok(());
         }
-        // A low requests_per_minute makes blobs wait for their turn.
-        let tenant = &self.tenant;
-        let pace = Duration::from_mins(1).checked_div(tenant.requests_per_minute);
-        let turn = pace.unwrap_or_default() * u32::try_from(tenant.concurrency).unwrap_or(u32::MAX);
-        let patience = self.work.patience + turn;
+        let (tenant, patience) = (&self.tenant, self.patience());
         // That Microsoft wants to be left alone is remembered elsewhere.
-        if self.throttled_for().is_some() {
+        if let Some(left) = self.throttled_for() {
+            if self.activity.borrow().is_none() {
+                self.finds(None, Finding::of_fault(&Fault::throttled(left), false));
+                self.worse(Trouble::Unreachable);
+            }
             return Ok(());
         }
         // Until its subscriptions are known, nothing of it is.

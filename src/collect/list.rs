@@ -60,7 +60,7 @@ impl Collector {
         let now = self.clock.now();
         let lookback = self.tenant.initial_lookback;
         let (id, content_types) = (self.tenant.tenant_id.clone(), self.content_types.clone());
-        let (state, streams) = self
+        let (state, mut streams) = self
             .work
             .desk
             .ledger(move |ledger| {
@@ -79,29 +79,33 @@ impl Collector {
             .count();
         let place = self.work.place(ANSWER).await?;
         self.asked.set(Some(Instant::now()));
-        let subscribing = self.subscribe(activity, state.subscriptions_listed, streams);
-        let streams = at(place, self.work.patience, Box::pin(subscribing)).await?;
+        let subscribing = self.subscribe(activity, state.subscriptions_listed, &streams);
+        let enabled = at(place, self.work.patience, Box::pin(subscribing)).await?;
         self.asked.set(None);
+        let mut missing = Vec::new();
+        if let Some(enabled) = enabled {
+            for stream in &mut streams {
+                stream.subscribed = enabled.contains(&stream.content_type);
+            }
+            let are_missing = streams.iter().filter(|stream| !stream.subscribed);
+            missing = are_missing.map(|stream| stream.content_type).collect();
+        }
         *self.streams.borrow_mut() = streams
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
-        let mut are_left_alone = false;
         let due = streams.into_iter().filter(|stream| {
             let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
             if is_failing {
                 self.worse(Trouble::Partial);
             }
-            are_left_alone |= is_failing;
             !is_failing && !is_unavailable(stream)
         });
         let due = due.collect();
-        let mut beside = self.list_all_new(activity, due).await?;
-        let are_refused = self.leave_refused(now, unavailable).await?;
+        let mut beside = self.list_all_new(activity, due, missing).await?;
+        self.leave_refused(now, unavailable).await?;
         self.leave_unavailable(now).await?;
-        // Where nothing was listed, and something was not asked for or refused, nobody knows.
-        let is_well = self.is_any_listed.get() || !are_refused && !are_left_alone;
-        self.conclude(now, is_well).await?;
+        self.conclude(now).await?;
         // The old comes after all that is new: a fault far back must not hold it up.
         self.some_at_once(
             ANSWER,
@@ -119,7 +123,10 @@ impl Collector {
                 }
             },
         )
-        .await
+        .await?;
+        // Where a subscription had ended that cannot be started.
+        self.leave_refused(now, unavailable).await?;
+        self.leave_unavailable(now).await
     }
 
     /// Lists what is new in these streams; what is to be listed beside it.
@@ -127,17 +134,20 @@ impl Collector {
         self: &Rc<Self>,
         activity: &Rc<Activity>,
         mut due: Vec<Stream>,
+        missing: Vec<ContentType>,
     ) -> Result<Vec<Beside>, End> {
+        let missing = Rc::new(missing);
         let beside = Rc::new(RefCell::new(Vec::new()));
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut due)),
             |stream| {
                 let (this, activity) = (Rc::clone(self), Rc::clone(activity));
-                let beside = Rc::clone(&beside);
+                let (beside, missing) = (Rc::clone(&beside), Rc::clone(&missing));
                 async move {
                     this.begin_listing(&stream, true);
-                    let listed = this.list_new(&activity, &stream).await;
+                    let is_missing = missing.contains(&stream.content_type);
+                    let listed = this.list_new(&activity, &stream, is_missing).await;
                     this.listing.borrow_mut().remove(&stream.content_type);
                     this.news.notify_one();
                     if let Some(more) = listed? {
@@ -155,7 +165,8 @@ impl Collector {
     }
 
     /// All that is new was listed: the tenant is well, unless it is not, and what expired is given up.
-    async fn conclude(&self, now: DateTime<Utc>, is_well: bool) -> Result<(), Closed> {
+    async fn conclude(&self, now: DateTime<Utc>) -> Result<(), Closed> {
+        let is_well = self.is_any_listed.get();
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         // What is on its way may come all the same.
@@ -196,8 +207,8 @@ impl Collector {
     }
 
     /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
-    /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
-    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<bool, End> {
+    /// refused, but for those that are `unavailable`, as was known before or is since.
+    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<(), End> {
         let mut refused = self.refused.take();
         let count = refused.len() + self.unavailable.borrow().len() + unavailable;
         let of_tenant = refused
@@ -208,11 +219,10 @@ impl Collector {
         {
             return Err(End::Fault(refused.swap_remove(position).1));
         }
-        let are_any = !refused.is_empty();
         for ((id, content_type), fault) in refused {
             self.stream_left(id, content_type, now, &fault).await?;
         }
-        Ok(are_any)
+        Ok(())
     }
 
     /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says
@@ -232,12 +242,17 @@ impl Collector {
 
     /// Lists what is new of a stream into the ledger and moves its marker; what is to be listed beside it, unless the stream
     /// cannot be listed now.
-    async fn list_new(&self, activity: &Activity, stream: &Stream) -> Result<Option<Beside>, End> {
-        if !stream.subscribed && !self.start(activity, stream).await? {
+    async fn list_new(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        is_missing: bool,
+    ) -> Result<Option<Beside>, End> {
+        if is_missing && !self.start(activity, stream).await? {
             return Ok(None);
         }
         if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-            listing.is_subscribed = true;
+            listing.is_subscribed();
         }
         let now = self.clock.now();
         let collect = &self.work.settings.collect;

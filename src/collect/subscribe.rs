@@ -16,13 +16,13 @@ use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
 const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
 
 impl Collector {
-    /// Finds out, where it is due, which subscriptions are missing.
+    /// Finds out, where it is due, which subscriptions are missing; `None` if it is not known now.
     pub(super) async fn subscribe(
         &self,
         activity: &Activity,
         listed: Option<DateTime<Utc>>,
-        mut streams: Vec<Stream>,
-    ) -> Result<Vec<Stream>, End> {
+        streams: &[Stream],
+    ) -> Result<Option<Vec<ContentType>>, End> {
         let now = self.clock.now();
         let is_settled = |stream: &Stream| {
             stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
@@ -33,12 +33,12 @@ impl Collector {
             START_AGAIN
         };
         if is_ahead(listed.map(|listed| listed + every), now, every) {
-            return Ok(streams);
+            return Ok(None);
         }
         let are_settled = streams.iter().all(is_settled);
         let subscriptions = if are_settled {
             let late = || Fault::late("the list of subscriptions was not answered in time");
-            timeout(self.work.patience, activity.subscriptions())
+            timeout(self.patience(), activity.subscriptions())
                 .await
                 .unwrap_or_else(|_| Err(late()))
         } else {
@@ -49,7 +49,7 @@ impl Collector {
             Err(fault) if is_of_window(fault.class) && are_settled => {
                 log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
                 self.finds(None, Finding::of_fault(&fault, false));
-                return Ok(streams);
+                return Ok(None);
             }
             subscriptions => subscriptions.map_err(End::Fault)?,
         };
@@ -58,15 +58,12 @@ impl Collector {
             .filter(|subscription| subscription.enabled)
             .filter_map(|subscription| ContentType::parse(&subscription.content_type))
             .collect();
-        for stream in &mut streams {
-            stream.subscribed = enabled.contains(&stream.content_type);
-        }
-        let id = self.tenant.tenant_id.clone();
+        let (id, known) = (self.tenant.tenant_id.clone(), enabled.clone());
         self.work
             .desk
-            .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &enabled))
+            .ledger(move |ledger| ledger.subscriptions_listed(&id, now, &known))
             .await?;
-        Ok(streams)
+        Ok(Some(enabled))
     }
 
     /// Starts a subscription; whether the stream can be listed.
@@ -106,7 +103,10 @@ impl Collector {
                 ledger.commit()
             })
             .await?;
-        match activity.start(stream.content_type).await {
+        let turn = timeout(self.work.patience, self.start.lock()).await;
+        let started = activity.start(stream.content_type).await;
+        drop(turn);
+        match started {
             Ok(()) => {
                 log::info!(
                     "{} {}: subscription started",

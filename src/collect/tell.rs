@@ -68,8 +68,9 @@ impl Collector {
     }
 
     /// The tenant is left alone, so that nothing of it is seen: its faults last.
-    pub(super) async fn lasts(&self, error: String) -> Result<(), Closed> {
+    pub(super) async fn lasts(&self, error: &str) -> Result<(), Closed> {
         let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        let error = error.to_owned();
         let assess = move |ledger: &mut Ledger| {
             let known = ledger.health(&id)?.remove(&None).unwrap_or_default();
             let lasting = |state: &HealthState| Finding::lasting(state, &error);

@@ -68,7 +68,6 @@ pub(super) struct Collector {
     pub(super) is_over: Cell<bool>,
     /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
     pub(super) asked: Cell<Option<Instant>>,
-    /// Whether everything was listed.
     pub(super) is_listed: Cell<bool>,
     /// There may be more to fetch.
     pub(super) news: Notify,
@@ -83,6 +82,8 @@ pub(super) struct Collector {
     pub(super) refused: RefCell<Vec<((i64, ContentType), Fault)>>,
     /// When the certificate ends, where one is used.
     pub(super) certificate_ends: Cell<Option<DateTime<Utc>>>,
+    /// One start at a time, unless one hangs: Microsoft may want to be left alone meanwhile.
+    pub(super) start: tokio::sync::Mutex<()>,
     /// When this run requested the start of a stream's subscription last.
     pub(super) started: RefCell<HashMap<i64, Instant>>,
     /// Blobs in a row that were refused.
@@ -132,6 +133,7 @@ impl Collector {
             clock: Clock::default(),
             content_types,
             activity: RefCell::default(),
+            start: tokio::sync::Mutex::default(),
             asking: RefCell::default(),
             streams: RefCell::default(),
             trouble: Cell::default(),
@@ -281,18 +283,17 @@ impl Collector {
         if is_ahead(Some(state.not_before), now, LONGEST_BACK_OFF)
             && state.credential == stamp(&self.tenant)
         {
+            let error = state.error.as_deref().unwrap_or("it failed");
+            let again = again(state.not_before, now);
+            log::warn!("{}: left alone{again}: {error}", self.tenant.name);
             self.worse(if state.refused {
                 Trouble::Refused
             } else {
                 Trouble::Unreachable
             });
-            log::warn!(
-                "{}: left alone{}: {}",
-                self.tenant.name,
-                again(state.not_before, now),
-                state.error.as_deref().unwrap_or("it failed")
-            );
-            self.lasts(state.error.unwrap_or_default()).await?;
+            // It is not asked, so it cannot be late.
+            self.asked.set(None);
+            self.lasts(error).await?;
             return Ok(None);
         }
         let credential = credential(&self.tenant.authentication)

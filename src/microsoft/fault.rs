@@ -187,7 +187,8 @@ impl Fault {
     }
 
     /// The tenant's gate is closed for this long.
-    pub(super) fn throttled(left: Duration) -> Self {
+    #[must_use]
+    pub fn throttled(left: Duration) -> Self {
         Self {
             retry_after: Some(left),
             ..Self::new(Class::Throttled, THROTTLED.sentence, THROTTLED.cure, "")

@@ -305,6 +305,12 @@ impl Acknowledgement {
         }
     }
 
+    /// Whether something that is sent may show that what an earlier run sent was read.
+    #[must_use]
+    pub fn knows_by_sending(&self) -> bool {
+        matches!(self.source, Source::Nobody) && !self.has_sent
+    }
+
     /// `events` were sent since the last call. Say so before the next [`Acknowledgement::mark`].
     pub fn sent(&mut self, events: usize) {
         self.has_sent |= events > 0;

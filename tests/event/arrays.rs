@@ -36,13 +36,14 @@ fn flattened_properties_stand_beside_the_record() {
 
 #[test]
 fn text_in_brackets_stays_text_and_values_of_any_type_become_text() {
-    let record = br#"{"RecordType":6,"SourceFileName":"[1]","Subject":"\u005bdraft]","Data":"[{\"a\":1}]","Names":"[\"a\"]","In":["[1]"],
+    let record = br#"{"RecordType":6,"SourceFileName":"[1]","Subject":"\u005bdraft]","Data":"[{\"a\":1}]","Names":"[\"a\"]","In":["[1]"],"ClientIP":"[2001:db8::7]",
         "Fields":[{"Name":"name","Value":"Fabrikam"},{"Name":"revenue","Value": 12.5,"OldValue" :true,"NewValue":null,"Type":2}]}"#;
     for flatten in [false, true] {
         let (event, reasons) = event(&mut shaper(true, flatten, None), record).unwrap();
         for part in [
             r#""SourceFileName":" [1]""#,
             r#""Subject":" [draft]""#,
+            r#""ClientIP":"[2001:db8::7]""#,
             r#""Data":" [{\"a\":1}]""#,
             r#""Names":"[\"a\"]","In":["[1]"]"#,
             r#"{"Name":"revenue","Value":"12.5","OldValue":"true","NewValue":null,"Type":2}"#,
@@ -52,6 +53,9 @@ fn text_in_brackets_stays_text_and_values_of_any_type_become_text() {
         assert_eq!(reasons.names().collect::<Vec<_>>(), ["mapping"]);
         assert_eq!(faults(event.as_bytes()), Vec::<String>::new());
     }
+    let front = br#"{"RecordType":6,"UserId" : "[x]","ClientIP":"[2001:db8::7]"}"#;
+    let (_, reasons) = event(&mut shaper(true, false, None), front).unwrap();
+    assert!(reasons.is_empty());
     let copied = br#"{"RecordType":8,"ModifiedProperties":[{"Name":"Methods","OldValue":"[]","NewValue":"[{\"a\":1}]"}]}"#;
     let (event, reasons) = event(&mut shaper(true, true, None), copied).unwrap();
     assert!(reasons.is_empty());

@@ -15,6 +15,19 @@ use std::fmt;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// The key fields that stand in front of a reshaped record.
+pub(crate) const FRONT: [&str; 9] = [
+    "RecordType",
+    "Operation",
+    "Workload",
+    "UserId",
+    "Id",
+    "CreationTime",
+    "OrganizationId",
+    "ClientIP",
+    "ResultStatus",
+];
+
 /// The members of a JSON object, double ones included; `None` if the text is none.
 pub(crate) fn members(json: &str) -> Option<Vec<(String, &RawValue)>> {
     struct Members;
@@ -194,7 +207,12 @@ impl<'a> Judge<'a> {
                     }
                     let in_brackets = text.starts_with('[') && text.ends_with(']');
                     let is_list = || serde_json::from_str::<Vec<String>>(&text).is_ok();
-                    if !in_array && in_brackets && !is_list() {
+                    // The key fields stay as they are.
+                    let is_front = || {
+                        let is_it = |key: &str| path[1].eq_ignore_ascii_case(key);
+                        path.len() == 2 && path[0] == "office365" && FRONT.into_iter().any(is_it)
+                    };
+                    if !in_array && in_brackets && !is_list() && !is_front() {
                         self.say("a string that is shown as an array, or not at all");
                     }
                 }

@@ -72,11 +72,16 @@ fn property<'a>(item: &Node<'a>) -> Option<(Cow<'a, str>, Node<'a>)> {
             other if other.is_null() => return None,
             other => other.to_text().into(),
         };
-        Some(if seems_an_array(&text) {
+        Some(text)
+    };
+    let value = |name| {
+        let text = get(name)?;
+        let kept: Cow<'a, str> = if seems_an_array(&text) {
             format!(" {text}").into()
         } else {
             text
-        })
+        };
+        Some(Node::Text(kept))
     };
     let name: Cow<'a, str> = get("Name")?;
     let name = if name.contains('.') {
@@ -87,12 +92,12 @@ fn property<'a>(item: &Node<'a>) -> Option<(Cow<'a, str>, Node<'a>)> {
     if lacks_name(name.as_bytes()) {
         return None;
     }
-    if let Some(value) = get("Value") {
-        return Some((name, Node::Text(value)));
+    if let Some(value) = value("Value") {
+        return Some((name, value));
     }
     let pair: Members<'a> = ["OldValue", "NewValue"]
         .into_iter()
-        .filter_map(|key| Some((key.into(), Node::Text(get(key)?))))
+        .filter_map(|key| Some((key.into(), value(key)?)))
         .collect();
     (!pair.is_empty()).then_some((name, Node::Object(pair)))
 }

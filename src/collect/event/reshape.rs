@@ -208,8 +208,12 @@ pub(super) fn limit_depth(value: &mut Node<'_>, depth: usize) -> bool {
 /// cuts strings that the indexer would refuse; says whether any was cut.
 pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
     let mut cut = false;
-    for (_, value) in members {
-        cut |= tame(value, false);
+    for (key, value) in members {
+        cut |= match value {
+            // They stay as they are, but for their length.
+            Node::Text(text) if FRONT.contains(&key.as_ref()) => cut_text(text, LONGEST_STRING),
+            value => tame(value, false),
+        };
     }
     cut
 }

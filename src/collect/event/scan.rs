@@ -7,6 +7,7 @@ use super::lex;
 use super::mapping::{ANY_TYPE, Shape, seems_an_array, usual_shape};
 use super::marks::{self, Marks};
 use super::reasons::Reasons;
+use super::reshape::FRONT;
 
 /// How many objects and arrays of a record may stand inside one another, the record itself apart.
 pub(super) const DEEPEST: usize = 100;
@@ -382,13 +383,13 @@ impl<'a> Pass<'_, 'a> {
             b'"' if self.frame.in_array => {}
             b'"' => {
                 if matches!(self.record.get(*at + 1), Some(b'[' | b'\\')) {
-                    self.note_text(self.record.get(*at..end)?);
+                    self.note_text(*at, end)?;
                 }
             }
             b'n' => {}
             _ => {
                 if self.frame.in_array && !self.frame.array {
-                    self.note_plain(self.record.get(..*at)?);
+                    self.note_plain(*at);
                 }
             }
         }
@@ -402,17 +403,29 @@ impl<'a> Pass<'_, 'a> {
 
     /// Notes a string outside arrays that Wazuh may take for one.
     #[inline(never)]
-    fn note_text(&mut self, token: &[u8]) {
-        let odd = seems_an_array(&lex::text(token));
+    fn note_text(&mut self, at: usize, end: usize) -> Option<()> {
+        let is_front = self.frames.is_empty()
+            && FRONT.iter().any(|name| {
+                let key = self.key_before(at).strip_suffix(name.as_bytes());
+                key.is_some_and(|before| before.ends_with(b"\""))
+            });
+        let odd = !is_front && seems_an_array(&lex::text(self.record.get(at..end)?));
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
+        Some(())
     }
 
-    /// Notes a number or literal, inside an array, of the key that ends `before`, if texts have that key as well.
-    #[inline(never)]
-    fn note_plain(&mut self, before: &[u8]) {
+    /// The record up to the end of the key whose value begins at `at`.
+    fn key_before(&self, at: usize) -> &[u8] {
+        let before = self.record.get(..at).unwrap_or_default();
         let key = before.trim_ascii_end().strip_suffix(b":");
         let key = key.and_then(|key| key.trim_ascii_end().strip_suffix(b"\""));
-        let odd = key.is_some_and(|key| key.ends_with(ANY_TYPE.as_bytes()));
+        key.unwrap_or_default()
+    }
+
+    /// Notes a number or literal, inside an array, if texts have its key as well.
+    #[inline(never)]
+    fn note_plain(&mut self, at: usize) {
+        let odd = self.key_before(at).ends_with(ANY_TYPE.as_bytes());
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
     }
 

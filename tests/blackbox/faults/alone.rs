@@ -431,3 +431,37 @@ fn what_lasts_is_told_though_its_tenant_is_left_alone() {
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_eq!(told(&world, "recovered"), 1, "{}", world.log());
 }
+
+/// The next run has to know when, and somebody has to hear of it.
+#[test]
+fn a_sign_in_that_is_throttled_until_the_deadline_is_told() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.keeps_secrets = true;
+    let throttled = throttle(429, RetryAfter::Seconds(30), None);
+    world
+        .microsoft
+        .faults(Plan::default().rule(Rule::on(Operation::Token, throttled)));
+    for _ in 0..3 {
+        world.run_expecting(75, &["--deadline", "3s"]);
+    }
+    assert_eq!(world.log().matches("not answered").count(), 0);
+    assert_eq!(told(&world, "throttled"), 1, "{}", world.log());
+}
+
+/// What one run did not list another within 15 minutes does not know to be missing.
+#[test]
+fn what_a_narrowed_run_did_not_look_at_is_not_started() {
+    let mut world = world(1);
+    world.microsoft.subscribe_all(&world.id(0));
+    fill(&mut world);
+    world.run_expecting(0, &["--content-type", "Audit.Exchange"]);
+    let output = world.run(&["run", "--dry-run"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        printed.matches("\"Subscription\":\"DLP.All\"").count(),
+        OF_ONE
+    );
+    assert_eq!(run(&world), 0, "{}", world.log());
+    assert_eq!(world.log().matches("subscription").count(), 0);
+    assert_clean(&mut world);
+}
