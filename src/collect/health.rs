@@ -43,7 +43,7 @@ fn manner(state: &str, scope: Scope) -> Manner {
 }
 
 /// States that keep something from being collected.
-const FAULTS: [&str; 6] = [
+pub(super) const FAULTS: [&str; 6] = [
     "auth_failed",
     "permission_missing",
     "audit_log_off",
@@ -88,7 +88,8 @@ impl Finding {
         };
         Self {
             state,
-            detail: code.to_owned(),
+            // It comes with many codes, which say the same.
+            detail: if state == "throttled" { "" } else { code }.to_owned(),
             response: serde_json::json!({
                 "error": fault.message,
                 "code": fault.code,

@@ -125,7 +125,7 @@ impl Collector {
         let (tenant, patience) = (&self.tenant, self.patience());
         // That Microsoft wants to be left alone is remembered elsewhere.
         if let Some(left) = self.throttled_for() {
-            if self.activity.borrow().is_none() {
+            if self.asked.get().is_some() {
                 self.finds(None, Finding::of_fault(&Fault::throttled(left), false));
                 self.worse(Trouble::Unreachable);
             }

@@ -82,7 +82,7 @@ impl Collector {
         let subscribing = self.subscribe(activity, state.subscriptions_listed, &streams);
         let enabled = at(place, self.work.patience, Box::pin(subscribing)).await?;
         self.asked.set(None);
-        let mut missing = Vec::new();
+        let (is_answered, mut missing) = (enabled.is_some(), Vec::new());
         if let Some(enabled) = enabled {
             for stream in &mut streams {
                 stream.subscribed = enabled.contains(&stream.content_type);
@@ -94,17 +94,22 @@ impl Collector {
             .iter()
             .map(|stream| (stream.id, stream.content_type))
             .collect();
+        let mut are_left_alone = false;
         let due = streams.into_iter().filter(|stream| {
             let is_failing = is_ahead(stream.not_before, now, LONGEST_BACK_OFF);
             if is_failing {
                 self.worse(Trouble::Partial);
             }
+            are_left_alone |= is_failing;
             !is_failing && !is_unavailable(stream)
         });
         let due = due.collect();
         let mut beside = self.list_all_new(activity, due, missing).await?;
-        self.leave_refused(now, unavailable).await?;
+        let are_refused = self.leave_refused(now, unavailable).await?;
         self.leave_unavailable(now).await?;
+        // Where nothing is listed, only an answer says so, if nothing was refused or left alone.
+        let is_answered = is_answered && !are_refused && !are_left_alone;
+        self.is_well.set(self.is_well.get() || is_answered);
         self.conclude(now).await?;
         // The old comes after all that is new: a fault far back must not hold it up.
         self.some_at_once(
@@ -125,7 +130,9 @@ impl Collector {
         )
         .await?;
         // Where a subscription had ended that cannot be started.
-        self.leave_refused(now, unavailable).await?;
+        for ((id, content_type), fault) in self.refused.take() {
+            self.stream_left(id, content_type, now, &fault).await?;
+        }
         self.leave_unavailable(now).await
     }
 
@@ -151,7 +158,7 @@ impl Collector {
                     this.listing.borrow_mut().remove(&stream.content_type);
                     this.news.notify_one();
                     if let Some(more) = listed? {
-                        this.is_any_listed.set(true);
+                        this.is_well.set(true);
                         if more.sweep.is_some() || !more.spans.is_empty() {
                             beside.borrow_mut().push(more);
                         }
@@ -166,7 +173,7 @@ impl Collector {
 
     /// All that is new was listed: the tenant is well, unless it is not, and what expired is given up.
     async fn conclude(&self, now: DateTime<Utc>) -> Result<(), Closed> {
-        let is_well = self.is_any_listed.get();
+        let is_well = self.is_well.get();
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         // What is on its way may come all the same.
@@ -186,9 +193,7 @@ impl Collector {
                 }
             })
             .await?;
-        if is_well {
-            self.looked_at(None);
-        }
+        self.looked_at(None);
         for (content_type, contents) in lost {
             log::error!(
                 "{} {content_type}: {contents} contents expired at Microsoft before they could be \
@@ -207,8 +212,8 @@ impl Collector {
     }
 
     /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
-    /// refused, but for those that are `unavailable`, as was known before or is since.
-    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<(), End> {
+    /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
+    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<bool, End> {
         let mut refused = self.refused.take();
         let count = refused.len() + self.unavailable.borrow().len() + unavailable;
         let of_tenant = refused
@@ -219,10 +224,11 @@ impl Collector {
         {
             return Err(End::Fault(refused.swap_remove(position).1));
         }
+        let are_any = !refused.is_empty();
         for ((id, content_type), fault) in refused {
             self.stream_left(id, content_type, now, &fault).await?;
         }
-        Ok(())
+        Ok(are_any)
     }
 
     /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::health::Finding;
 use super::list::{UNAVAILABLE, is_of_window};
@@ -14,6 +14,8 @@ use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
 
 /// How often subscriptions are listed though nothing is known to be missing.
 const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
+/// How long a start waits where Microsoft wants to be left alone.
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 impl Collector {
     /// Finds out, where it is due, which subscriptions are missing; `None` if it is not known now.
@@ -94,6 +96,18 @@ impl Collector {
         if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
             return Ok(true);
         }
+        let turn = timeout(self.work.patience, self.start.lock()).await;
+        if let Some(left) = self.throttled_for() {
+            if left > LONGEST_REST {
+                let fault = Fault {
+                    class: Class::Failed,
+                    ..Fault::throttled(left)
+                };
+                self.stream_failed(stream, fault).await?;
+                return Ok(false);
+            }
+            sleep(left).await;
+        }
         self.started.borrow_mut().insert(id, Instant::now());
         // Remembered before it is requested: a kill in between must not make it two requests.
         self.work
@@ -103,7 +117,6 @@ impl Collector {
                 ledger.commit()
             })
             .await?;
-        let turn = timeout(self.work.patience, self.start.lock()).await;
         let started = activity.start(stream.content_type).await;
         drop(turn);
         match started {

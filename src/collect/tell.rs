@@ -104,8 +104,7 @@ impl Collector {
         let authentication = &self.tenant.authentication;
         let is_unread = matches!(authentication, Authentication::Certificate { .. })
             && self.certificate_ends.get().is_none();
-        // A certificate that could not be read ends as it did.
-        let is_kept = move |state: &HealthState| is_unread && state.state == "certificate_expiring";
+        let is_unknown = !self.is_well.get();
         Some(move |ledger: &mut Ledger| {
             let mut known = ledger.health(&tenant_id)?;
             let mut assessed = Vec::new();
@@ -118,6 +117,17 @@ impl Collector {
                     found.extend(health::of_standing(&standing, &found, silent_after, now));
                 }
                 let before = known.remove(&scope).unwrap_or_default();
+                // A certificate that could not be read ends as it did; and who could not be asked may still refuse.
+                let is_asked = found.iter().any(|finding| {
+                    finding.is_fault() && !matches!(finding.state, "throttled" | "fetch_failed")
+                });
+                let is_kept = |state: &HealthState| {
+                    let is_found = found.iter().any(|finding| finding.state == state.state);
+                    let may_last =
+                        is_unknown && !is_asked && health::FAULTS.contains(&&*state.state);
+                    let is_certificate = is_unread && state.state == "certificate_expiring";
+                    scope.is_none() && !is_found && (may_last || is_certificate)
+                };
                 let (kept, looked_at) = before.clone().into_iter().partition(is_kept);
                 let (mut states, said) = health::assess(scope, looked_at, &found, now);
                 states.extend::<Vec<_>>(kept);

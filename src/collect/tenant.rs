@@ -69,9 +69,9 @@ pub(super) struct Collector {
     /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
     pub(super) asked: Cell<Option<Instant>>,
     pub(super) is_listed: Cell<bool>,
-    /// There may be more to fetch.
     pub(super) news: Notify,
-    pub(super) is_any_listed: Cell<bool>,
+    /// Whether Microsoft has answered so that no fault of the whole tenant can last.
+    pub(super) is_well: Cell<bool>,
     /// The streams that are being listed.
     pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
     /// What this run saw of the tenant and the streams that it looked at.
@@ -141,7 +141,7 @@ impl Collector {
             asked: Cell::default(),
             is_listed: Cell::default(),
             news: Notify::new(),
-            is_any_listed: Cell::default(),
+            is_well: Cell::default(),
             listing: RefCell::default(),
             findings: RefCell::default(),
             unavailable: RefCell::default(),

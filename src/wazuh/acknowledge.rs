@@ -307,8 +307,13 @@ impl Acknowledgement {
 
     /// Whether something that is sent may show that what an earlier run sent was read.
     #[must_use]
-    pub fn knows_by_sending(&self) -> bool {
-        matches!(self.source, Source::Nobody) && !self.has_sent
+    pub fn knows_by_sending(&mut self) -> bool {
+        !self.has_sent
+            && match &mut self.source {
+                Source::Manager(manager) => manager.is_silent(),
+                Source::Agent(agent) => agent.is_silent(),
+                Source::Nobody => true,
+            }
     }
 
     /// `events` were sent since the last call. Say so before the next [`Acknowledgement::mark`].

@@ -109,6 +109,11 @@ impl Agent {
         Some(self.state?.connected)
     }
 
+    /// Whether its state is nowhere to be had.
+    pub(super) fn is_silent(&self) -> bool {
+        self.state.is_none()
+    }
+
     pub(super) fn allowance(&mut self) -> Allowance {
         self.look();
         if self.home.wait_file().exists() {

@@ -407,7 +407,7 @@ impl<'a> Pass<'_, 'a> {
         let is_front = self.frames.is_empty()
             && FRONT.iter().any(|name| {
                 let key = self.key_before(at).strip_suffix(name.as_bytes());
-                key.is_some_and(|before| before.ends_with(b"\""))
+                key.is_some_and(|before| before.ends_with(b"\"") && !before.ends_with(b"\\\""))
             });
         let odd = !is_front && seems_an_array(&lex::text(self.record.get(at..end)?));
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
