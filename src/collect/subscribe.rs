@@ -29,7 +29,8 @@ impl Collector {
         let is_settled = |stream: &Stream| {
             stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
         };
-        let every = if streams.iter().all(is_settled) {
+        let are_settled = streams.iter().all(is_settled);
+        let every = if are_settled {
             LIST_SUBSCRIPTIONS
         } else {
             START_AGAIN
@@ -37,12 +38,11 @@ impl Collector {
         if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(None);
         }
-        let are_settled = streams.iter().all(is_settled);
         let subscriptions = if are_settled {
-            let late = || Fault::late("the list of subscriptions was not answered in time");
+            let late = "the list of subscriptions was not answered in time";
             timeout(self.patience(), activity.subscriptions())
                 .await
-                .unwrap_or_else(|_| Err(late()))
+                .unwrap_or_else(|_| Err(Fault::late(late)))
         } else {
             activity.subscriptions().await
         };
