@@ -110,7 +110,8 @@ fn batch(ledger: &mut Ledger, content: &Pending, created: DateTime<Utc>, number:
     }
     let id = ledger.insert_batch(&batch, created, "{}").unwrap();
     ledger.commit().unwrap();
-    ledger.confirm(id).unwrap();
+    let contents = ledger.confirm(id).unwrap();
+    ledger.contents_settled(&contents).unwrap();
     ledger.fold().unwrap();
 }
 

@@ -17,7 +17,7 @@ use chrono::Utc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Tally;
-use super::order::{Ending, Order, Telling};
+use super::order::{Ending, LedgerWork, Order, Telling};
 use crate::ledger::{Batch, Ledger};
 use crate::teeth;
 use crate::wazuh::{Acknowledgement, Assurance, Cap, Home, Mark, Queue, QueueFault, Verdict};
@@ -95,7 +95,8 @@ pub(super) struct Delivery {
     stop: Arc<AtomicBool>,
     batch: Batch,
     written: Option<Instant>,
-    ended: Vec<i64>,
+    /// Contents that may be confirmed as a whole, once the batch that grows is written as well.
+    settling: Vec<i64>,
     open: HashMap<i64, Open>,
     unconfirmed: Vec<Sent>,
     assessed: Instant,
@@ -139,7 +140,7 @@ impl Delivery {
             stop,
             batch: Batch::default(),
             written: None,
-            ended: Vec::new(),
+            settling: Vec::new(),
             open: HashMap::new(),
             unconfirmed,
             assessed: Instant::now(),
@@ -185,6 +186,7 @@ impl Delivery {
             };
             match order {
                 Order::Ledger(work) | Order::InTurn(work) => work(&mut self.ledger)?,
+                Order::Durable(work) => self.durable(work)?,
                 Order::Parcel(parcel) => {
                     self.parcel(&parcel)?;
                     self.free.push(parcel.permit);
@@ -248,7 +250,7 @@ impl Delivery {
             self.ledger
                 .depend_on_unconfirmed(&mut self.batch, ending.content)?;
         }
-        self.ended.push(ending.content);
+        self.settling.push(ending.content);
         Ok(())
     }
 
@@ -415,9 +417,16 @@ impl Delivery {
     fn meanwhile(&mut self, order: Order) -> Result<(), Halt> {
         match order {
             Order::Ledger(work) => work(&mut self.ledger)?,
+            Order::Durable(work) => self.durable(work)?,
             order => self.postponed.push_back(order),
         }
         Ok(())
+    }
+
+    /// Serves an order that commits: the end of a content must not be durable before its last batch is.
+    fn durable(&mut self, work: LedgerWork) -> Result<(), Halt> {
+        self.commit()?;
+        Ok(work(&mut self.ledger)?)
     }
 
     /// Makes everything handed over so far durable, as a batch of its own.
@@ -443,7 +452,8 @@ impl Delivery {
             }
         }
         self.ledger
-            .contents_settled(&std::mem::take(&mut self.ended))?;
+            .contents_settled(&std::mem::take(&mut self.settling))?;
+        self.ledger.fold()?;
         self.ledger.commit()?;
         Ok(())
     }
@@ -470,7 +480,7 @@ impl Delivery {
             match verdict {
                 Verdict::Pending => still.push(sent),
                 Verdict::Confirmed(assurance) => {
-                    self.ledger.confirm(sent.id)?;
+                    self.settling.extend(self.ledger.confirm(sent.id)?);
                     self.ledger.set_value("assurance", assurance.as_str())?;
                     wazuh.cap.confirmed(sent.events);
                     self.tally.confirmed += sent.events;
@@ -499,7 +509,6 @@ impl Delivery {
             wazuh.cap.lost();
             self.tally.lost += lost;
         }
-        self.ledger.fold()?;
         Ok(())
     }
 

@@ -44,6 +44,19 @@ impl Desk {
         self.ask(Order::Ledger, work).await
     }
 
+    /// Does something with the ledger that outlasts a power cut from its answer on.
+    pub(super) async fn ledger_durably<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> Result<T, ledger::Fault> + Send + 'static,
+    ) -> Result<T, Closed> {
+        let durably = |ledger: &mut Ledger| {
+            let result = work(ledger)?;
+            ledger.commit()?;
+            Ok(result)
+        };
+        self.ask(Order::Durable, durably).await
+    }
+
     /// Does something with the ledger after everything that was ordered before.
     pub(super) async fn ledger_in_turn<T: Send + 'static>(
         &self,

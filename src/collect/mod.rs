@@ -340,7 +340,7 @@ async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
     let stop = Arc::clone(&work.stop);
     let pruned = work
         .desk
-        .ledger_in_turn(move |ledger| ledger.prune(keep, || !stop.load(Ordering::Relaxed)));
+        .ledger_durably(move |ledger| ledger.prune(keep, || !stop.load(Ordering::Relaxed)));
     // A hand-over that has stopped does not tidy up.
     pruned.await.unwrap_or_default();
 }

@@ -12,6 +12,8 @@ pub(super) type LedgerWork = Box<dyn FnOnce(&mut Ledger) -> Result<(), ledger::F
 pub(super) enum Order {
     /// Something with the ledger, at once even while Wazuh makes records wait.
     Ledger(LedgerWork),
+    /// The same, but that it commits.
+    Durable(LedgerWork),
     /// Something with the ledger that has to see what the orders before it did.
     InTurn(LedgerWork),
     /// Records of a blob.

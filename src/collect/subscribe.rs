@@ -112,10 +112,7 @@ impl Collector {
         // Remembered before it is requested: a kill in between must not make it two requests.
         self.work
             .desk
-            .ledger(move |ledger| {
-                ledger.subscription_starting(id, now)?;
-                ledger.commit()
-            })
+            .ledger_durably(move |ledger| ledger.subscription_starting(id, now))
             .await?;
         let started = activity.start(stream.content_type).await;
         drop(turn);

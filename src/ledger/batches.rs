@@ -149,7 +149,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Of contents that were sent, those that no unconfirmed batch holds any more are confirmed.
+    /// Of contents that were sent, those that no unconfirmed batch holds any more are confirmed. What still grows has to be
+    /// inserted before.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -196,12 +197,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Wazuh has confirmed a batch: its records count as delivered, its contents as confirmed if
-    /// all their batches are.
+    /// Wazuh has confirmed a batch: its records count as delivered. Returns its contents: they are to be
+    /// [settled](Self::contents_settled) once no batch that holds more of them grows any more.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn confirm(&mut self, batch: i64) -> Result<(), Fault> {
+    #[must_use = "its contents are to be settled"]
+    pub fn confirm(&mut self, batch: i64) -> Result<Vec<i64>, Fault> {
         let connection = self.write()?;
         let (keys, sent): (i64, i64) = connection
             .prepare_cached(
@@ -238,11 +240,10 @@ impl Ledger {
                 .execute(params![stream, sent.div_euclid(86_400_000), events])?;
         }
         let contents = contents_of(connection, batch)?;
-        self.contents_settled(&contents)?;
         if let Some(recent) = &mut self.recent {
             recent.foldable += usize::try_from(keys).unwrap_or(0);
         }
-        Ok(())
+        Ok(contents)
     }
 
     /// Forgets a batch that Wazuh lost together with its record ids; its contents are pending again.

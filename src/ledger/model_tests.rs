@@ -25,8 +25,8 @@ enum Step {
     List(Vec<u8>),
     /// The marker moves to so many minutes.
     Mark(u8),
-    /// One of the pending contents is handed over with these records.
-    Send(usize, Vec<u8>),
+    /// One of the pending contents is handed over with these records, the second ones after a commit.
+    Send(usize, Vec<u8>, Option<Vec<u8>>),
     Confirm(usize),
     Lose(usize),
     Commit,
@@ -37,15 +37,21 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         prop::collection::vec(0_u8..12, 1..5).prop_map(Step::List),
         any::<u8>().prop_map(Step::Mark),
-        (any::<usize>(), prop::collection::vec(0_u8..30, 0..6))
-            .prop_map(|(at, ids)| Step::Send(at, ids)),
-        (any::<usize>(), prop::collection::vec(0_u8..30, 0..6))
-            .prop_map(|(at, ids)| Step::Send(at, ids)),
+        (any::<usize>(), ids()).prop_map(|(at, ids)| Step::Send(at, ids, None)),
+        (any::<usize>(), ids(), ids()).prop_map(|(at, ids, later)| Step::Send(
+            at,
+            ids,
+            Some(later)
+        )),
         any::<usize>().prop_map(Step::Confirm),
         any::<usize>().prop_map(Step::Lose),
         Just(Step::Commit),
         Just(Step::Crash),
     ]
+}
+
+fn ids() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(0_u8..30, 0..6)
 }
 
 /// What was promised.
@@ -56,6 +62,8 @@ struct Model {
     contents: BTreeMap<u8, bool>,
     /// By the ledger's number.
     batches: BTreeMap<i64, Sent>,
+    /// The batch that grows.
+    growing: Sent,
 }
 
 /// A batch that was not lost.
@@ -68,7 +76,40 @@ struct Sent {
 
 impl Model {
     fn knows(&self, id: u8) -> bool {
-        self.batches.values().any(|batch| batch.ids.contains(&id))
+        let mut batches = self.batches.values().chain([&self.growing]);
+        batches.any(|batch| batch.ids.contains(&id))
+    }
+
+    /// Records of a content are handed over; says whether it depends on what is unconfirmed.
+    fn hand_over(&mut self, name: u8, ids: &[u8]) -> bool {
+        let mut depends = false;
+        for &id in ids {
+            // A record twice in a content counts as one that was there before.
+            if self.knows(id) {
+                depends = true;
+            } else {
+                self.growing.ids.insert(id);
+                self.growing.contents.insert(name);
+            }
+        }
+        depends
+    }
+
+    fn end(&mut self, name: u8, depends: bool) {
+        self.contents.insert(name, false);
+        if depends {
+            let growing = (!self.growing.ids.is_empty()).then_some(&mut self.growing);
+            let batches = self.batches.values_mut().chain(growing);
+            for batch in batches.filter(|batch| !batch.is_confirmed) {
+                batch.contents.insert(name);
+            }
+        }
+    }
+
+    /// The batch that grows got a number.
+    fn commit(&mut self, number: Option<i64>) {
+        let grown = std::mem::take(&mut self.growing);
+        self.batches.extend(number.map(|number| (number, grown)));
     }
 
     fn pending(&self) -> Vec<u8> {
@@ -107,6 +148,8 @@ struct Real {
     folder: TempDir,
     ledger: Ledger,
     stream: Stream,
+    growing: Batch,
+    settling: Vec<i64>,
 }
 
 impl Real {
@@ -120,6 +163,8 @@ impl Real {
             folder,
             ledger,
             stream,
+            growing: Batch::default(),
+            settling: Vec::new(),
         }
     }
 
@@ -149,30 +194,47 @@ impl Real {
             .unwrap();
     }
 
-    /// As the hand-over does it: what is known is left out, and what depends on it is tied to it.
-    fn send(&mut self, content: &Pending, ids: &[u8]) -> Option<i64> {
-        let mut batch = Batch::default();
+    /// As the hand-over does it: what is known is left out; says whether there was any.
+    fn hand_over(&mut self, content: &Pending, ids: &[u8]) -> bool {
         let mut depends = false;
         for id in ids {
             match self.ledger.knows(&key(*id)).unwrap() {
                 Some(is_recent) => depends |= is_recent,
                 None => self
                     .ledger
-                    .remember(&mut batch, content.id, content.created, key(*id), true)
+                    .remember(
+                        &mut self.growing,
+                        content.id,
+                        content.created,
+                        key(*id),
+                        true,
+                    )
                     .unwrap(),
             }
         }
+        depends
+    }
+
+    fn end(&mut self, content: &Pending, depends: bool) {
         self.ledger
             .content_sent(content.id, content.stream, false)
             .unwrap();
         if depends {
             self.ledger
-                .depend_on_unconfirmed(&mut batch, content.id)
+                .depend_on_unconfirmed(&mut self.growing, content.id)
                 .unwrap();
         }
+        self.settling.push(content.id);
+    }
+
+    /// Gives the number of the batch that grew, if there was one.
+    fn commit(&mut self) -> Option<i64> {
+        let batch = std::mem::take(&mut self.growing);
         let id =
             (!batch.is_empty()).then(|| self.ledger.insert_batch(&batch, now(), "{}").unwrap());
-        self.ledger.contents_settled(&[content.id]).unwrap();
+        let settling = std::mem::take(&mut self.settling);
+        self.ledger.contents_settled(&settling).unwrap();
+        self.ledger.commit().unwrap();
         id
     }
 
@@ -214,32 +276,24 @@ fn play(steps: Vec<Step>) {
                     .unwrap();
                 model.marker = model.marker.max(Some(to));
             }
-            Step::Send(at, ids) => {
+            Step::Send(at, ids, later) => {
                 let pending = real.pending();
                 if pending.is_empty() {
                     continue;
                 }
                 let content = &pending[at % pending.len()];
                 let name: u8 = content.content_id.parse().unwrap();
-                let known: BTreeSet<u8> =
-                    ids.iter().copied().filter(|&id| model.knows(id)).collect();
-                // A record twice in a content counts as one that was there before.
-                let distinct: BTreeSet<u8> = ids.iter().copied().collect();
-                if !known.is_empty() || distinct.len() < ids.len() {
-                    for batch in model
-                        .batches
-                        .values_mut()
-                        .filter(|batch| !batch.is_confirmed)
-                    {
-                        batch.contents.insert(name);
-                    }
+                let mut depends = real.hand_over(content, &ids);
+                assert_eq!(model.hand_over(name, &ids), depends);
+                if let Some(later) = later {
+                    model.commit(real.commit());
+                    durable = model.clone();
+                    let more = real.hand_over(content, &later);
+                    assert_eq!(model.hand_over(name, &later), more);
+                    depends |= more;
                 }
-                if let Some(id) = real.send(content, &ids) {
-                    let batch = model.batches.entry(id).or_default();
-                    batch.ids = distinct.difference(&known).copied().collect();
-                    batch.contents.insert(name);
-                }
-                model.contents.insert(name, false);
+                real.end(content, depends);
+                model.end(name, depends);
             }
             Step::Confirm(at) => {
                 let open = model.unconfirmed();
@@ -247,7 +301,7 @@ fn play(steps: Vec<Step>) {
                     continue;
                 }
                 let id = open[at % open.len()];
-                real.ledger.confirm(id).unwrap();
+                real.settling.extend(real.ledger.confirm(id).unwrap());
                 model.batches.entry(id).or_default().is_confirmed = true;
             }
             Step::Lose(at) => {
@@ -262,7 +316,7 @@ fn play(steps: Vec<Step>) {
                 }
             }
             Step::Commit => {
-                real.ledger.commit().unwrap();
+                model.commit(real.commit());
                 durable = model.clone();
             }
             Step::Crash => {

@@ -44,7 +44,7 @@ fn a_fold_makes_room_for_other_keys() {
         unconfirmed.push_back(world.send(&content, &numbers(lot * 10_000..(lot + 1) * 10_000)));
         if unconfirmed.len() > 1 {
             let first = unconfirmed.pop_front().unwrap();
-            world.ledger.confirm(first).unwrap();
+            world.confirm(first);
         }
         world.ledger.fold().unwrap();
         let places = world.ledger.recent().unwrap().keys.capacity();
@@ -61,7 +61,7 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     let batch = world.send(&content, &numbers(0..120_000));
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 0, "unconfirmed ones wait");
-    world.ledger.confirm(batch).unwrap();
+    world.confirm(batch);
     world.ledger.fold().unwrap();
     assert_eq!(world.ledger.buckets.len(), 1);
     let mut world = world.reopen();
@@ -86,7 +86,7 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
     let stream = world.listed(&["left behind", "sent"]);
     let sent = world.pending(&stream).pop().unwrap();
     let batch = world.send(&sent, &["a"]);
-    world.ledger.confirm(batch).unwrap();
+    world.confirm(batch);
     let count = |world: &World, what: &str| -> i64 {
         let connection = &world.ledger.connection;
         connection

@@ -97,6 +97,11 @@ impl World {
         self.ledger.commit().unwrap();
         id
     }
+
+    pub(super) fn confirm(&mut self, batch: i64) {
+        let contents = self.ledger.confirm(batch).unwrap();
+        self.ledger.contents_settled(&contents).unwrap();
+    }
 }
 
 /// The ids of so many records.
@@ -169,7 +174,7 @@ fn a_confirmed_content_is_done_and_its_records_stay_known() {
     let batch = world.send(&content, &["1", "2"]);
     assert_eq!(world.names(&stream), [""; 0]);
     assert_eq!(world.ledger.unconfirmed_events().unwrap(), 2);
-    world.ledger.confirm(batch).unwrap();
+    world.confirm(batch);
     world.ledger.commit().unwrap();
     let mut world = world.reopen();
     assert_eq!(world.ledger.unconfirmed_events().unwrap(), 0);
@@ -189,7 +194,7 @@ fn a_lost_batch_is_forgotten_with_its_ids_and_contents() {
     let pending = world.pending(&stream);
     let first = world.send(&pending[0], &["1"]);
     let second = world.send(&pending[1], &["2"]);
-    world.ledger.confirm(first).unwrap();
+    world.confirm(first);
     assert_eq!(world.ledger.forget(second).unwrap(), [pending[1].id]);
     world.ledger.commit().unwrap();
     assert_eq!(world.ledger.knows(&key("2")).unwrap(), None);
@@ -337,7 +342,7 @@ fn what_was_confirmed_and_expires_before_it_comes_again_is_not_lost() {
         let content = contents.iter().find(|content| content.content_id == name);
         let batch = world.send(content.unwrap(), &[name]);
         if is_confirmed {
-            world.ledger.confirm(batch).unwrap();
+            world.confirm(batch);
         }
     }
     let (since, until) = (now() - Days::new(1), now());

@@ -13,7 +13,11 @@ use crate::world::World;
 
 /// A world whose Wazuh is a manager.
 fn with_manager(settings: Settings) -> (World, Manager) {
-    let mut world = World::with_tenants(1, Options::default());
+    with_manager_and(settings, Options::default())
+}
+
+fn with_manager_and(settings: Settings, options: Options) -> (World, Manager) {
+    let mut world = World::with_tenants(1, options);
     world.queue.unlink().unwrap();
     let manager = Manager::start(&world.home(), settings).unwrap();
     world.set("wazuh", "acknowledge", "\"auto\"");
@@ -124,6 +128,50 @@ fn what_a_killed_manager_lost_comes_again() {
         world.log()
     );
     assert!(verdict.repeats <= kills * 4_000, "{kills} kills: {verdict}");
+}
+
+/// Of a content that comes slowly the first records are confirmed while the last are not even committed.
+#[test]
+fn the_end_of_a_slow_content_that_a_killed_manager_lost_comes_again() {
+    let tried = |pause: u64| {
+        let options = Options {
+            gzip: false,
+            ..Options::default()
+        };
+        let (mut world, manager) = with_manager_and(Settings::default(), options);
+        let mut drip = |pause: u64| {
+            let minute = TimeDelta::minutes(1);
+            let content = world.issue_small(0, "Audit.Exchange", 40, minute);
+            Rule::any(Action::Drip(20_000, Duration::from_millis(pause))).content(&content)
+        };
+        // Another is still to come: the end of a run commits.
+        let plan = Plan::default().rule(drip(pause)).rule(drip(3_000));
+        world.microsoft.faults(plan);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(manager.wait_received(1, Duration::from_mins(1)));
+                thread::sleep(Duration::from_millis(700));
+                manager.pause();
+                thread::sleep(Duration::from_millis(1_300));
+                manager.kill();
+                manager.revive(Duration::ZERO).unwrap();
+            });
+            world.run_expecting(0, &[]);
+        });
+        for _ in 0..2 {
+            world.run_expecting(0, &[]);
+        }
+        let verdict = judge(&mut world, &manager);
+        let log = world.log();
+        assert!(verdict.missing.is_empty(), "{pause} ms: {verdict} {log}");
+        assert!(log.contains("sent again"), "{pause} ms: {log}");
+    };
+    // One of them falls into the quarter of a second before the commit.
+    thread::scope(|scope| {
+        for pause in [1_400, 1_450, 1_500, 1_550] {
+            scope.spawn(move || tried(pause));
+        }
+    });
 }
 
 /// Two contents with the same records go out together; whichever of them is gone later, the other still has them.
