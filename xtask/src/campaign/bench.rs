@@ -377,7 +377,16 @@ pub(super) fn look(path: &Path) -> Option<Connection> {
     assert_eq!(said, "ok", "the ledger's integrity");
     // An open file outlives its name.
     drop(folder);
+    assert_eq!(at_odds(&ledger).unwrap(), 0, "contents and their batches");
     Some(ledger)
+}
+
+/// How many contents count as confirmed while a batch of theirs is not, or wait for one that there is not: at no time any.
+fn at_odds(ledger: &Connection) -> rusqlite::Result<usize> {
+    let sql = "SELECT count(*) FROM content WHERE state IN (1, 2) AND (state = 1) <> EXISTS (
+                   SELECT 1 FROM batch_content b JOIN batch ON batch.id = b.batch
+                   WHERE b.content = content.id AND batch.confirmed = 0)";
+    ledger.query_row(sql, [], |row| row.get(0))
 }
 
 /// How many records the ledger of a run that goes on knows as confirmed.
@@ -386,6 +395,7 @@ pub(super) fn confirmed(path: &Path) -> usize {
     Connection::open_with_flags(path, flags)
         .and_then(|ledger| {
             ledger.busy_timeout(Duration::from_secs(5))?;
+            assert_eq!(at_odds(&ledger)?, 0, "contents and their batches");
             let sql = "SELECT coalesce(sum(delivered), 0) FROM stream";
             ledger.query_row(sql, [], |row| row.get(0))
         })

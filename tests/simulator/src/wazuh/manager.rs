@@ -156,14 +156,20 @@ impl Manager {
             return Ok(());
         };
         life.process.remove_file()?;
-        let rest = life.end();
+        let (rest, _) = life.end();
         self.write(rest)
     }
 
-    /// Ends as on SIGKILL: what was not flushed is lost as well, and the pid file stays.
+    /// Ends as on SIGKILL: what was not flushed is lost as well, and the pid file stays. A flush that
+    /// is only late because this machine has too much to do was done.
     pub fn kill(&self) {
-        if let Some(life) = lock(&self.life).take() {
-            drop(life.end());
+        let Some(life) = lock(&self.life).take() else {
+            return;
+        };
+        if let (rest, true) = life.end()
+            && let Err(fault) = self.write(rest)
+        {
+            eprintln!("fake analysisd: {fault}");
         }
     }
 
@@ -279,19 +285,20 @@ impl Drop for Manager {
 }
 
 impl Life {
-    /// Ends every thread; gives what was written but not flushed.
-    fn end(mut self) -> Option<Vec<u8>> {
-        {
+    /// Ends every thread; gives what was written but not flushed, and whether that was due.
+    fn end(mut self) -> (Option<Vec<u8>>, bool) {
+        let is_due = {
             // from here on nothing is taken or worked on: memory is as good as gone
             let mut state = lock(&self.core.state);
             state.ended = true;
             self.core.changed.notify_all();
-        }
+            state.pipeline.is_flush_due(Instant::now())
+        };
         if let Some(worker) = self.worker.take() {
             // a panic has been printed by its thread
             worker.join().ok();
         }
-        lock(&self.core.state).pipeline.flush()
+        (lock(&self.core.state).pipeline.flush(), is_due)
     }
 }
 
@@ -344,10 +351,18 @@ impl Core {
         }
     }
 
+    /// As of a moment ago, however late the worker is: whoever looks twice may count on it that what no
+    /// queue held at first has gone on.
     fn statistics(&self) -> Value {
-        lock(&self.state)
-            .pipeline
-            .statistics(Instant::now(), epoch())
+        let mut state = lock(&self.state);
+        while state.pipeline.is_late(Instant::now()) && !state.ended {
+            state = self
+                .changed
+                .wait_timeout(state, STILL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.pipeline.statistics(Instant::now(), epoch())
     }
 
     fn answer(&self, request: &str) -> String {

@@ -17,6 +17,9 @@ use crate::oracle::{Fields, refused_by_cjson};
 /// The time between two steps while there is work.
 pub(super) const TICK: Duration = Duration::from_millis(2);
 
+/// A step that comes later leaves events in hands for longer than any worker would.
+const LATE: Duration = Duration::from_millis(10);
+
 /// analysisd flushes its files once a second.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -246,11 +249,21 @@ impl Pipeline {
             }
         }
         self.others_send(dt);
-        let due = now.saturating_duration_since(self.flushed) >= FLUSH;
-        if due {
+        if self.is_flush_due(now) {
             self.flushed = now;
+            self.flush()
+        } else {
+            self.spill()
         }
-        if due { self.flush() } else { self.spill() }
+    }
+
+    pub(super) fn is_flush_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.flushed) >= FLUSH
+    }
+
+    /// Whether there is work and the last step was long ago.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        !self.is_still() && now.saturating_duration_since(self.last) > LATE
     }
 
     /// What is written but not flushed.
