@@ -253,7 +253,7 @@ impl Agent {
             }
             StateSource::Socket => {
                 let core = Arc::clone(&core);
-                let answer: Answer = Box::new(move |request| core.answer(request));
+                let answer: Answer = Box::new(move |request| Some(core.answer(request)));
                 Some(Server::spawn(
                     self.home.join("queue/sockets/agent"),
                     Instant::now(),

@@ -113,7 +113,9 @@ impl Manager {
     /// The `data` of `getstats`, without asking the socket; null when nothing runs.
     #[must_use]
     pub fn statistics(&self) -> Value {
-        self.core().map_or(Value::Null, |core| core.statistics())
+        self.core()
+            .and_then(|core| core.statistics())
+            .unwrap_or_default()
     }
 
     /// The id in the pid file, if it runs.
@@ -352,8 +354,8 @@ impl Core {
     }
 
     /// As of a moment ago, however late the worker is: whoever looks twice may count on it that what no
-    /// queue held at first has gone on.
-    fn statistics(&self) -> Value {
+    /// queue held at first has gone on. `None` from the end on.
+    fn statistics(&self) -> Option<Value> {
         let mut state = lock(&self.state);
         while state.pipeline.is_late(Instant::now()) && !state.ended {
             state = self
@@ -362,21 +364,21 @@ impl Core {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        state.pipeline.statistics(Instant::now(), epoch())
+        (!state.ended).then(|| state.pipeline.statistics(Instant::now(), epoch()))
     }
 
-    fn answer(&self, request: &str) -> String {
+    fn answer(&self, request: &str) -> Option<String> {
         let request: Value =
             serde_json::from_str(request.trim_end_matches('\0')).unwrap_or_default();
         let known = request.get("version") == Some(&json!(1))
             && request.pointer("/origin/module").is_some();
         let answer = match request.get("command").and_then(Value::as_str) {
             Some("getstats") if known => {
-                json!({ "error": 0, "message": "ok", "data": self.statistics() })
+                json!({ "error": 0, "message": "ok", "data": self.statistics()? })
             }
             _ => json!({ "error": 6, "message": "Unrecognized command", "data": {} }),
         };
-        answer.to_string()
+        Some(answer.to_string())
     }
 }
 

@@ -17,8 +17,8 @@ const MAX_REQUEST: u32 = 65_536;
 /// How long a client may take over its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a request is answered with.
-pub(super) type Answer = Box<dyn Fn(&str) -> String + Send>;
+/// What a request is answered with; with nothing by a daemon that has ended.
+pub(super) type Answer = Box<dyn Fn(&str) -> Option<String> + Send>;
 
 /// Answers until it is dropped; the socket file stays.
 pub(super) struct Server {
@@ -101,7 +101,9 @@ fn serve(mut client: &UnixStream, answer: &Answer) -> io::Result<()> {
     }
     let mut request = Vec::new();
     client.take(length.into()).read_to_end(&mut request)?;
-    let answer = answer(&String::from_utf8_lossy(&request));
+    let Some(answer) = answer(&String::from_utf8_lossy(&request)) else {
+        return Ok(());
+    };
     let mut framed = u32::try_from(answer.len())
         .unwrap_or(u32::MAX)
         .to_le_bytes()
