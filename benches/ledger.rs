@@ -66,13 +66,10 @@ fn main() {
     let (mut ledger, _) = Ledger::open(&path, now).unwrap();
     let begin = Instant::now();
     let (mut last, mut pause) = (Instant::now(), Duration::ZERO);
-    ledger
-        .prune(now - TimeDelta::days(3), || {
-            pause = pause.max(last.elapsed());
-            last = Instant::now();
-            true
-        })
-        .unwrap();
+    while ledger.prune(now - TimeDelta::days(3)).unwrap() {
+        pause = pause.max(last.elapsed());
+        last = Instant::now();
+    }
     pause = pause.max(last.elapsed());
     println!(
         "pruning {} days: {:.1} s, longest step {:.0} ms",

@@ -256,16 +256,17 @@ impl Delivery {
 
     /// Events about the collection go the way of records, and are sent again if they get lost.
     fn tell(&mut self, telling: &Telling) -> Result<(), Halt> {
+        // Remembered together, for whatever ends the run between two of them.
         for datagram in &telling.datagrams {
-            self.tally.sent += self.hand_over(&[datagram])?;
-            self.batch.tell(datagram);
+            self.ledger.tell_later(datagram)?;
         }
         self.ledger
             .set_health(&telling.tenant_id, telling.scope, &telling.states)?;
+        self.tell_again()?;
         self.look_around()
     }
 
-    /// Sends again what Wazuh lost of the events about the collection.
+    /// Sends what Wazuh does not have of the events about the collection.
     fn tell_again(&mut self) -> Result<(), Halt> {
         for (number, datagram) in self.ledger.lost_telling()? {
             self.tally.sent += self.hand_over(&[&datagram])?;
@@ -432,15 +433,15 @@ impl Delivery {
     /// Makes everything handed over so far durable, as a batch of its own.
     fn commit(&mut self) -> Result<(), Halt> {
         self.written = None;
-        let batch = std::mem::take(&mut self.batch);
-        if !batch.is_empty() {
+        if !self.batch.is_empty() {
             let mark = match &mut self.outlet {
                 Outlet::Wazuh(wazuh) => Some(wazuh.acknowledgement.mark()),
                 Outlet::Print => None,
             };
             let id = self
                 .ledger
-                .insert_batch(&batch, Utc::now(), &text(mark.as_ref()))?;
+                .insert_batch(&self.batch, Utc::now(), &text(mark.as_ref()))?;
+            let batch = std::mem::take(&mut self.batch);
             // What was printed is not waited for.
             if mark.is_some() {
                 self.unconfirmed.push(Sent {

@@ -9,7 +9,7 @@ use super::desk::Closed;
 use super::health::Finding;
 use super::tenant::{Collector, Failed, Trouble};
 use crate::config::ContentType;
-use crate::ledger::Pending;
+use crate::ledger::{Pending, Stream};
 use crate::microsoft::Fault;
 
 /// Bytes a second that a blob comes with, on average, unless it stalls.
@@ -74,13 +74,24 @@ impl Wait {
 
     /// Whether it stalls, or comes so slowly that it may as well.
     pub(super) fn is_in_vain(&self, patience: Duration) -> bool {
-        let now = self.since.map(|since| since.elapsed());
-        let waited = self.before + now.unwrap_or_default();
+        let waited = self.waited();
         waited > patience && self.bytes < waited.as_secs() * SLOWEST
+    }
+
+    fn waited(&self) -> Duration {
+        let now = self.since.map(|since| since.elapsed());
+        self.before + now.unwrap_or_default()
     }
 }
 
 impl Collector {
+    pub(super) fn begin_listing(&self, stream: &Stream, is_new: bool) {
+        let listing = Listing::of(stream.id, is_new);
+        self.listing
+            .borrow_mut()
+            .insert(stream.content_type, listing);
+    }
+
     /// Something of a blob is waited for.
     pub(super) fn waits_for(&self, content: &Pending) {
         if let Some((_, wait)) = self.fetching.borrow_mut().get_mut(&content.id) {
@@ -169,7 +180,9 @@ impl Collector {
             }
         }
         let blobs = self.fetching.take().into_values();
-        let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience));
+        // One that takes half of a run would be begun anew in each.
+        let longest = patience.max(self.work.deadline / 2);
+        let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience) || wait.waited() > longest);
         let blobs: Vec<Pending> = blobs.map(|(content, _)| content).collect();
         if !blobs.is_empty() {
             self.worse(Trouble::Partial);

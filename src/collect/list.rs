@@ -10,12 +10,11 @@ use tokio::time::Instant;
 use super::desk::Closed;
 use super::floor;
 use super::health::Finding;
-use super::late::Listing;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
 use super::{ANSWER, at};
 use crate::config::ContentType;
-use crate::ledger::{LONGEST_BACK_OFF, NewContent, Span, Stream};
+use crate::ledger::{LONGEST_BACK_OFF, Ledger, NewContent, Span, Stream};
 use crate::microsoft::{Activity, Class, Fault};
 use crate::teeth;
 
@@ -31,8 +30,10 @@ enum Aim {
     Marker,
     /// What is new, while the marker stays before what could not be read.
     Contents,
-    /// What a backfill asked for.
+    /// What a backfill asked for; the span begins at its end.
     Span(Span),
+    /// What a backfill asked for, while the span begins before what could not be read.
+    Rest(Span),
 }
 
 /// What is to be listed of a stream after all that is new.
@@ -204,13 +205,6 @@ impl Collector {
         Ok(())
     }
 
-    fn begin_listing(&self, stream: &Stream, is_new: bool) {
-        let listing = Listing::of(stream.id, is_new);
-        self.listing
-            .borrow_mut()
-            .insert(stream.content_type, listing);
-    }
-
     /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
     /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
     async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<bool, End> {
@@ -280,7 +274,7 @@ impl Collector {
                 gap.end.format("%F %T UTC")
             );
             let finding = Finding::of_gap(gap.start, gap.end);
-            self.finds(Some(stream.content_type), finding);
+            self.finds_once(Some(stream.content_type), finding).await?;
         }
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
         let is_sweep_due = stream.is_sweep_asked
@@ -372,7 +366,7 @@ impl Collector {
                         }
                     }
                     Err(End::Fault(_)) if teeth::is_off("marker") => {
-                        self.complete(stream, window).await?;
+                        self.complete(stream, window, aim).await?;
                         break;
                     }
                     // Microsoft answers, but not for this window; unless it wants not to be asked for a while.
@@ -389,10 +383,12 @@ impl Collector {
                     Err(closed) => return Err(closed),
                 }
             }
-            // The marker stays before what could not be read; what comes later is listed anyway.
-            if failed.is_some() && matches!(aim, Aim::Marker) {
-                aim = Aim::Contents;
-            }
+            // What comes after what could not be read is listed anyway.
+            aim = match aim {
+                Aim::Marker if failed.is_some() => Aim::Contents,
+                Aim::Span(span) if failed.is_some() => Aim::Rest(span),
+                aim => aim,
+            };
         }
         Ok(failed.map_or(Listed::Whole, Listed::InPart))
     }
@@ -457,16 +453,17 @@ impl Collector {
             .await
     }
 
-    /// Moves a stream's marker to the end of a window.
-    async fn complete(&self, stream: &Stream, window: Window) -> Result<(), Closed> {
-        let id = stream.id;
+    /// Nothing before the end of a window has to be listed again.
+    async fn complete(&self, stream: &Stream, window: Window, aim: Aim) -> Result<(), Closed> {
+        let (id, end, is_span) = (stream.id, window.end, matches!(aim, Aim::Span(_)));
         if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-            listing.has_moved |= stream.marker.is_none_or(|marker| marker < window.end);
+            listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
         }
-        self.work
-            .desk
-            .ledger(move |ledger| ledger.window_complete(id, window.end))
-            .await
+        let completed = move |ledger: &mut Ledger| match aim {
+            Aim::Span(span) | Aim::Rest(span) => ledger.span_listed_to(span.id, end),
+            Aim::Marker | Aim::Contents => ledger.window_complete(id, end),
+        };
+        self.work.desk.ledger(completed).await
     }
 
     /// Lists a window into the ledger; what is incomplete about it.
@@ -495,7 +492,9 @@ impl Collector {
                 .desk
                 .ledger(move |ledger| match aim {
                     Aim::Marker | Aim::Contents => ledger.insert_contents(id, floor, &contents),
-                    Aim::Span(span) => ledger.insert_span_contents(id, &span, &contents),
+                    Aim::Span(of) | Aim::Rest(of) => {
+                        ledger.insert_span_contents(id, &of, &contents)
+                    }
                 })
                 .await?;
             new += more;
@@ -507,8 +506,8 @@ impl Collector {
             }
         }
         let incomplete = listing.incomplete();
-        if matches!(aim, Aim::Marker) && incomplete.is_none() {
-            self.complete(stream, window).await?;
+        if incomplete.is_none() && matches!(aim, Aim::Marker | Aim::Span(_)) {
+            self.complete(stream, window, aim).await?;
         }
         log::debug!(
             "{} {}: {new} new contents from {} to {}",

@@ -61,6 +61,9 @@ const ROUNDS: usize = 32;
 /// Blobs that a tenant takes from the ledger at a time, at least.
 const FEWEST: usize = 4;
 
+/// How often a run that takes long tidies up.
+const TIDY_EVERY: Duration = Duration::from_mins(1);
+
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -188,11 +191,11 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         is_dry: request.is_dry,
         recovered,
         redactor,
-        stop: Arc::clone(&stop),
         places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
         blobs,
         unfinished: Cell::default(),
         patience: PATIENCE.min(request.deadline / 2),
+        deadline: request.deadline,
     });
     let runtime = event_loop()?;
     let local = LocalSet::new();
@@ -267,8 +270,6 @@ struct Work {
     recovered: Option<DateTime<Utc>>,
     /// Hashes what DLP rules matched, if it must not leave.
     redactor: Option<Redactor>,
-    /// Whether the hand-over was told to stop.
-    stop: Arc<AtomicBool>,
     /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
     /// How many blobs there are places for.
@@ -277,6 +278,8 @@ struct Work {
     unfinished: Cell<usize>,
     /// Who is waited for longer at the deadline is said to fail.
     patience: Duration,
+    /// How long the run may take.
+    deadline: Duration,
 }
 
 impl Work {
@@ -337,12 +340,13 @@ async fn tidy(work: &Work, collectors: &[Rc<Collector>]) {
         return;
     };
     let keep = now.min(Utc::now()) - work.settings.collect.deduplicate_for.max(KEEP);
-    let stop = Arc::clone(&work.stop);
-    let pruned = work
-        .desk
-        .ledger_durably(move |ledger| ledger.prune(keep, || !stop.load(Ordering::Relaxed)));
-    // A hand-over that has stopped does not tidy up.
-    pruned.await.unwrap_or_default();
+    // Step by step: what waits meanwhile comes between, and so does a wish to stop.
+    let mut is_more = true;
+    while is_more {
+        let pruned = work.desk.ledger_durably(move |ledger| ledger.prune(keep));
+        // A hand-over that has stopped does not tidy up.
+        is_more = pruned.await.unwrap_or_default();
+    }
 }
 
 /// The part of the deadline that is kept for ending in order.
@@ -358,7 +362,17 @@ async fn finish(
     end: Instant,
 ) -> Option<Stop> {
     let all = async {
-        all_tenants(work, collectors).await;
+        // A run that takes long may not come to its end, and neither the next ones.
+        let meanwhile = async {
+            loop {
+                tokio::time::sleep(TIDY_EVERY).await;
+                tidy(work, collectors).await;
+            }
+        };
+        tokio::select! {
+            () = all_tenants(work, collectors) => {}
+            () = meanwhile => {}
+        }
         tidy(work, collectors).await;
     };
     let asked = async {

@@ -30,6 +30,7 @@ impl Collector {
             stream.subscribed || is_ahead(stream.unavailable_until, now, UNAVAILABLE)
         };
         let are_settled = streams.iter().all(is_settled);
+        let are_some = are_settled || streams.iter().any(|stream| stream.subscribed);
         let every = if are_settled {
             LIST_SUBSCRIPTIONS
         } else {
@@ -38,7 +39,7 @@ impl Collector {
         if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(None);
         }
-        let subscriptions = if are_settled {
+        let subscriptions = if are_some {
             let late = "the list of subscriptions was not answered in time";
             timeout(self.patience(), activity.subscriptions())
                 .await
@@ -48,7 +49,7 @@ impl Collector {
         };
         let subscriptions = match subscriptions {
             // What was subscribed yesterday most likely is today.
-            Err(fault) if is_of_window(fault.class) && are_settled => {
+            Err(fault) if is_of_window(fault.class) && are_some => {
                 log::warn!("{}: the list of subscriptions: {fault}", self.tenant.name);
                 self.finds(None, Finding::of_fault(&fault, false));
                 return Ok(None);

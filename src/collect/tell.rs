@@ -52,6 +52,27 @@ impl Collector {
             return Ok(());
         };
         let assessed = self.work.desk.ledger(assess).await?;
+        self.leave_to_tell(assessed).await
+    }
+
+    /// This run saw what no other will see: it is remembered at once.
+    pub(super) async fn finds_once(&self, scope: Scope, finding: Finding) -> Result<(), Closed> {
+        self.finds(scope, finding.clone());
+        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
+        let assess = move |ledger: &mut Ledger| {
+            let known = ledger.health(&id)?.remove(&scope).unwrap_or_default();
+            let (known, others): (Vec<_>, Vec<_>) = known
+                .into_iter()
+                .partition(|state| state.state == finding.state);
+            let (mut states, said) = health::assess(scope, known, &[finding], now);
+            states.extend(others);
+            Ok((scope, states, said))
+        };
+        let assessed = self.work.desk.ledger(assess).await?;
+        self.leave_to_tell(vec![assessed]).await
+    }
+
+    async fn leave_to_tell(&self, assessed: Vec<Assessed>) -> Result<(), Closed> {
         let tellings: Vec<_> = assessed.into_iter().map(|one| self.telling(one)).collect();
         self.work
             .desk

@@ -116,19 +116,18 @@ fn queue(
 
 /// Round after round, until all is done or nothing moves any more.
 fn work_off(settings: &Settings, request: &Request) -> Result<()> {
-    let mut idle = 0;
+    let (mut idle, mut last) = (0, None);
     loop {
         let summary = collect_and_report(settings, request)?;
         let tally = &summary.tally;
-        idle = if tally.sent + tally.duplicate + tally.filtered > 0 {
-            0
-        } else {
-            idle + 1
-        };
         let left = Ledger::read(&settings.state.ledger)?
             .map(|ledger| ledger.backfill_left())
             .transpose()?
             .unwrap_or_default();
+        // Duplicates alone may be the beginning of a blob that never comes to its end.
+        let moves = tally.sent + tally.filtered > 0 || last.as_ref() != Some(&left);
+        idle = if moves { 0 } else { idle + 1 };
+        last = Some(left);
         if summary.stopped_by == Some(Stop::Deadline) && idle < PATIENCE {
             log::info!("{} contents are still to be fetched", left.contents);
             request.stopping.pause(PAUSE);

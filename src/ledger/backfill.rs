@@ -143,6 +143,17 @@ impl Ledger {
         Ok(new)
     }
 
+    /// Every content of a span that is older than `until` stands in the ledger.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn span_listed_to(&mut self, span: i64, until: DateTime<Utc>) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE backfill SET since = max(since, min(?2, until)) WHERE id = ?1")?
+            .execute(params![span, until.timestamp_millis()])?;
+        Ok(())
+    }
+
     /// Every content of a span stands in the ledger.
     ///
     /// # Errors

@@ -138,6 +138,13 @@ impl Ledger {
         is_damaged: bool,
     ) -> Result<(), Fault> {
         let connection = self.write()?;
+        // It came though it had expired while it was on its way.
+        connection
+            .prepare_cached(
+                "UPDATE stream SET lost = lost - 1
+                 WHERE id = ?2 AND EXISTS (SELECT 1 FROM content WHERE id = ?1 AND state = 3)",
+            )?
+            .execute([content, stream])?;
         connection
             .prepare_cached("UPDATE content SET state = ?2, error = NULL WHERE id = ?1")?
             .execute(params![content, if is_damaged { 4 } else { 1 }])?;
@@ -263,6 +270,16 @@ impl Ledger {
         let contents = contents_of(connection, batch)?;
         connection
             .prepare_cached("UPDATE told SET batch = NULL WHERE batch = ?1")?
+            .execute([batch])?;
+        // Of those that are damaged it is counted again.
+        connection
+            .prepare_cached(
+                "UPDATE stream SET damaged = damaged - of.contents FROM (
+                     SELECT c.stream, count(*) AS contents FROM batch_content b
+                     JOIN content c ON c.id = b.content
+                     WHERE b.batch = ?1 AND c.state = 4 GROUP BY c.stream) AS of
+                 WHERE stream.id = of.stream",
+            )?
             .execute([batch])?;
         connection
             .prepare_cached(

@@ -109,7 +109,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The events about the collection that Wazuh lost, each with the ledger's number for it.
+    /// The events about the collection that Wazuh is still to be told, or lost, each with the ledger's number for it.
     ///
     /// # Errors
     /// A failing disk or corrupt ledger.
@@ -121,7 +121,7 @@ impl Ledger {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// A lost event was handed over again, with a batch of its own.
+    /// Such an event was handed over, with the batch that grows.
     ///
     /// # Errors
     /// A full or failing disk.

@@ -277,60 +277,49 @@ impl Ledger {
     }
 
     /// Drops what is older than `keep`: whole buckets of record ids, and closed contents that no
-    /// listing can name again. Works in steps, each a transaction of its own, while `goes_on`.
+    /// listing can name again. Does one step of it, and commits; whether there may be more.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn prune(
-        &mut self,
-        keep: DateTime<Utc>,
-        mut goes_on: impl FnMut() -> bool,
-    ) -> Result<(), Fault> {
-        let first_kept = bucket(keep);
-        let old: Vec<u32> = self.buckets.range(..first_kept).copied().collect();
-        for bucket in old {
-            loop {
-                if !goes_on() {
-                    return Ok(());
-                }
-                let deleted = self
-                    .write()?
-                    .prepare_cached(&format!(
-                        "DELETE FROM seen_{bucket} WHERE key <= (SELECT max(key) FROM
-                             (SELECT key FROM seen_{bucket} ORDER BY key LIMIT ?1))"
-                    ))?
-                    .execute([number(DROP_STEP)])?;
-                if deleted < DROP_STEP {
-                    self.connection.flush_prepared_statement_cache();
-                    self.write()?
-                        .execute_batch(&format!("DROP TABLE seen_{bucket}"))?;
-                    self.buckets.remove(&bucket);
-                    self.commit()?;
-                    break;
-                }
-                self.commit()?;
+    pub fn prune(&mut self, keep: DateTime<Utc>) -> Result<bool, Fault> {
+        let old = self.buckets.range(..bucket(keep)).next().copied();
+        if let Some(bucket) = old {
+            let deleted = self
+                .write()?
+                .prepare_cached(&format!(
+                    "DELETE FROM seen_{bucket} WHERE key <= (SELECT max(key) FROM
+                         (SELECT key FROM seen_{bucket} ORDER BY key LIMIT ?1))"
+                ))?
+                .execute([number(DROP_STEP)])?;
+            if deleted < DROP_STEP {
+                self.connection.flush_prepared_statement_cache();
+                self.write()?
+                    .execute_batch(&format!("DROP TABLE seen_{bucket}"))?;
+                self.buckets.remove(&bucket);
             }
+            self.commit()?;
+            return Ok(true);
         }
-        if goes_on() {
-            self.leave_behind(keep)?;
-        }
+        self.leave_behind(keep)?;
         let is_any = self
             .connection
             .prepare_cached(&format!(
                 "SELECT 1 FROM content c WHERE {FORGETTABLE} LIMIT 1"
             ))?
             .exists([keep.timestamp_millis()])?;
-        if is_any && goes_on() {
-            // A content that still belongs to an unconfirmed batch may have to come again.
-            self.write()?
-                .prepare_cached(&format!(
-                    "DELETE FROM content WHERE id IN (SELECT id FROM content c WHERE {FORGETTABLE}
-                         AND id NOT IN (SELECT content FROM batch_content) LIMIT ?2)"
-                ))?
-                .execute(params![keep.timestamp_millis(), number(DROP_STEP)])?;
-            self.commit()?;
+        if !is_any {
+            return Ok(false);
         }
-        Ok(())
+        // A content that still belongs to an unconfirmed batch may have to come again.
+        let deleted = self
+            .write()?
+            .prepare_cached(&format!(
+                "DELETE FROM content WHERE id IN (SELECT id FROM content c WHERE {FORGETTABLE}
+                     AND id NOT IN (SELECT content FROM batch_content) LIMIT ?2)"
+            ))?
+            .execute(params![keep.timestamp_millis(), number(DROP_STEP)])?;
+        self.commit()?;
+        Ok(deleted == DROP_STEP)
     }
 
     /// Gives up what waits and expired before `keep`: streams that are collected give up theirs as it expires, so this

@@ -73,9 +73,9 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     }
     assert_eq!(world.ledger.knows(&key("120000")).unwrap(), None);
 
-    world.ledger.prune(now(), || true).unwrap();
+    world.prune(now());
     assert_eq!(world.ledger.buckets.len(), 1, "still within the time");
-    world.ledger.prune(now() + Days::new(8), || true).unwrap();
+    world.prune(now() + Days::new(8));
     assert_eq!(world.ledger.buckets.len(), 0);
     assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
 }
@@ -95,9 +95,9 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
             })
             .unwrap()
     };
-    world.ledger.prune(now() - Days::new(8), || true).unwrap();
+    world.prune(now() - Days::new(8));
     assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
-    world.ledger.prune(now() + Days::new(7), || true).unwrap();
+    world.prune(now() + Days::new(7));
     let left = count(&world, "content WHERE content_id = 'left behind'");
     assert_eq!((left, count(&world, "day")), (0, 0));
     assert_eq!(world.ledger.standing(stream.id).unwrap().lost, 1);
@@ -138,10 +138,7 @@ fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
     };
     assert_eq!(lately(&world, 0), (15, 15));
     for days in [8, 9, 30] {
-        world
-            .ledger
-            .prune(now() + Days::new(days), || true)
-            .unwrap();
+        world.prune(now() + Days::new(days));
         assert_eq!(standing(&world), Some((now(), 3)), "{days}");
         assert_eq!(count(&world), 3, "{days}");
     }
@@ -153,6 +150,6 @@ fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
 
     let later = now() + Days::new(30);
     list(&mut world, "later", later);
-    world.ledger.prune(later, || true).unwrap();
+    world.prune(later);
     assert_eq!((standing(&world), count(&world)), (Some((later, 1)), 1));
 }

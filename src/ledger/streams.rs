@@ -53,8 +53,6 @@ pub struct Stream {
 
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
 const FREE_FAILURES: u32 = 3;
-/// In place of the time of a stream's last sweep.
-const SWEEP_ASKED: i64 = -1;
 /// The longest back-off.
 pub const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 
@@ -317,7 +315,7 @@ impl Ledger {
                     floor: time(row.get(1)?),
                     marker: row.get::<_, Option<i64>>(2)?.map(time),
                     swept: time_or_never(row.get::<_, i64>(3)?.max(0)),
-                    is_sweep_asked: row.get::<_, i64>(3)? == SWEEP_ASKED,
+                    is_sweep_asked: row.get::<_, i64>(3)? < 0,
                     subscribed: row.get(4)?,
                     started: time_or_never(row.get(5)?),
                     unavailable_until: time_or_never(row.get(6)?),
@@ -474,14 +472,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers that a stream was listed down to its floor.
+    /// Remembers that a stream was listed down to its floor, unless this run asked for it meanwhile.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn swept(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
+        let run = self.run;
         self.write()?
-            .prepare_cached("UPDATE stream SET swept = ?2 WHERE id = ?1")?
-            .execute(params![stream, now.timestamp_millis()])?;
+            .prepare_cached("UPDATE stream SET swept = ?2 WHERE id = ?1 AND swept <> -?3")?
+            .execute(params![stream, now.timestamp_millis(), run])?;
         Ok(())
     }
 
@@ -506,9 +505,10 @@ impl Ledger {
     /// # Errors
     /// A full or failing disk.
     pub fn sweep_again(&mut self, stream: i64) -> Result<(), Fault> {
+        let run = self.run;
         self.write()?
-            .prepare_cached("UPDATE stream SET swept = ?2 WHERE id = ?1")?
-            .execute([stream, SWEEP_ASKED])?;
+            .prepare_cached("UPDATE stream SET swept = -?2 WHERE id = ?1")?
+            .execute([stream, run])?;
         Ok(())
     }
 

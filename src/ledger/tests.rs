@@ -98,6 +98,10 @@ impl World {
         id
     }
 
+    pub(super) fn prune(&mut self, keep: DateTime<Utc>) {
+        while self.ledger.prune(keep).unwrap() {}
+    }
+
     pub(super) fn confirm(&mut self, batch: i64) {
         let contents = self.ledger.confirm(batch).unwrap();
         self.ledger.contents_settled(&contents).unwrap();
@@ -331,6 +335,76 @@ fn what_expires_unfetched_is_counted() {
     assert_eq!(world.ledger.expire(&streams, later).unwrap(), []);
     assert_eq!(world.names(&stream), [""; 0]);
     assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
+}
+
+#[test]
+fn what_expires_on_its_way_and_comes_is_not_lost() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    let later = now() + Days::new(8);
+    world
+        .ledger
+        .expire(&[(stream.id, EXCHANGE)], later)
+        .unwrap();
+    assert_eq!(world.ledger.report(later).unwrap()[0].lost, 1);
+    world.send(&content, &["1"]);
+    assert_eq!(world.ledger.report(later).unwrap()[0].lost, 0);
+}
+
+#[test]
+fn a_damaged_content_that_comes_again_is_counted_once() {
+    let mut world = World::new();
+    let stream = world.listed(&["a"]);
+    let content = world.pending(&stream).remove(0);
+    for _ in 0..2 {
+        let mut batch = Batch::default();
+        world
+            .ledger
+            .remember(&mut batch, content.id, content.created, key("1"), true)
+            .unwrap();
+        world
+            .ledger
+            .content_sent(content.id, stream.id, true)
+            .unwrap();
+        let batch = world.ledger.insert_batch(&batch, now(), "{}").unwrap();
+        assert_eq!(world.ledger.report(now()).unwrap()[0].damaged, 1);
+        world.ledger.forget(batch).unwrap();
+        assert_eq!(world.ledger.report(now()).unwrap()[0].damaged, 0);
+        assert_eq!(world.names(&stream), ["a"]);
+    }
+}
+
+#[test]
+fn a_sweep_that_is_asked_for_during_another_is_not_forgotten() {
+    let mut world = World::new();
+    let id = world.stream().id;
+    world.ledger.sweep_again(id).unwrap();
+    world.ledger.swept(id, now()).unwrap();
+    assert!(world.stream().is_sweep_asked);
+    world.ledger.commit().unwrap();
+    let mut world = world.reopen();
+    world.ledger.swept(id, now()).unwrap();
+    let stream = world.stream();
+    assert_eq!((stream.is_sweep_asked, stream.swept), (false, Some(now())));
+}
+
+#[test]
+fn a_span_begins_where_it_was_listed_to() {
+    let mut world = World::new();
+    let id = world.stream().id;
+    let (since, until) = (now() - Days::new(3), now());
+    world.ledger.insert_span(id, since, until, false).unwrap();
+    let span = |world: &World| {
+        let span = world.ledger.spans(id).unwrap()[0];
+        (span.since, span.until)
+    };
+    for (to, begins) in [(2, 2), (5, 2), (1, 1)] {
+        let number = world.ledger.spans(id).unwrap()[0].id;
+        let listed = now() - Days::new(to);
+        world.ledger.span_listed_to(number, listed).unwrap();
+        assert_eq!(span(&world), (now() - Days::new(begins), until));
+    }
 }
 
 #[test]

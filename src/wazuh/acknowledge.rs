@@ -351,6 +351,14 @@ impl Acknowledgement {
     /// `unread` is [`super::Queue::unread`] of the queue that the batch was sent by, or `None` if
     /// that process or queue is gone. Store the mark again when it has changed.
     pub fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
+        // What reads another socket is another process, also where no process can be seen.
+        let is_nobody = matches!(self.source, Source::Nobody);
+        if !is_nobody && !mark.reader.as_ref().is_some_and(ReaderId::is_known) {
+            let now = SocketId::at(self.home.queue());
+            if mark.socket.is_some() && now.is_some() && now != mark.socket {
+                return Verdict::Lost;
+            }
+        }
         let told = match &mut self.source {
             Source::Manager(manager) => manager.assess(mark, unread),
             Source::Agent(agent) => agent.assess(mark, unread),

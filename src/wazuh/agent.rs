@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::acknowledge::{
     Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
 };
-use super::home::Home;
+use super::home::{Home, Process};
 use super::ossec_conf;
 use super::statistics::{ask, number};
 
@@ -172,6 +172,10 @@ impl Agent {
             Some(state) => Some(assess(mark, unread, state, now, process.is_some())),
             // It went away, and its buffer with it, or it is starting: the next process tells which.
             None if named && process.is_none() => Some(Verdict::Pending),
+            // It only looks old, after a suspend or a leap of the clock.
+            None if process.is_some_and(|process| self.has_written(process)) => {
+                Some(Verdict::Pending)
+            }
             // Its state is not written.
             None => None,
         }
@@ -192,6 +196,15 @@ impl Agent {
         if !self.unmarked {
             self.baseline = ReaderId::new(None, self.home.reader_process());
         }
+    }
+
+    /// Whether this process ever wrote the state file, however long ago.
+    fn has_written(&self, process: Process) -> bool {
+        let written = fs::metadata(self.home.agent_state_file()).and_then(|file| file.modified());
+        let Some(age) = written.ok().and_then(|written| written.elapsed().ok()) else {
+            return false;
+        };
+        age < process.age()
     }
 
     fn newest_state(&mut self) -> Option<State> {

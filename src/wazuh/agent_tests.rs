@@ -4,9 +4,11 @@
     reason = "a test fails by panicking"
 )]
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
 use super::super::acknowledge::Acknowledgement;
+use super::super::queue::Queue;
 use super::*;
 use crate::config::{self, EventsPerSecond};
 
@@ -201,6 +203,61 @@ fn another_agentd_has_lost_its_buffer() {
     assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Lost);
     another.kill().unwrap();
     another.wait().unwrap();
+}
+
+/// As after a suspend, or a leap of the clock.
+#[test]
+fn a_state_that_a_living_agentd_wrote_and_that_looks_old_confirms_nothing() {
+    let (dir, home, config) = home_with_agent(EventsPerSecond::Auto);
+    let reader = UnixDatagram::bind(home.queue()).unwrap();
+    let pid_file = dir.path().join("var/run/wazuh-agentd-1.pid");
+    // The first process is older than its state, this one is younger.
+    fs::write(&pid_file, "").unwrap();
+    let old = SystemTime::now() - STALE - Duration::from_secs(1);
+    write_state(&home, old, "connected", 0, "7");
+    let mut acknowledgement = Acknowledgement::new(&home, &config);
+    acknowledgement.connected(&Queue::connect(home.queue()).unwrap());
+    acknowledgement.sent(1);
+    let mut mark = acknowledgement.mark();
+    assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
+    fs::remove_file(pid_file).unwrap();
+    let this = format!("var/run/wazuh-agentd-{}.pid", std::process::id());
+    fs::write(dir.path().join(this), "").unwrap();
+    write_state(
+        &home,
+        old - Duration::from_hours(24 * 365),
+        "connected",
+        0,
+        "7",
+    );
+    let mut acknowledgement = Acknowledgement::new(&home, &config);
+    acknowledgement.connected(&Queue::connect(home.queue()).unwrap());
+    acknowledgement.sent(1);
+    let mut mark = acknowledgement.mark();
+    assert_eq!(
+        acknowledgement.assess(&mut mark, Some(0)),
+        Verdict::Confirmed(Assurance::Accepted)
+    );
+    drop(reader);
+}
+
+/// As in a container of its own.
+#[test]
+fn where_no_process_is_seen_another_socket_is_another_agentd() {
+    let (_dir, home, config) = home_with_agent(EventsPerSecond::Auto);
+    let reader = UnixDatagram::bind(home.queue()).unwrap();
+    write_state(&home, SystemTime::now(), "connected", 0, "7");
+    let mut acknowledgement = Acknowledgement::new(&home, &config);
+    acknowledgement.connected(&Queue::connect(home.queue()).unwrap());
+    acknowledgement.sent(1);
+    let mut mark = acknowledgement.mark();
+    assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
+    drop(reader);
+    fs::remove_file(home.queue()).unwrap();
+    // An inode of its own.
+    fs::write(home.path().join("queue/between"), "").unwrap();
+    let _another = UnixDatagram::bind(home.queue()).unwrap();
+    assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Lost);
 }
 
 #[test]

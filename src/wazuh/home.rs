@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -20,6 +20,9 @@ pub enum Role {
     Unknown,
 }
 
+/// Clock ticks a second, as `/proc` counts them.
+const TICKS: u64 = 100;
+
 /// A process of Wazuh: a pid alone can be used again, a pid with its start time cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -27,6 +30,17 @@ pub struct Process {
     pub pid: u32,
     /// Clock ticks between boot and its start (`/proc/PID/stat`, field 22).
     pub start: u64,
+}
+
+impl Process {
+    /// How long it has lived, time in suspend included.
+    pub(super) fn age(self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now = Duration::new(now.tv_sec.unsigned_abs(), 0);
+        now.saturating_sub(Duration::from_millis(
+            self.start.saturating_mul(1_000 / TICKS),
+        ))
+    }
 }
 
 /// Wazuh's home on this host.

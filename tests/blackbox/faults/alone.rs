@@ -134,6 +134,24 @@ fn a_sweep_that_fails_keeps_nothing_new() {
     }
 }
 
+/// One content type cannot be started, so the subscriptions are listed in each run.
+#[test]
+fn a_list_of_subscriptions_that_fails_keeps_nothing_that_is_subscribed() {
+    let mut world = world(1);
+    world.set("http", "retries", "0");
+    let start = Rule::on(Operation::Start, broken()).content_type("DLP.All");
+    world.microsoft.faults(Plan::default().rule(start.clone()));
+    assert_eq!(run(&world), 3, "{}", world.log());
+    world.microsoft.advance(Duration::from_mins(20));
+    world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
+    let list = Rule::on(Operation::SubscriptionsList, broken());
+    world
+        .microsoft
+        .faults(Plan::default().rule(start).rule(list));
+    assert_eq!(run(&world), 3, "{}", world.log());
+    assert_clean(&mut world);
+}
+
 #[test]
 fn a_new_day_that_fails_keeps_no_sweep() {
     let mut world = world(1);
