@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Tally;
 use super::order::{Ending, LedgerWork, Order, Telling};
@@ -196,10 +196,7 @@ impl Delivery {
                 }
                 Order::End(ending) => self.end(&ending)?,
                 Order::Tell(_, answer) if answer.is_closed() => {}
-                Order::Tell(telling, answer) => {
-                    self.tell(&telling)?;
-                    answer.send(()).unwrap_or_default();
-                }
+                Order::Tell(telling, answer) => self.tell(&telling, answer)?,
                 Order::Settle(answer) => {
                     self.settle()?;
                     // Nobody waits for the answer of a run that was stopped.
@@ -255,13 +252,15 @@ impl Delivery {
     }
 
     /// Events about the collection go the way of records, and are sent again if they get lost.
-    fn tell(&mut self, telling: &Telling) -> Result<(), Halt> {
+    fn tell(&mut self, telling: &Telling, answer: oneshot::Sender<()>) -> Result<(), Halt> {
         // Remembered together, for whatever ends the run between two of them.
         for datagram in &telling.datagrams {
             self.ledger.tell_later(datagram)?;
         }
         self.ledger
             .set_health(&telling.tenant_id, telling.scope, &telling.states)?;
+        // Nobody waits for the answer of a run that was stopped.
+        answer.send(()).unwrap_or_default();
         self.tell_again()?;
         self.look_around()
     }

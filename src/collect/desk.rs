@@ -97,7 +97,7 @@ impl Desk {
         self.give(Order::End(ending))
     }
 
-    /// Waits until Wazuh has them.
+    /// Waits until it is remembered that they are to be told.
     pub(super) async fn tell(&self, telling: Telling) -> Result<(), Closed> {
         let (answer, answered) = oneshot::channel();
         self.give(Order::Tell(telling, answer))?;

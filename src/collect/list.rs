@@ -324,6 +324,7 @@ impl Collector {
         let Some(sweep) = beside.sweep.filter(|_| goes_on) else {
             return Ok(());
         };
+        self.begin_listing(stream, false);
         match self
             .list_windows(activity, stream, sweep, Aim::Contents)
             .await?

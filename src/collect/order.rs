@@ -20,7 +20,7 @@ pub(super) enum Order {
     Parcel(Parcel),
     /// All records of a content were sent as parcels.
     End(Ending),
-    /// Events about the collection, unless nobody waits for them any more; answers when they were handed over.
+    /// Events about the collection, unless nobody waits for them any more; answers when they are remembered.
     Tell(Telling, oneshot::Sender<()>),
     /// Wait a little for confirmations; answers how many contents have to come again.
     Settle(oneshot::Sender<usize>),

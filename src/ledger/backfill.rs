@@ -36,6 +36,8 @@ pub struct BackfillLeft {
     pub spans: u64,
     /// Contents that wait to be fetched.
     pub contents: u64,
+    /// What grows as spans are listed.
+    pub listed: i64,
 }
 
 impl Ledger {
@@ -119,7 +121,9 @@ impl Ledger {
             if known.is_some_and(|(_, state)| state == DAMAGED) {
                 // It is counted again if it is still damaged, which is known at the first try.
                 self.write()?
-                    .prepare_cached("UPDATE stream SET damaged = damaged - 1 WHERE id = ?1")?
+                    .prepare_cached(
+                        "UPDATE stream SET damaged = max(damaged - 1, 0) WHERE id = ?1",
+                    )?
                     .execute([stream])?;
             }
             self.write()?
@@ -172,12 +176,14 @@ impl Ledger {
     pub fn backfill_left(&self) -> Result<BackfillLeft, Fault> {
         Ok(self.connection.query_row(
             "SELECT (SELECT count(*) FROM backfill),
-                    (SELECT count(*) FROM content WHERE state = 0 AND backfill > 0)",
+                    (SELECT count(*) FROM content WHERE state = 0 AND backfill > 0),
+                    (SELECT coalesce(sum(since), 0) FROM backfill)",
             [],
             |row| {
                 Ok(BackfillLeft {
                     spans: row.get(0)?,
                     contents: row.get(1)?,
+                    listed: row.get(2)?,
                 })
             },
         )?)

@@ -141,12 +141,15 @@ impl Ledger {
         // It came though it had expired while it was on its way.
         connection
             .prepare_cached(
-                "UPDATE stream SET lost = lost - 1
+                "UPDATE stream SET lost = max(lost - 1, 0)
                  WHERE id = ?2 AND EXISTS (SELECT 1 FROM content WHERE id = ?1 AND state = 3)",
             )?
             .execute([content, stream])?;
         connection
-            .prepare_cached("UPDATE content SET state = ?2, error = NULL WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE content SET state = ?2, error = NULL,
+                     backfill = CASE state WHEN 3 THEN min(backfill, 1) ELSE backfill END WHERE id = ?1",
+            )?
             .execute(params![content, if is_damaged { 4 } else { 1 }])?;
         if is_damaged {
             connection
@@ -274,7 +277,7 @@ impl Ledger {
         // Of those that are damaged it is counted again.
         connection
             .prepare_cached(
-                "UPDATE stream SET damaged = damaged - of.contents FROM (
+                "UPDATE stream SET damaged = max(damaged - of.contents, 0) FROM (
                      SELECT c.stream, count(*) AS contents FROM batch_content b
                      JOIN content c ON c.id = b.content
                      WHERE b.batch = ?1 AND c.state = 4 GROUP BY c.stream) AS of

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::acknowledge::{
     Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
 };
-use super::home::{Home, Process};
+use super::home::{self, Home, Process};
 use super::ossec_conf;
 use super::statistics::{ask, number};
 
@@ -172,7 +172,7 @@ impl Agent {
             Some(state) => Some(assess(mark, unread, state, now, process.is_some())),
             // It went away, and its buffer with it, or it is starting: the next process tells which.
             None if named && process.is_none() => Some(Verdict::Pending),
-            // It only looks old, after a suspend or a leap of the clock.
+            // It only looks old.
             None if process.is_some_and(|process| self.has_written(process)) => {
                 Some(Verdict::Pending)
             }
@@ -198,13 +198,11 @@ impl Agent {
         }
     }
 
-    /// Whether this process ever wrote the state file, however long ago.
+    /// Whether this process wrote the state file, and its age may be that of a suspend.
     fn has_written(&self, process: Process) -> bool {
         let written = fs::metadata(self.home.agent_state_file()).and_then(|file| file.modified());
-        let Some(age) = written.ok().and_then(|written| written.elapsed().ok()) else {
-            return false;
-        };
-        age < process.age()
+        let age = written.ok().and_then(|written| written.elapsed().ok());
+        age.is_some_and(|age| is_of_suspend(age, process.age(), home::suspended()))
     }
 
     fn newest_state(&mut self) -> Option<State> {
@@ -235,6 +233,10 @@ impl Agent {
         self.ask_at = monotonic_millis() + if state.is_some() { ASK_EVERY } else { 1_000 };
         state
     }
+}
+
+fn is_of_suspend(age: Duration, lives_for: Duration, suspended: Duration) -> bool {
+    age < lives_for && age.saturating_sub(suspended) <= STALE
 }
 
 /// Moves a mark on; `lives`: the reader was seen to live.

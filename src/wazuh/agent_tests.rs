@@ -205,40 +205,19 @@ fn another_agentd_has_lost_its_buffer() {
     another.wait().unwrap();
 }
 
-/// As after a suspend, or a leap of the clock.
 #[test]
-fn a_state_that_a_living_agentd_wrote_and_that_looks_old_confirms_nothing() {
-    let (dir, home, config) = home_with_agent(EventsPerSecond::Auto);
-    let reader = UnixDatagram::bind(home.queue()).unwrap();
-    let pid_file = dir.path().join("var/run/wazuh-agentd-1.pid");
-    // The first process is older than its state, this one is younger.
-    fs::write(&pid_file, "").unwrap();
-    let old = SystemTime::now() - STALE - Duration::from_secs(1);
-    write_state(&home, old, "connected", 0, "7");
-    let mut acknowledgement = Acknowledgement::new(&home, &config);
-    acknowledgement.connected(&Queue::connect(home.queue()).unwrap());
-    acknowledgement.sent(1);
-    let mut mark = acknowledgement.mark();
-    assert_eq!(acknowledgement.assess(&mut mark, Some(0)), Verdict::Pending);
-    fs::remove_file(pid_file).unwrap();
-    let this = format!("var/run/wazuh-agentd-{}.pid", std::process::id());
-    fs::write(dir.path().join(this), "").unwrap();
-    write_state(
-        &home,
-        old - Duration::from_hours(24 * 365),
-        "connected",
-        0,
-        "7",
-    );
-    let mut acknowledgement = Acknowledgement::new(&home, &config);
-    acknowledgement.connected(&Queue::connect(home.queue()).unwrap());
-    acknowledgement.sent(1);
-    let mut mark = acknowledgement.mark();
-    assert_eq!(
-        acknowledgement.assess(&mut mark, Some(0)),
-        Verdict::Confirmed(Assurance::Accepted)
-    );
-    drop(reader);
+fn a_state_that_only_a_suspend_makes_old_is_told_from_one_that_is_written_no_more() {
+    for (age, lives_for, suspended, is) in [
+        (600, 900, 599, true),
+        (600, 900, 598, false),
+        (600, 900, 0, false),
+        // It was there before this process.
+        (600, 600, 700, false),
+    ] {
+        let [age, lives_for, suspended] = [age, lives_for, suspended].map(Duration::from_mins);
+        let is_it = is_of_suspend(age, lives_for, suspended);
+        assert_eq!(is_it, is, "{age:?} {lives_for:?} {suspended:?}");
+    }
 }
 
 /// As in a container of its own.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
 use crate::config;
@@ -35,12 +36,18 @@ pub struct Process {
 impl Process {
     /// How long it has lived, time in suspend included.
     pub(super) fn age(self) -> Duration {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let now = Duration::new(now.tv_sec.unsigned_abs(), 0);
-        now.saturating_sub(Duration::from_millis(
-            self.start.saturating_mul(1_000 / TICKS),
-        ))
+        let start = Duration::from_millis(self.start.saturating_mul(1_000 / TICKS));
+        seconds_of(ClockId::Boottime).saturating_sub(start)
     }
+}
+
+/// How long this machine has been suspended since it was booted.
+pub(super) fn suspended() -> Duration {
+    seconds_of(ClockId::Boottime).saturating_sub(seconds_of(ClockId::Monotonic))
+}
+
+fn seconds_of(clock: ClockId) -> Duration {
+    Duration::from_secs(clock_gettime(clock).tv_sec.unsigned_abs())
 }
 
 /// Wazuh's home on this host.
