@@ -284,6 +284,9 @@ impl Collector {
             let live = plan.windows.first().map_or(now, |window| window.start);
             sweep = window::tile(stream.floor, now, now);
             sweep.retain(|window| window.end <= live);
+            // One that is longer than a run begins elsewhere in the next.
+            let first = self.work.run % sweep.len().max(1);
+            sweep.rotate_left(first);
         }
         let (id, desk) = (stream.id, &self.work.desk);
         match self

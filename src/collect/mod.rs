@@ -172,6 +172,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     };
     let http = Http::new(&settings.http)?;
 
+    let run = ledger.run();
     let (orders, received) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
     let delivery = Delivery::new(received, ledger, outlet, Arc::clone(&stop))?;
@@ -196,6 +197,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         unfinished: Cell::default(),
         patience: PATIENCE.min(request.deadline / 2),
         deadline: request.deadline,
+        run,
     });
     let runtime = event_loop()?;
     let local = LocalSet::new();
@@ -280,6 +282,8 @@ struct Work {
     patience: Duration,
     /// How long the run may take.
     deadline: Duration,
+    /// The number of this run.
+    run: usize,
 }
 
 impl Work {

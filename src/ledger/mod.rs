@@ -203,6 +203,12 @@ impl Ledger {
         Ok(recovered.and_then(|at| at.parse().ok()).map(time))
     }
 
+    /// The number of this run.
+    #[must_use]
+    pub fn run(&self) -> usize {
+        usize::try_from(self.run).unwrap_or(0)
+    }
+
     /// Sets a single value.
     ///
     /// # Errors

@@ -153,6 +153,29 @@ fn a_list_of_subscriptions_that_fails_keeps_nothing_that_is_subscribed() {
 }
 
 #[test]
+fn a_sweep_that_is_longer_than_a_run_reaches_every_day() {
+    let options = Options {
+        latency: Duration::from_millis(350),
+        ..Options::default()
+    };
+    let mut world = World::with_tenants(1, options);
+    let noon = Utc::now().date_naive().and_hms_opt(12, 0, 0).unwrap();
+    world.microsoft.set_clock(noon.and_utc());
+    world.set("collect", "content_types", "[\"Audit.Exchange\"]");
+    world.set("collect", "initial_lookback", "\"7d\"");
+    assert_eq!(run(&world), 0, "{}", world.log());
+    world.microsoft.advance(Duration::from_hours(25));
+    // What is listed late, days after it was created.
+    for days in 2..7 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::days(days));
+    }
+    for _ in 0..8 {
+        world.run(&["run", "--deadline", "2s"]);
+    }
+    assert_clean(&mut world);
+}
+
+#[test]
 fn a_new_day_that_fails_keeps_no_sweep() {
     let mut world = world(1);
     world.set("http", "retries", "0");
