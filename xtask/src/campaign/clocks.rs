@@ -29,6 +29,15 @@ const LOCAL: [&str; 16] = [
     "2038-01-19 03:14:00",
 ];
 
+/// Sets the clock of what it runs. Files keep their true times, the monotonic clock its pace.
+pub(super) const FAKETIME: [&str; 5] = [
+    "env",
+    "NO_FAKE_STAT=1",
+    "DONT_FAKE_MONOTONIC=1",
+    "faketime",
+    "-f",
+];
+
 /// Row 6.
 pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -106,15 +115,7 @@ fn local(setup: &Arc<Setup>, clock: &'static str, wrong: [bool; 3]) -> Trial {
     let bench = Bench::new(setup, Options::default());
     rounds(bench, |round| {
         if wrong.get(round).copied().unwrap_or(false) {
-            // Files keep their true times, the monotonic clock its pace.
-            vec![
-                "env",
-                "NO_FAKE_STAT=1",
-                "DONT_FAKE_MONOTONIC=1",
-                "faketime",
-                "-f",
-                clock,
-            ]
+            [&FAKETIME[..], &[clock]].concat()
         } else {
             Vec::new()
         }

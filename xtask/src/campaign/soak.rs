@@ -1,15 +1,18 @@
 //! Row 16: weeks of runs with kills, a manager that dies and faults of the API together, then a quiet end.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use rustix::process::{Pid, Signal, kill_process};
 use simulator::microsoft::{Options, Plan, Violation};
 use simulator::oracle::Oracle;
 use simulator::wazuh::Settings;
 
 use super::api::{Often, faults, rule};
-use super::bench::{Bench, TYPES, kill_after};
+use super::bench::{Bench, TYPES};
+use super::clocks::FAKETIME;
 use super::kill::Random;
 use super::{Case, Column, Setup, Trial};
 
@@ -64,16 +67,16 @@ fn soak(setup: &Arc<Setup>, days: usize, records: usize, mut random: Random) -> 
     bench.set("http", "request_timeout", "\"1s\"");
     bench.allow(&[Violation::StartTooSoon, Violation::AlreadyEnabled]);
     let mut sizes = Vec::new();
-    for _ in 0..days {
+    for day in 0..days {
         issue(&mut bench, records);
-        disturb(&mut bench, &mut random);
+        disturb(&mut bench, &mut random, day);
         bench.arrived();
         bench.microsoft.advance(Duration::from_hours(24));
-        // A day has passed there, not here, where a refused tenant's hour is counted.
-        bench.rotate();
         sizes.push(ledger_size(&bench));
     }
     bench.microsoft.faults(Plan::default());
+    // From here on the clock is the true one again.
+    bench.rotate();
     bench.until_clean();
     let (ended, peak) = bench.measured(&["run"]);
     assert_eq!(ended.code, Some(0), "{ended:?}\nlog: {}", bench.tail());
@@ -105,8 +108,8 @@ fn issue(bench: &mut Bench, records: usize) {
     bench.microsoft.advance(Duration::from_secs(2));
 }
 
-/// A run with three faults of the API, that is killed, or whose manager dies, or neither.
-fn disturb(bench: &mut Bench, random: &mut Random) {
+/// A run with three faults of the API, that is killed, or whose manager dies, or neither; so many days later.
+fn disturb(bench: &mut Bench, random: &mut Random, day: usize) {
     let all = faults();
     let mut plan = Plan::new(random.below(1 << 30));
     for _ in 0..3 {
@@ -121,17 +124,26 @@ fn disturb(bench: &mut Bench, random: &mut Random) {
         plan = plan.rule(rule(operation, action, often).from(from));
     }
     bench.microsoft.faults(plan);
+    // What is forgotten has to be old by the clock here as well.
+    let clock = format!("+{day}d");
+    let mut later = FAKETIME.to_vec();
+    later.push(&clock);
     let mut run = bench
-        .command(&[], &["run", "--deadline", "30s"])
+        .command(&later, &["run", "--deadline", "30s"])
         .spawn()
         .unwrap();
     let moment = random.moment(Duration::from_millis(1_500));
     match random.below(3) {
         0 => {
-            if kill_after(&mut run, moment) {
-                return;
+            std::thread::sleep(moment);
+            // faketime waits for the program as its child, if it has not ended yet.
+            let children = format!("/proc/{0}/task/{0}/children", run.id());
+            for child in fs::read_to_string(children).unwrap().split_whitespace() {
+                let child = Pid::from_raw(child.parse().unwrap()).unwrap();
+                kill_process(child, Signal::KILL).unwrap();
+                bench.allowed += BATCH;
             }
-            bench.allowed += BATCH;
+            run.wait().unwrap();
             return;
         }
         1 => {
@@ -156,5 +168,5 @@ fn disturb(bench: &mut Bench, random: &mut Random) {
 
 /// The ledger's bytes, its log apart.
 fn ledger_size(bench: &Bench) -> u64 {
-    std::fs::metadata(bench.ledger()).map_or(0, |metadata| metadata.len())
+    fs::metadata(bench.ledger()).map_or(0, |metadata| metadata.len())
 }
