@@ -253,12 +253,7 @@ impl Delivery {
 
     /// Events about the collection go the way of records, and are sent again if they get lost.
     fn tell(&mut self, telling: &Telling, answer: oneshot::Sender<()>) -> Result<(), Halt> {
-        // Remembered together, for whatever ends the run between two of them.
-        for datagram in &telling.datagrams {
-            self.ledger.tell_later(datagram)?;
-        }
-        self.ledger
-            .set_health(&telling.tenant_id, telling.scope, &telling.states)?;
+        telling.remember(&mut self.ledger)?;
         // Nobody waits for the answer of a run that was stopped.
         answer.send(()).unwrap_or_default();
         self.tell_again()?;

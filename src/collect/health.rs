@@ -276,8 +276,22 @@ pub(super) struct Said {
     pub(super) hint: String,
 }
 
+/// [`assess`] of the states that a run looked at; the others stay as they are.
+pub(super) fn assess_some(
+    scope: Scope,
+    known: Vec<HealthState>,
+    is_looked_at: impl Fn(&HealthState) -> bool,
+    found: &[Finding],
+    now: DateTime<Utc>,
+) -> (Vec<HealthState>, Vec<Said>) {
+    let (looked_at, others): (Vec<_>, Vec<_>) = known.into_iter().partition(is_looked_at);
+    let (mut states, said) = assess(scope, looked_at, found, now);
+    states.extend(others);
+    (states, said)
+}
+
 /// What is known of a scope after a run that looked at it, and what is to be told.
-pub(super) fn assess(
+fn assess(
     scope: Scope,
     known: Vec<HealthState>,
     found: &[Finding],

@@ -73,3 +73,13 @@ pub(super) struct Telling {
     pub datagrams: Vec<Vec<u8>>,
     pub states: Vec<HealthState>,
 }
+
+impl Telling {
+    /// The events are owed to Wazuh from now on, and the states say that they are told: both become durable together.
+    pub(super) fn remember(&self, ledger: &mut Ledger) -> Result<(), ledger::Fault> {
+        for datagram in &self.datagrams {
+            ledger.tell_later(datagram)?;
+        }
+        ledger.set_health(&self.tenant_id, self.scope, &self.states)
+    }
+}

@@ -61,11 +61,9 @@ impl Collector {
         let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
         let assess = move |ledger: &mut Ledger| {
             let known = ledger.health(&id)?.remove(&scope).unwrap_or_default();
-            let (known, others): (Vec<_>, Vec<_>) = known
-                .into_iter()
-                .partition(|state| state.state == finding.state);
-            let (mut states, said) = health::assess(scope, known, &[finding], now);
-            states.extend(others);
+            let is_it = |state: &HealthState| state.state == finding.state;
+            let found = std::slice::from_ref(&finding);
+            let (states, said) = health::assess_some(scope, known, is_it, found, now);
             Ok((scope, states, said))
         };
         let assessed = self.work.desk.ledger(assess).await?;
@@ -77,13 +75,9 @@ impl Collector {
         self.work
             .desk
             .ledger(move |ledger| {
-                for telling in &tellings {
-                    for datagram in &telling.datagrams {
-                        ledger.tell_later(datagram)?;
-                    }
-                    ledger.set_health(&telling.tenant_id, telling.scope, &telling.states)?;
-                }
-                Ok(())
+                tellings
+                    .iter()
+                    .try_for_each(|telling| telling.remember(ledger))
             })
             .await
     }
@@ -95,12 +89,9 @@ impl Collector {
         let assess = move |ledger: &mut Ledger| {
             let known = ledger.health(&id)?.remove(&None).unwrap_or_default();
             let lasting = |state: &HealthState| Finding::lasting(state, &error);
-            let (faults, others): (Vec<_>, Vec<_>) = known
-                .into_iter()
-                .partition(|state| lasting(state).is_some());
-            let found: Vec<Finding> = faults.iter().filter_map(lasting).collect();
-            let (mut states, said) = health::assess(None, faults, &found, now);
-            states.extend(others);
+            let found: Vec<Finding> = known.iter().filter_map(lasting).collect();
+            let is_fault = |state: &HealthState| lasting(state).is_some();
+            let (states, said) = health::assess_some(None, known, is_fault, &found, now);
             Ok((None, states, said))
         };
         let assessed = self.work.desk.ledger_in_turn(assess).await?;
@@ -142,16 +133,15 @@ impl Collector {
                 let is_asked = found.iter().any(|finding| {
                     finding.is_fault() && !matches!(finding.state, "throttled" | "fetch_failed")
                 });
-                let is_kept = |state: &HealthState| {
+                let is_looked_at = |state: &HealthState| {
                     let is_found = found.iter().any(|finding| finding.state == state.state);
                     let may_last =
                         is_unknown && !is_asked && health::FAULTS.contains(&&*state.state);
                     let is_certificate = is_unread && state.state == "certificate_expiring";
-                    scope.is_none() && !is_found && (may_last || is_certificate)
+                    scope.is_some() || is_found || !(may_last || is_certificate)
                 };
-                let (kept, looked_at) = before.clone().into_iter().partition(is_kept);
-                let (mut states, said) = health::assess(scope, looked_at, &found, now);
-                states.extend::<Vec<_>>(kept);
+                let (states, said) =
+                    health::assess_some(scope, before.clone(), is_looked_at, &found, now);
                 if states != before || !said.is_empty() {
                     assessed.push((scope, states, said));
                 }
