@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::ledger::{HealthState, Scope, Standing};
+use crate::ledger::{Gap, HealthState, Scope, Standing};
 use crate::microsoft::{Class, Fault};
 
 /// A state that is not told at once is told when so many runs saw it …
@@ -15,6 +15,8 @@ const LASTED: TimeDelta = TimeDelta::minutes(15);
 const AGAIN: TimeDelta = TimeDelta::days(1);
 /// A clock that is wrong by less is right.
 const SKEW: TimeDelta = TimeDelta::minutes(1);
+/// A gap stands in the ledger so long after it was told last.
+const GAP_KEPT: TimeDelta = TimeDelta::days(8);
 /// Days before its end at which a secret or certificate is told of.
 const EXPIRING: [i64; 4] = [1, 7, 14, 30];
 
@@ -37,7 +39,7 @@ fn manner(state: &str, scope: Scope) -> Manner {
         "permission_missing" if scope.is_some() => Manner::Staged,
         "auth_failed" | "permission_missing" => Manner::AtOnce,
         "secret_expiring" | "certificate_expiring" => Manner::Staged,
-        "content_lost" | "gap" | "ledger_recovered" => Manner::Fact,
+        "content_lost" | Gap::STATE | "ledger_recovered" => Manner::Fact,
         _ => Manner::Patient,
     }
 }
@@ -133,15 +135,11 @@ impl Finding {
     }
 
     /// A span that can no longer be listed.
-    pub(super) fn of_gap(start: DateTime<Utc>, end: DateTime<Utc>) -> Self {
+    pub(super) fn of_gap(gap: &Gap) -> Self {
         Self::new(
-            "gap",
-            start.to_rfc3339(),
-            format!(
-                "what became available from {} to {} can no longer be listed",
-                start.format("%F %T UTC"),
-                end.format("%F %T UTC")
-            ),
+            Gap::STATE,
+            gap.detail(),
+            gap.to_string(),
             "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days",
         )
     }
@@ -332,7 +330,12 @@ fn assess(
     }
     for ended in known {
         let is_found = found.iter().any(|finding| finding.state == ended.state);
-        if !is_found && ended.said.is_some() && manner(&ended.state, scope) != Manner::Fact {
+        if !is_found
+            && Gap::of(&ended).is_some()
+            && ended.said.is_some_and(|said| now - said < GAP_KEPT)
+        {
+            states.push(ended);
+        } else if !is_found && ended.said.is_some() && manner(&ended.state, scope) != Manner::Fact {
             said.push(Said {
                 response: format!("{} has ended", ended.state),
                 hint: "nothing to do".to_owned(),

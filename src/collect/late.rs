@@ -159,10 +159,7 @@ impl Collector {
         let late = Fault::late("a listing was not answered by the run's deadline");
         let unstarted =
             Fault::late("the start of the subscription was not answered by the run's deadline");
-        let long = Fault {
-            cure: "raise --deadline, and with it the timeout of whatever starts o365-wodle",
-            ..Fault::late("a listing did not come to its end by the run's deadline")
-        };
+        let long = took_too_long("a listing did not come to its end by the run's deadline");
         for (content_type, listing) in self.listing.take() {
             if listing.answered.elapsed() > patience {
                 let late = if listing.is_subscribed {
@@ -179,19 +176,7 @@ impl Collector {
                 endless.push(listing.stream);
             }
         }
-        let blobs = self.fetching.take().into_values();
-        // One that takes half of a run would be begun anew in each.
-        let longest = patience.max(self.work.deadline / 2);
-        let blobs = blobs.filter(|(_, wait)| wait.is_in_vain(patience) || wait.waited() > longest);
-        let blobs: Vec<Pending> = blobs.map(|(content, _)| content).collect();
-        if !blobs.is_empty() {
-            self.worse(Trouble::Partial);
-            let count = blobs.len();
-            let fault = Fault::late(&format!(
-                "{count} contents did not come by the run's deadline"
-            ));
-            log::error!("{}: {fault}", tenant.name);
-        }
+        let blobs = self.late_blobs(patience);
         if unanswered.is_empty() && endless.is_empty() && blobs.is_empty() {
             return Ok(());
         }
@@ -221,6 +206,30 @@ impl Collector {
             .await
     }
 
+    /// The blobs that came too slowly, or for too long, to come to their end in a run like this one.
+    fn late_blobs(&self, patience: Duration) -> Vec<Pending> {
+        let longest = patience.max(self.work.longest);
+        let (mut late, mut are_slow) = (Vec::new(), false);
+        for (content, wait) in self.fetching.take().into_values() {
+            let is_slow = wait.is_in_vain(patience);
+            if is_slow || wait.waited() > longest {
+                late.push(content);
+                are_slow |= is_slow;
+            }
+        }
+        if !late.is_empty() {
+            self.worse(Trouble::Partial);
+            let what = format!("{} contents did not come by the run's deadline", late.len());
+            let fault = if are_slow {
+                Fault::late(&what)
+            } else {
+                took_too_long(&what)
+            };
+            log::error!("{}: {fault}", self.tenant.name);
+        }
+        late
+    }
+
     /// Nothing of the tenant came.
     async fn is_late(&self, what: &str) -> Result<(), Closed> {
         let fault = Fault::late(&format!("{what} was not answered by the run's deadline"));
@@ -231,5 +240,13 @@ impl Collector {
             wait: None,
         };
         self.failed(fault.to_string(), failed).await
+    }
+}
+
+/// Microsoft answers, but a run is too short for it.
+fn took_too_long(what: &str) -> Fault {
+    Fault {
+        cure: "raise --deadline, and with it the timeout of whatever starts o365-wodle",
+        ..Fault::late(what)
     }
 }

@@ -265,16 +265,7 @@ impl Collector {
             stream.marker.is_some() || stream.subscribed && !is_started_since
         };
         if let Some(gap) = plan.gap.filter(is_missed) {
-            log::error!(
-                "{} {}: what became available from {} to {} can no longer be listed (Microsoft keeps 7 \
-                 days); it is lost to this program. The portal's audit search may still have it.",
-                self.tenant.name,
-                stream.content_type,
-                gap.start.format("%F %T UTC"),
-                gap.end.format("%F %T UTC")
-            );
-            let finding = Finding::of_gap(gap.start, gap.end);
-            self.finds_once(Some(stream.content_type), finding).await?;
+            self.finds_gap(stream.content_type, gap).await?;
         }
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
         let is_sweep_due = stream.is_sweep_asked
@@ -405,6 +396,8 @@ impl Collector {
         spans: Vec<Span>,
     ) -> Result<bool, End> {
         for span in spans {
+            self.finds_span_out_of_reach(stream.content_type, &span)
+                .await?;
             let windows = window::tile(span.since, span.until, self.clock.now());
             match self
                 .list_windows(activity, stream, windows, Aim::Span(span))
@@ -463,6 +456,7 @@ impl Collector {
         if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
             listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
         }
+        self.ends_gap(stream.content_type).await?;
         let completed = move |ledger: &mut Ledger| match aim {
             Aim::Span(span) | Aim::Rest(span) => ledger.span_listed_to(span.id, end),
             Aim::Marker | Aim::Contents => ledger.window_complete(id, end),

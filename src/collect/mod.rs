@@ -6,6 +6,7 @@ mod desk;
 pub mod event;
 mod fetch;
 mod floor;
+mod gap;
 mod health;
 mod late;
 mod list;
@@ -196,7 +197,11 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         blobs,
         unfinished: Cell::default(),
         patience: PATIENCE.min(request.deadline / 2),
-        deadline: request.deadline,
+        longest: match request.purpose {
+            Purpose::Run => request.deadline / 2,
+            // What a round is too short for, a run may have the time for.
+            Purpose::Backfill => Duration::MAX,
+        },
         run,
     });
     let runtime = event_loop()?;
@@ -280,8 +285,8 @@ struct Work {
     unfinished: Cell<usize>,
     /// Who is waited for longer at the deadline is said to fail.
     patience: Duration,
-    /// How long the run may take.
-    deadline: Duration,
+    /// A blob that was waited for longer by the deadline would be begun anew in each run, and is said to fail as well.
+    longest: Duration,
     /// The number of this run.
     run: usize,
 }

@@ -55,22 +55,7 @@ impl Collector {
         self.leave_to_tell(assessed).await
     }
 
-    /// This run saw what no other will see: it is remembered at once.
-    pub(super) async fn finds_once(&self, scope: Scope, finding: Finding) -> Result<(), Closed> {
-        self.finds(scope, finding.clone());
-        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
-        let assess = move |ledger: &mut Ledger| {
-            let known = ledger.health(&id)?.remove(&scope).unwrap_or_default();
-            let is_it = |state: &HealthState| state.state == finding.state;
-            let found = std::slice::from_ref(&finding);
-            let (states, said) = health::assess_some(scope, known, is_it, found, now);
-            Ok((scope, states, said))
-        };
-        let assessed = self.work.desk.ledger(assess).await?;
-        self.leave_to_tell(vec![assessed]).await
-    }
-
-    async fn leave_to_tell(&self, assessed: Vec<Assessed>) -> Result<(), Closed> {
+    pub(super) async fn leave_to_tell(&self, assessed: Vec<Assessed>) -> Result<(), Closed> {
         let tellings: Vec<_> = assessed.into_iter().map(|one| self.telling(one)).collect();
         self.work
             .desk

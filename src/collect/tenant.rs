@@ -21,7 +21,7 @@ use super::late::{Listing, Wait};
 use super::{ANSWER, BLOB, Stop, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
-use crate::ledger::{LONGEST_BACK_OFF, Pending, Scope};
+use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
@@ -55,8 +55,7 @@ pub struct Outcome {
 pub(super) struct Collector {
     pub(super) tenant: Arc<Tenant>,
     pub(super) work: Rc<Work>,
-    /// What time it is at Microsoft. Each tenant has its own: one server must not move the markers
-    /// of others.
+    /// What time it is at Microsoft. Each tenant has its own: one server must not move the markers of others.
     pub(super) clock: Clock,
     pub(super) content_types: Vec<ContentType>,
     /// The tenant at Microsoft, once it has signed in.
@@ -74,6 +73,8 @@ pub(super) struct Collector {
     pub(super) is_well: Cell<bool>,
     /// The streams that are being listed.
     pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
+    /// What can no longer be listed, until something behind it is.
+    pub(super) gaps: RefCell<BTreeMap<ContentType, Gap>>,
     /// What this run saw of the tenant and the streams that it looked at.
     pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
     /// Streams that the app has no permission for, as far as this run saw.
@@ -128,10 +129,10 @@ impl Collector {
             .filter(|content_type| only.is_none_or(|only| only.contains(content_type)))
             .collect();
         Self {
+            content_types,
             tenant: Arc::clone(tenant),
             work: Rc::clone(work),
             clock: Clock::default(),
-            content_types,
             activity: RefCell::default(),
             start: tokio::sync::Mutex::default(),
             asking: RefCell::default(),
@@ -143,6 +144,7 @@ impl Collector {
             news: Notify::new(),
             is_well: Cell::default(),
             listing: RefCell::default(),
+            gaps: RefCell::default(),
             findings: RefCell::default(),
             unavailable: RefCell::default(),
             refused: RefCell::default(),
@@ -160,8 +162,7 @@ impl Collector {
         }
     }
 
-    /// Collects all there is. What takes much memory while it lasts is boxed: hundreds of tenants wait for their place at the
-    /// same time.
+    /// Collects all there is. What takes much memory is boxed: hundreds of tenants wait for their place at the same time.
     pub(super) async fn collect(self: &Rc<Self>) -> Result<(), Closed> {
         if self.is_over.get() {
             return Ok(());
@@ -585,8 +586,7 @@ fn stamp(tenant: &Tenant) -> String {
     format!("{:?}", digest(&SHA256, stamp.as_bytes()))
 }
 
-/// Whether a time is still to come; one that is further ahead than it can ever be set was set by a
-/// clock that has been put back since.
+/// Whether a time is still to come; one that is further ahead than it can ever be set is of a clock that was put back since.
 pub(super) fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
     time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_JITTER)
 }

@@ -116,7 +116,7 @@ fn queue(
 
 /// Round after round, until all is done or nothing moves any more.
 fn work_off(settings: &Settings, request: &Request) -> Result<()> {
-    let (mut idle, mut last) = (0, None);
+    let (mut idle, mut last, mut trouble) = (0, None, Ok(()));
     loop {
         let summary = collect_and_report(settings, request)?;
         let tally = &summary.tally;
@@ -132,6 +132,7 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
             log::info!("{} contents are still to be fetched", left.contents);
             request.stopping.pause(PAUSE);
             if !request.stopping.is_wished() {
+                trouble = trouble.and(judge(&summary));
                 continue;
             }
         }
@@ -142,7 +143,13 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
                 left.spans
             );
         }
-        return judge(&summary);
+        judge(&summary)?;
+        // What failed in an earlier round may be what is left.
+        return if left == BackfillLeft::default() {
+            Ok(())
+        } else {
+            trouble
+        };
     }
 }
 

@@ -165,7 +165,9 @@ impl State {
             Self::Damaged => {
                 "Microsoft handed out what cannot be read, for good; what could be read of it was sent"
             }
-            Self::Lossy => "expired before it could be fetched: nobody has it any more",
+            Self::Lossy => {
+                "some of it was gone from Microsoft before it was fetched; the portal's audit search may still have it"
+            }
         }
     }
 }
@@ -177,7 +179,7 @@ impl Row<'_> {
         }
         match self.report {
             None => State::Waiting,
-            Some(report) if report.lost_lately > 0 => State::Lossy,
+            Some(report) if report.lost_lately > 0 || report.gap.is_some() => State::Lossy,
             Some(report) if report.damaged_lately > 0 => State::Damaged,
             Some(report) if report.unavailable_until.is_some_and(|until| until > now) => {
                 State::Unavailable
@@ -218,6 +220,10 @@ impl Row<'_> {
             "failed": report.map_or(0, |report| report.failed),
             "lost": report.map_or(0, |report| report.lost),
             "lost_lately": report.map_or(0, |report| report.lost_lately),
+            "gap": report.and_then(|report| report.gap).map(|gap| json!({
+                "since": gap.since.to_rfc3339(),
+                "until": gap.until.to_rfc3339(),
+            })),
             "damaged": report.map_or(0, |report| report.damaged),
             "damaged_lately": report.map_or(0, |report| report.damaged_lately),
             "unconfirmed": report.map_or(0, |report| report.unconfirmed),
@@ -280,6 +286,9 @@ fn print_table(
     }
     let mut said: Vec<&str> = Vec::new();
     for row in rows {
+        if let Some(gap) = row.report.and_then(|report| report.gap) {
+            writeln!(out, "\n{}, {}: {gap}", row.tenant.name, row.content_type)?;
+        }
         if let Some((error, at)) = row.error()
             && !said.contains(&error.as_str())
         {

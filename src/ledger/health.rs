@@ -1,6 +1,7 @@
 //! States of the collection, and when Wazuh was told of each.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 
 use chrono::{DateTime, Utc};
 use rusqlite::params;
@@ -24,6 +25,52 @@ pub struct HealthState {
     pub runs: u32,
     /// When it was told last.
     pub said: Option<DateTime<Utc>>,
+}
+
+/// What became available in a span that can no longer be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Inclusive.
+    pub since: DateTime<Utc>,
+    /// Exclusive.
+    pub until: DateTime<Utc>,
+}
+
+impl Gap {
+    /// The name of the state that it is.
+    pub const STATE: &str = "gap";
+
+    /// As it stands in a state's detail.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        format!("{}/{}", self.since.to_rfc3339(), self.until.to_rfc3339())
+    }
+
+    /// The gap that a state is.
+    #[must_use]
+    pub fn of(state: &HealthState) -> Option<Self> {
+        (state.state == Self::STATE).then(|| Self::read(&state.detail))?
+    }
+
+    pub(super) fn read(detail: &str) -> Option<Self> {
+        let (since, until) = detail.split_once('/')?;
+        let time = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
+        Some(Self {
+            since: time(since)?,
+            until: time(until)?,
+        })
+    }
+}
+
+impl Display for Gap {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "what became available from {} to {} can no longer be listed",
+            self.since.format("%F %T UTC"),
+            self.until.format("%F %T UTC")
+        )
+    }
 }
 
 /// How a stream stands, for states that no single request shows.

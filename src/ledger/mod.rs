@@ -55,7 +55,7 @@ pub use fault::Fault;
 #[cfg(test)]
 pub(crate) use file::what_is_not_ours;
 pub use file::{Lock, Opened, Purpose, ROUND, installation_key, set_aside};
-pub use health::{HealthState, Scope, Standing};
+pub use health::{Gap, HealthState, Scope, Standing};
 pub use report::StreamReport;
 pub use seen::{Key, Keys, place_key, record_key, resend_key};
 pub use streams::{LONGEST_BACK_OFF, Stream, TenantState};

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 
-use super::{Fault, Ledger, time, time_or_never};
+use super::{Fault, Gap, Ledger, time, time_or_never};
 use crate::config::ContentType;
 
 /// How long ago what is said of lately was created: as long as a content is remembered, at least.
@@ -48,6 +48,8 @@ pub struct StreamReport {
     pub damaged: u64,
     /// Of them, those created in the last 8 days.
     pub damaged_lately: u64,
+    /// What can no longer be listed, if that was found in the last 8 days.
+    pub gap: Option<Gap>,
     /// Records that were handed over and that Wazuh has not confirmed yet.
     pub unconfirmed: u64,
     /// What was wrong last, and when.
@@ -75,14 +77,16 @@ impl Ledger {
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7),
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 3 AND created >= ?2),
                  (SELECT count(*) FROM content WHERE stream = s.id AND state = 4 AND created >= ?2),
-                 coalesce(u.events, 0)
+                 coalesce(u.events, 0),
+                 (SELECT detail FROM health WHERE tenant_id = s.tenant_id
+                      AND content_type = s.content_type AND state = ?3)
              FROM stream s LEFT JOIN
                  (SELECT c.stream AS stream, sum(b.events) AS events FROM batch
                   JOIN batch_content b ON b.batch = batch.id JOIN content c ON c.id = b.content
                   WHERE batch.confirmed = 0 GROUP BY c.stream) u ON u.stream = s.id
              ORDER BY s.id",
         )?;
-        let mut rows = statement.query(params![today, lately])?;
+        let mut rows = statement.query(params![today, lately, Gap::STATE])?;
         let mut reports = Vec::new();
         while let Some(row) = rows.next()? {
             let name: String = row.get(1)?;
@@ -91,6 +95,7 @@ impl Ledger {
             };
             let error: Option<String> = row.get(12)?;
             let error_at = time(row.get(13)?);
+            let gap: Option<String> = row.get(21)?;
             reports.push(StreamReport {
                 tenant_id: row.get(0)?,
                 content_type,
@@ -112,6 +117,7 @@ impl Ledger {
                 lost_lately: row.get(18)?,
                 damaged_lately: row.get(19)?,
                 unconfirmed: row.get(20)?,
+                gap: gap.as_deref().and_then(Gap::read),
             });
         }
         Ok(reports)

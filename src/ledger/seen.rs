@@ -322,8 +322,8 @@ impl Ledger {
         Ok(deleted == DROP_STEP)
     }
 
-    /// Gives up what waits and expired before `keep`: streams that are collected give up theirs as it expires, so this
-    /// is of tenants and content types that no longer are. Forgets how many records came on the days before.
+    /// Gives up what waits and expired before `keep`, and the spans that ended before: streams that are collected give up theirs
+    /// as it expires, so this is of tenants and content types that no longer are. Forgets how many records came on the days before.
     fn leave_behind(&mut self, keep: DateTime<Utc>) -> Result<(), Fault> {
         let (keep, day) = (
             keep.timestamp_millis(),
@@ -333,6 +333,7 @@ impl Ledger {
             .connection
             .prepare_cached(
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM content WHERE state = 0 AND expires < ?1)
+                     OR EXISTS (SELECT 1 FROM backfill WHERE until < ?1)
                      OR EXISTS (SELECT 1 FROM day WHERE day < ?2)",
             )?
             .exists([keep, day])?;
@@ -351,6 +352,9 @@ impl Ledger {
                 "UPDATE content SET state = CASE backfill WHEN 2 THEN 2 ELSE 3 END, uri = ''
                  WHERE state = 0 AND expires < ?1",
             )?
+            .execute([keep])?;
+        connection
+            .prepare_cached("DELETE FROM backfill WHERE until < ?1")?
             .execute([keep])?;
         connection
             .prepare_cached("DELETE FROM day WHERE day < ?1")?

@@ -87,6 +87,9 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
     let sent = world.pending(&stream).pop().unwrap();
     let batch = world.send(&sent, &["a"]);
     world.confirm(batch);
+    let span = (now() - Days::new(2), now());
+    let inserted = world.ledger.insert_span(stream.id, span.0, span.1, false);
+    inserted.unwrap();
     let count = |world: &World, what: &str| -> i64 {
         let connection = &world.ledger.connection;
         connection
@@ -97,7 +100,9 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
     };
     world.prune(now() - Days::new(8));
     assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
+    assert_eq!(count(&world, "backfill"), 1);
     world.prune(now() + Days::new(7));
+    assert_eq!(count(&world, "backfill"), 0);
     let left = count(&world, "content WHERE content_id = 'left behind'");
     assert_eq!((left, count(&world, "day")), (0, 0));
     assert_eq!(world.ledger.standing(stream.id).unwrap().lost, 1);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use tokio::time::Instant;
 
 /// One tenant's clock: the server's time once an answer told it, the machine's before.
@@ -74,8 +74,9 @@ impl Clock {
 /// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`. The day of the week may be wrong.
 pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
     let date = text.split_once(',').map_or(text, |(_, date)| date);
-    let date = DateTime::parse_from_rfc2822(date.trim()).ok()?;
-    Some(date.to_utc())
+    let date = DateTime::parse_from_rfc2822(date.trim()).ok()?.to_utc();
+    // Times are reckoned from it, which have to be ones that a calendar knows.
+    (1970..3000).contains(&date.year()).then_some(date)
 }
 
 #[cfg(test)]
@@ -99,8 +100,10 @@ mod tests {
         assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
         assert!(clock.skew().unwrap() > TimeDelta::days(9000));
 
-        headers.insert(DATE, HeaderValue::from_static("yesterday"));
-        clock.observe(&headers);
-        assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+        for date in ["yesterday", "Sat, 31 Dec 262142 23:59:59 GMT"] {
+            headers.insert(DATE, HeaderValue::from_static(date));
+            clock.observe(&headers);
+            assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+        }
     }
 }

@@ -233,6 +233,43 @@ fn left(world: &World) -> u64 {
     left("contents") + left("spans")
 }
 
+/// Microsoft keeps 7 days: what a backfill asked for and could not list in time is told like any other gap, once.
+#[test]
+fn a_span_that_slips_out_of_reach_is_told() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("http", "retries", "0");
+    world.run_expecting(0, &[]);
+    let busy = Rule::on(Operation::Content, Action::af(500, "AF50000", "busy"));
+    world.microsoft.faults(Plan::default().rule(busy));
+    let arguments = ["backfill", "--since", "6d", "--content-type", "DLP.All"];
+    assert_eq!(world.run(&arguments).status.code(), Some(3));
+    world.microsoft.faults(Plan::default());
+    let mut told = Vec::new();
+    for days in [4, 1, 1] {
+        world.microsoft.advance(Duration::from_hours(days * 24));
+        world.run_expecting(0, &[]);
+        let datagrams = world.queue.drain();
+        let texts = datagrams.iter().map(|text| String::from_utf8_lossy(text));
+        told.extend(
+            texts
+                .filter(|text| text.contains("\"health\":\"gap\""))
+                .map(String::from),
+        );
+    }
+    let [gap] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(gap.contains("\"DLP.All\""), "{gap}");
+    assert_eq!(left(&world), 0);
+    assert_eq!(world.run(&["status"]).status.code(), Some(3));
+    assert_eq!(
+        world.log().matches("of a backfill, what became").count(),
+        1,
+        "{}",
+        world.log()
+    );
+}
+
 #[test]
 fn who_waits_for_the_lock_ends_in_order_when_asked() {
     let world = world(Options::default(), 1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{Days, TimeDelta, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use serde_json::Value;
 use simulator::microsoft::{Action, Operation, Options, Plan, Rule, Violation};
 
@@ -217,6 +217,59 @@ fn a_gap_is_told_though_the_run_that_found_it_could_tell_nothing() {
     assert_eq!(
         gaps.collect::<Vec<_>>(),
         ["10: gap Audit.Exchange 1", "10: gap DLP.All 1"],
+        "{}",
+        story.world.log()
+    );
+}
+
+/// What is told in the end is all that is lost, and `status` shows it.
+#[test]
+fn a_gap_that_grows_is_told_again_until_it_has_its_end() {
+    let mut story = Story {
+        world: World::with_tenants(1, Options::default()),
+        told: Vec::new(),
+    };
+    story.secret_expires(None);
+    story.world.set("http", "retries", "0");
+    story.run("0", Duration::ZERO, true);
+    let begin = story.world.microsoft.now();
+    let busy = Rule::on(Operation::Content, Action::af(500, "AF50000", "busy"));
+    let busy = busy.content_type("Audit.Exchange");
+    story.world.microsoft.faults(Plan::default().rule(busy));
+    story.run("8", 8 * DAY, false);
+    story.run("8", 2 * HOUR, false);
+    story.run("9", DAY, false);
+    story.world.microsoft.faults(Plan::default());
+    story.run("10", 20 * HOUR, false);
+    let end = story.world.microsoft.now() - Days::new(7);
+    let at = |time: &Value| time.as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    let is_near =
+        |time: &Value, other: DateTime<Utc>| (at(time) - other).abs() < TimeDelta::minutes(7);
+    for day in ["10", "12"] {
+        let status = story.world.run_as_it_stands(&["status", "--json"]);
+        assert_eq!(status.status.code(), Some(3));
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let streams = status["streams"].as_array().unwrap();
+        let exchange = streams
+            .iter()
+            .find(|stream| stream["content_type"] == "Audit.Exchange");
+        let (state, gap) = (&exchange.unwrap()["state"], &exchange.unwrap()["gap"]);
+        assert_eq!(state, "lost", "{day}");
+        assert!(is_near(&gap["since"], begin), "{day}: {gap}");
+        assert!(is_near(&gap["until"], end), "{day}: {gap}");
+        story.run("12", DAY, false);
+    }
+    let gaps = story
+        .told
+        .iter()
+        .filter(|told| told.contains("gap Audit.Exchange"));
+    assert_eq!(
+        gaps.collect::<Vec<_>>(),
+        [
+            "8: gap Audit.Exchange 1",
+            "9: gap Audit.Exchange 5",
+            "10: gap Audit.Exchange 8"
+        ],
         "{}",
         story.world.log()
     );

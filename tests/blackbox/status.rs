@@ -77,7 +77,7 @@ fn each_state_of_a_content_is_visible_and_worded() {
         assert_eq!(lines[row + 1], line, "problems first: {lines:?}");
     }
     for meaning in [
-        "1 LOST: expired before it could be fetched: nobody has it any more",
+        "1 LOST: some of it was gone from Microsoft before it was fetched; the portal's audit search may still have it",
         "1 DAMAGED: Microsoft handed out what cannot be read, for good; what could be read of it was sent",
         "1 FAILING: the last attempt failed, as said below; a later run tries again",
         "1 pending: listed, not all fetched yet; the next run goes on",
