@@ -291,7 +291,8 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Some(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("write a number and a unit, for instance 90s, 5m, 6h or 2d".to_owned()),
+        Some(_) => Err("it is no time at all; write 1s or more".to_owned()),
+        None => Err("write a number and a unit, for instance 90s, 5m, 6h or 2d".to_owned()),
     }
 }
 

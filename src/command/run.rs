@@ -157,12 +157,12 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     }
     if unreachable == outcomes.len() {
         return Err(Error::TryLater(format!(
-            "Microsoft could not be reached for any tenant ({unreachable_names}); the log says why"
+            "Microsoft could not be reached for any tenant ({unreachable_names}); the log and `o365-wodle doctor` say why"
         )));
     }
     if refused == outcomes.len() {
         return Err(Error::Refused(format!(
-            "Microsoft refused every tenant ({refused_names}); the log says why and what to do"
+            "Microsoft refused every tenant ({refused_names}); the log and `o365-wodle doctor` say why and what to do"
         )));
     }
     let parts: Vec<String> = [
@@ -176,7 +176,7 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     .map(|(_, what, names)| format!("{what}: {names}"))
     .collect();
     let said = format!(
-        "some tenants were not collected completely ({}); the log says why",
+        "some tenants were not collected completely ({}); the log and `o365-wodle doctor` say why",
         parts.join("; ")
     );
     Err(if unreadable + refused == outcomes.len() {

@@ -256,7 +256,9 @@ fn signed_in(name: &str, report: &Report) -> Result<()> {
         Some(SignIn::Done) => Ok(()),
         Some(SignIn::Refused(why)) => Err(Error::Refused(format!("{name}: {why}\n{untouched}"))),
         Some(SignIn::Unknown(why)) => Err(Error::TryLater(format!("{name}: {why}\n{untouched}"))),
-        None => Err(Error::TryLater(format!("{name}: not tried\n{untouched}"))),
+        Some(SignIn::Impossible) | None => {
+            Err(Error::TryLater(format!("{name}: not tried\n{untouched}")))
+        }
     }
 }
 

@@ -191,9 +191,9 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
         ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
         ("is a remark in place of a value", NEW_SECRET)
-    } else if word.contains(['"', '{', '}', ',']) {
+    } else if word.contains(['"', '{', '}', '(', ')', ',']) || !word.is_ascii() {
         (
-            "has a quote, brace or comma in it, which no secret of Azure has",
+            "has a quote, bracket, comma or letter in it that no secret of Azure has",
             "write the value alone on a line after its label",
         )
     } else {
@@ -226,14 +226,15 @@ fn labelled<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
 fn label_and_value(line: &str) -> Option<(Field, &str)> {
     let separators = line
         .char_indices()
-        .filter(|(_, c)| matches!(c, ':' | '=' | '\t' | '|' | '–' | '—' | '→'));
+        .filter(|(_, c)| matches!(c, ':' | '：' | '=' | '＝' | '\t' | '|' | '–' | '—' | '→'));
     for (at, separator) in separators {
         let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
         if let Some(field) = label(before) {
             // "**label:** value"
             let after = after.strip_prefix("**").unwrap_or(after);
-            let value = after
-                .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '>'));
+            let value = after.trim_start_matches(|c: char| {
+                c.is_whitespace() || matches!(c, ':' | '：' | '=' | '＝' | '>')
+            });
             let is_value = !value.is_empty() && !is_name(before, field, value);
             return is_value.then_some((field, undecorated(value)));
         }

@@ -26,12 +26,15 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong in all of these files. Secrets are not looked at.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        let (settings, problems) = read(path, false);
-        if problems.is_empty() {
-            Ok(settings)
-        } else {
-            Err(problems)
-        }
+        read(path, false, false)
+    }
+
+    /// As [`load`](Self::load), and reads the files that `[http]` names.
+    ///
+    /// # Errors
+    /// Everything that is wrong in all of these files. What tenants sign in with is not looked at.
+    pub fn check_but_credentials(path: &Path) -> Result<Self, Vec<Problem>> {
+        read(path, true, false)
     }
 
     /// As [`load`](Self::load), and reads the secret files too; runs no command and calls nobody.
@@ -39,16 +42,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong in all of these files.
     pub fn check(path: &Path) -> Result<Self, Vec<Problem>> {
-        let (settings, problems) = read(path, true);
-        if problems.is_empty() {
-            Ok(settings)
-        } else {
-            Err(problems)
-        }
+        read(path, true, true)
     }
 }
 
-fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
+fn read(path: &Path, files: bool, credentials: bool) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
@@ -61,11 +59,11 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
     let table = parse(&mut scope).unwrap_or_default();
     let mut raw: raw::Settings = take(&mut scope, table);
     let here = std::mem::take(&mut raw.tenant);
-    let (mut settings, inherited) = checked::settings(&mut scope, raw, secrets);
+    let (mut settings, inherited) = checked::settings(&mut scope, raw, files);
     let mut origins = Vec::new();
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");
-        if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, secrets) {
+        if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, credentials) {
             settings.tenants.push(Arc::new(tenant));
             origins.push((path.to_owned(), table));
         }
@@ -80,13 +78,17 @@ fn read(path: &Path, secrets: bool) -> (Settings, Vec<Problem>) {
         };
         let mut raw: raw::Tenant = take(&mut scope, table);
         name_by_file(&mut scope, &mut raw);
-        if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, secrets) {
+        if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, credentials) {
             settings.tenants.push(Arc::new(tenant));
             origins.push((file.clone(), String::new()));
         }
     }
     refuse_repeated(&mut scope, &settings.tenants, &origins);
-    (settings, problems)
+    if problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(problems)
+    }
 }
 
 /// The file's content as TOML. The parser's own message would show the line, and with it what may
@@ -139,17 +141,25 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
         .rsplit_once("expected ")
         .map_or("something else", |(_, expected)| expected);
     if !message.starts_with("unknown field") {
-        let expected = match expected {
-            "i64" => "a whole number",
-            "a sequence" => "a list",
-            "a map" => "a table",
-            expected if expected.starts_with("struct ") => "a table",
-            expected => expected,
+        let (expected, cure) = match expected {
+            "i64" => ("a whole number", "write it without quotes"),
+            "a boolean" => (expected, "write true or false, without quotes"),
+            "a string" => (
+                expected,
+                "write it in quotes; a duration has a unit, such as \"4m\"",
+            ),
+            "a sequence" => (
+                "a list",
+                "write it in square brackets, such as [15] or [\"DLP.All\"]",
+            ),
+            "a map" => ("a table", "write it in braces, such as { key = \"value\" }"),
+            "a TOML datetime" => ("a date", "write 2027-05-01, without quotes"),
+            expected if expected.starts_with("struct ") => {
+                ("a table", "write it in braces, such as { key = \"value\" }")
+            }
+            expected => (expected, "correct the value"),
         };
-        return Flaw::new(
-            format!("has the wrong type, expected {expected}"),
-            "correct the value",
-        );
+        return Flaw::new(format!("has the wrong type, expected {expected}"), cure);
     }
     let key = match path.iter().next_back() {
         Some(Segment::Map { key }) => key.as_str(),

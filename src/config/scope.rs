@@ -52,6 +52,14 @@ impl Scope<'_> {
         self.note(key, Flaw::new(what, cure));
     }
 
+    /// Whether anything inside a list has a problem.
+    pub(super) fn is_flawed_inside(&self, key: &str) -> bool {
+        let inside = format!("{}[", self.path_of(key));
+        let is_inside =
+            |problem: &Problem| problem.file == self.file && problem.key.starts_with(&inside);
+        self.problems.iter().any(is_inside)
+    }
+
     /// As [`refuse`](Self::refuse).
     pub(super) fn note(&mut self, key: &str, flaw: Flaw) {
         let key = self.path_of(key);

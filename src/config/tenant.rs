@@ -295,6 +295,8 @@ fn look_at(scope: &mut Scope<'_>, authentication: &Authentication) {
 }
 
 fn filters(scope: &mut Scope<'_>, key: &str, raw: Vec<raw::Filter>) -> Vec<Filter> {
+    // What was wrong with a condition was taken out.
+    let is_whole = !scope.is_flawed_inside(key);
     raw.into_iter()
         .map(|raw| {
             let raw::Filter {
@@ -304,12 +306,9 @@ fn filters(scope: &mut Scope<'_>, key: &str, raw: Vec<raw::Filter>) -> Vec<Filte
                 record_type,
             } = raw;
             let numbers = record_type.as_ref().map(Vec::len);
-            if numbers == Some(0)
-                || (numbers.is_none()
-                    && operation.is_none()
-                    && workload.is_none()
-                    && user_id.is_none())
-            {
+            let is_bare =
+                numbers.is_none() && operation.is_none() && workload.is_none() && user_id.is_none();
+            if numbers == Some(0) || is_bare && is_whole {
                 let cure = "name operation, workload, user_id or record_type, or remove the table";
                 scope.refuse(key, "has a table without a condition", cure);
             }

@@ -45,12 +45,22 @@ impl Fault {
     pub(super) fn at(self, path: &Path) -> Self {
         let file = path.display().to_string();
         match self {
+            // SQLite itself may call it an I/O error.
+            Self::Unwritable(why) if why.contains("I/O error") && has_no_room(path) => {
+                Self::Unwritable(format!("{file}: the disk is full"))
+            }
             Self::Unwritable(why) if !why.contains(&file) => {
                 Self::Unwritable(format!("{file}: {why}"))
             }
             other => other,
         }
     }
+}
+
+/// Whether the file system of a file is full.
+fn has_no_room(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    rustix::fs::statvfs(folder).is_ok_and(|space| space.f_bavail == 0)
 }
 
 impl From<rusqlite::Error> for Fault {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::seen::seen_table;
@@ -106,7 +107,14 @@ impl Lock {
             .mode(0o600)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
-            .map_err(unwritable(&path))?;
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::ISDIR | Errno::LOOP) => not_ours(
+                    &path,
+                    "this is no regular file, so it cannot be the ledger's lock",
+                    "Remove it; the next run makes its own.",
+                ),
+                _ => unwritable(&path)(error),
+            })?;
         match file.try_lock() {
             Ok(()) => {
                 let purpose: &[u8] = match purpose {

@@ -193,3 +193,25 @@ fn a_reader_waits_for_no_run_of_an_earlier_version() {
     let _run = Ledger::open(&path, now()).unwrap();
     assert!(Ledger::read(&path).unwrap().is_some());
 }
+
+#[test]
+fn what_cannot_be_the_lock_is_named() {
+    let (_folder, path, _) = closed();
+    let lock = path.with_extension("db.lock");
+    for is_link in [true, false] {
+        fs::remove_file(&lock).unwrap_or_default();
+        let made = if is_link {
+            symlink("elsewhere", &lock)
+        } else {
+            fs::create_dir(&lock)
+        };
+        made.unwrap();
+        let fault = Lock::try_take(&path, Purpose::Run).unwrap_err();
+        let said = fault.to_string();
+        assert!(matches!(fault, Fault::NotOurs { .. }), "{said}");
+        assert!(
+            said.contains("ledger.db.lock") && said.contains("Remove it"),
+            "{said}"
+        );
+    }
+}

@@ -29,7 +29,7 @@ const BEHIND_CONFIGURATION: &[&Probe] = &[
 /// The configuration, if it can be used.
 pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
     let mut chain = Chain::here();
-    let settings = match Settings::check(path) {
+    let settings = match Settings::check_but_credentials(path) {
         Ok(settings) => {
             let tenants = match settings.tenants.len() {
                 1 => "1 tenant".to_owned(),
@@ -132,6 +132,10 @@ fn judge_ledger(path: &Path) -> Outcome {
         let why = std::io::Error::from(error);
         return Outcome::Failed(probes::READ_ONLY.with(&[("file", &file), ("why", &why)]));
     }
+    let free = rustix::fs::statvfs(folder).map(|space| space.f_bavail * space.f_frsize);
+    if free == Ok(0) {
+        return Outcome::Failed(probes::DISK_FULL.with(&[("file", &file), ("folder", &shown)]));
+    }
     let read = Ledger::read(path).and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.check()));
     match read {
         Ok(()) => {}
@@ -140,9 +144,7 @@ fn judge_ledger(path: &Path) -> Outcome {
         }
         Err(fault) => return Outcome::failed_sentence(&fault.to_string()),
     }
-    let free = rustix::fs::statvfs(folder).map(|space| space.f_bavail * space.f_frsize);
     match free {
-        Ok(0) => Outcome::Failed(probes::DISK_FULL.with(&[("file", &file), ("folder", &shown)])),
         Ok(free) if free < ROOM => Outcome::Note(probes::LITTLE_ROOM.with(&[
             ("file", &file),
             ("free", &(free / 1_000_000)),
@@ -268,7 +270,12 @@ fn in_vain(command: &str, config: &Path, file: &Path) -> Option<Said> {
         probes::OTHER_CONFIGURATION.with(&[
             ("file", &file.display()),
             ("theirs", &theirs.display()),
-            ("ours", &config.display()),
+            (
+                "ours",
+                &std::path::absolute(config)
+                    .unwrap_or_else(|_| config.to_owned())
+                    .display(),
+            ),
         ])
     })
 }

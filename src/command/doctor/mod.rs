@@ -23,6 +23,7 @@ use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger, Lock, Purpose};
 use crate::{Error, Result};
 use finding::{Chain, Finding, Outcome, Verdict};
+use microsoft::OfTenant;
 use probes::Probe;
 
 pub(super) use finding::print;
@@ -49,8 +50,11 @@ pub(crate) fn doctor(
 ) -> Result<()> {
     let (configuration, settings) = host::configuration(config);
     let mut findings = configuration.into_findings();
+    let mut can_sign_in = true;
     if let Some(settings) = &settings {
-        findings.extend(probe(config, settings, arguments, now)?);
+        let (found, can) = probe(config, settings, arguments, now)?;
+        findings.extend(found);
+        can_sign_in = can;
     }
     let printed = if arguments.json {
         let report = json!({ "version": 1, "time": now.to_rfc3339(), "findings": findings });
@@ -66,6 +70,10 @@ pub(crate) fn doctor(
         _ if settings.is_none() => Err(Error::Configuration(
             "the configuration cannot be used; see above".to_owned(),
         )),
+        // As for a run.
+        _ if !can_sign_in => Err(Error::Configuration(
+            "no tenant's credential can be used as it stands here; see above".to_owned(),
+        )),
         0 => Ok(()),
         1 => Err(Error::Partial(
             "one thing is not well; see above".to_owned(),
@@ -76,13 +84,13 @@ pub(crate) fn doctor(
     }
 }
 
-/// All that needs a configuration.
+/// All that needs a configuration, and whether there is any tenant that could sign in, or none at all.
 fn probe(
     config: &Path,
     settings: &Settings,
     arguments: &cli::Doctor,
     now: DateTime<Utc>,
-) -> Result<Vec<Finding>> {
+) -> Result<(Vec<Finding>, bool)> {
     let tenants = selected(settings, &arguments.tenants)?;
     let mut chains = vec![host::ledger(settings)];
     chains.extend(host::log(settings));
@@ -94,7 +102,8 @@ fn probe(
             chain.link(&probes::CONFIGURATION, Outcome::failed(&why));
             chain.skip_what_is_left(BEHIND_HTTP);
             chains.push(chain);
-            return Ok(chains.into_iter().flat_map(Chain::into_findings).collect());
+            let found = chains.into_iter().flat_map(Chain::into_findings);
+            return Ok((found.collect(), true));
         }
         report => report?,
     };
@@ -104,7 +113,10 @@ fn probe(
     let back_off = end_back_off(settings, &well, now);
     let here = chains.into_iter().flat_map(Chain::into_findings);
     let back_off = back_off.into_iter().flat_map(Chain::into_findings);
-    Ok(here.chain(report.findings).chain(back_off).collect())
+    let found = here.chain(report.findings).chain(back_off).collect();
+    let is_impossible = |tenant: &OfTenant| tenant.sign_in == SignIn::Impossible;
+    let can_sign_in = tenants.is_empty() || !report.tenants.iter().all(is_impossible);
+    Ok((found, can_sign_in))
 }
 
 /// Tenants that are well need not be left alone any longer.

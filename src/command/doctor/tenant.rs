@@ -37,6 +37,8 @@ pub(in crate::command) enum SignIn {
     Refused(String),
     /// It could not be asked, for now.
     Unknown(String),
+    /// There is nothing to sign in with: the credential cannot be read.
+    Impossible,
 }
 
 /// Every link from the credential to a blob: the tenant's own credential, unless another is `given`. `clock` is that of its
@@ -49,26 +51,29 @@ pub(super) async fn probe(
 ) -> (Chain, SignIn) {
     let mut chain = Chain::of_tenant(&tenant.name);
     let credential = match given {
-        Some(credential) => Some(credential),
+        Some(credential) => Ok(credential),
         None => own_credential(&mut chain, tenant).await,
     };
-    let sign_in = if let (Some(credential), Some(clock)) = (credential, clock) {
-        match Activity::new(http, tenant, credential, clock) {
+    let sign_in = match (credential, clock) {
+        (Ok(credential), Some(clock)) => match Activity::new(http, tenant, credential, clock) {
             Ok(activity) => ask(&mut chain, &activity, tenant).await,
             Err(error) => {
                 chain.link(&probes::SIGN_IN, Outcome::failed(&error.to_string()));
                 SignIn::Unknown(error.to_string())
             }
+        },
+        (Ok(_), None) => {
+            chain.break_off();
+            SignIn::Unknown("it could not sign in; see above".to_owned())
         }
-    } else {
-        chain.break_off();
-        SignIn::Unknown("it could not sign in; see above".to_owned())
+        (Err(sign_in), _) => sign_in,
     };
     chain.skip_what_is_left(AT_MICROSOFT);
     (chain, sign_in)
 }
 
-async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Option<Credential> {
+/// As it is stored, or why nobody can sign in with it.
+async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Result<Credential, SignIn> {
     let authentication = tenant.authentication.clone();
     let read = tokio::task::spawn_blocking(move || Credential::read(&authentication)).await;
     let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -76,7 +81,7 @@ async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Option<Credential
         Ok(credential) => credential,
         Err(flaw) => {
             chain.link(&probes::CREDENTIAL, Outcome::failed(&flaw.to_string()));
-            return None;
+            return Err(SignIn::Impossible);
         }
     };
     let told = tenant
@@ -101,7 +106,8 @@ async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Option<Credential
         None => Outcome::Ok("readable".to_owned()),
     };
     chain.link(&probes::CREDENTIAL, outcome);
-    chain.holds().then_some(credential)
+    let has_expired = || SignIn::Unknown("it could not sign in; see above".to_owned());
+    chain.holds().then_some(credential).ok_or_else(has_expired)
 }
 
 /// A fault, its cure apart.

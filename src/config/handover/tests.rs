@@ -53,6 +53,7 @@ fn as_people_write_it() {
         "tENANT id: {T}\ncLIENT id: {C}\ncLIENT sECRET: {S}",
         "DIRECTORYID={T}\nAppId={C}\nCLIENTSECRET={S}",
         "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
+        "Tenant ID：{T}\nClient ID＝{C}\nClient secret (value)：{S}",
     ];
     for text in texts {
         assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
@@ -127,7 +128,7 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 15] = [
+    let table: [(&str, &[&str]); 16] = [
         (
             "",
             &[
@@ -187,7 +188,15 @@ fn what_is_wrong_is_named() {
         ),
         (
             "Tenant ID: {T}\nClient ID: {C}\n{\"secret\":\"{S}\",\"expires\":\"2027\"}",
-            &["the client secret has a quote, brace or comma in it, which no secret of Azure has"],
+            &[
+                "the client secret has a quote, bracket, comma or letter in it that no secret of Azure has",
+            ],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret (value){S}",
+            &[
+                "the client secret has a quote, bracket, comma or letter in it that no secret of Azure has",
+            ],
         ),
     ];
     for (text, said) in table {

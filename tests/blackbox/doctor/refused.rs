@@ -1,5 +1,7 @@
 //! What Entra ID and the Activity API refuse.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use base64::Engine;
 use simulator::microsoft::RetryAfter;
@@ -58,7 +60,7 @@ fn sign_in() {
             Expected {
                 code: 78,
                 ..failed(
-                    "configuration",
+                    "credential",
                     "*/secrets/tenant-1 holds a GUID: that is the secret's ID in place of its value",
                     "put nothing but the secret's value there, as Azure showed it once when it was made",
                 )
@@ -89,6 +91,44 @@ fn sign_in() {
         ),
     ];
     walk(WORLDS);
+}
+
+/// One tenant's credential says nothing of the others.
+#[test]
+fn a_credential_that_cannot_be_read_is_that_tenants_alone() {
+    let world = World::with_tenants(2, Options::default());
+    for tenant in 0..2 {
+        world.microsoft.subscribe_all(&world.id(tenant));
+    }
+    ossec_conf(&world, BLOCK);
+    world.configure();
+    let secret = world.folder.path().join("secrets/tenant-1");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let doctor = |arguments: &[&str]| {
+        let arguments = [&["doctor", "--json"], arguments].concat();
+        world.run_as_it_stands(&arguments)
+    };
+    let expected = failed(
+        "credential",
+        "*/secrets/tenant-1 is readable by others (mode 0644)",
+        "chmod 0600 *",
+    );
+    judge("both", &doctor(&[]), &expected);
+    assert_eq!(doctor(&["--tenant", "tenant-2"]).status.code(), Some(0));
+    let alone = doctor(&["--tenant", "tenant-1"]);
+    judge(
+        "alone",
+        &alone,
+        &Expected {
+            code: 78,
+            ..expected
+        },
+    );
+    let said = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(
+        said.contains("no tenant's credential can be used"),
+        "{said}"
+    );
 }
 
 #[test]
