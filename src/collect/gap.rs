@@ -1,18 +1,78 @@
-//! What can no longer be listed: told when it is seen, whenever it has grown by a day, and once more when it grows no more.
+//! What can no longer be listed.
+//!
+//! A gap before what is new is told when it is seen, whenever it has grown by a day, and once more when it grows no more; it
+//! stands in `status` for some days. What a backfill asked for too late is told once, when the rest of it was listed: it may
+//! have been collected before, so it is no loss for certain.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::desk::Closed;
-use super::health::{self, Finding};
+use super::health::Said;
 use super::tenant::Collector;
 use super::window::{REACH, Window};
 use crate::config::ContentType;
 use crate::ledger::{Gap, HealthState, Ledger, Span};
 
-/// A gap that grows is told again after so much.
+/// A gap that grows is told again after so much …
 const GROWN: TimeDelta = TimeDelta::days(1);
+/// … and when it has its end, if that is further than the last one told by so much.
+const ROUGHLY: TimeDelta = TimeDelta::minutes(1);
 /// What slips out of reach between the request for the last 7 days and their listing is no gap.
-const SLIPPED: TimeDelta = TimeDelta::minutes(5);
+const SLIPPED: TimeDelta = TimeDelta::minutes(30);
+
+const HINT: &str = "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days";
+
+/// What a gap was found before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Before {
+    /// What is new.
+    New,
+    /// What is left of a backfill's span.
+    Span,
+}
+
+/// What becomes of a stream's states with a gap that was seen, and what is to be told of it. It `ends` where a run that saw it
+/// has listed what comes behind.
+fn assess(
+    known: Vec<HealthState>,
+    gap: &Gap,
+    ends: bool,
+    now: DateTime<Utc>,
+) -> (Vec<HealthState>, Option<Said>) {
+    let (before, mut states): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .partition(|state| state.state == Gap::STATE);
+    let told = |state: &HealthState| Gap::of(state).filter(|told| told.since == gap.since);
+    let mut state = before
+        .into_iter()
+        .find(|state| told(state).is_some())
+        .unwrap_or_else(|| HealthState {
+            state: Gap::STATE.to_owned(),
+            detail: String::new(),
+            since: now,
+            runs: 0,
+            said: None,
+        });
+    if !ends {
+        state.runs = state.runs.saturating_add(1);
+    }
+    let growth = if ends { ROUGHLY } else { GROWN };
+    let said = if told(&state).is_some_and(|told| gap.until - told.until < growth) {
+        None
+    } else {
+        state.detail = gap.detail();
+        state.said = Some(now);
+        Some(Said {
+            state: Gap::STATE.to_owned(),
+            since: state.since,
+            count: state.runs,
+            response: gap.to_string(),
+            hint: HINT.to_owned(),
+        })
+    };
+    states.push(state);
+    (states, said)
+}
 
 impl Collector {
     /// What is new of a content type does not begin where the last listing ended.
@@ -30,18 +90,18 @@ impl Collector {
              have it.",
             self.tenant.name
         );
-        self.begins_behind(content_type, gap).await
+        let key = (content_type, Before::New);
+        self.gaps.borrow_mut().insert(key, gap);
+        self.tell_gap(content_type, gap, false).await
     }
 
-    /// What a backfill asked for has waited too long, as far as it has.
-    pub(super) async fn finds_span_out_of_reach(
-        &self,
-        content_type: ContentType,
-        span: &Span,
-    ) -> Result<(), Closed> {
+    /// What a backfill asked for may have waited too long.
+    pub(super) fn looks_for_gap(&self, content_type: ContentType, span: &Span) {
+        let key = (content_type, Before::Span);
+        self.gaps.borrow_mut().remove(&key);
         let reach = self.clock.now() - REACH;
         if span.since + SLIPPED >= reach {
-            return Ok(());
+            return;
         }
         let gap = Gap {
             since: span.since,
@@ -52,60 +112,115 @@ impl Collector {
              not collected before.",
             self.tenant.name
         );
-        // One at a time: what is new has one that still grows.
-        if self.gaps.borrow().contains_key(&content_type) {
-            return Ok(());
+        self.gaps.borrow_mut().insert(key, gap);
+    }
+
+    /// What comes behind is about to count as listed: a gap grows no more.
+    pub(super) async fn ends_gap(
+        &self,
+        content_type: ContentType,
+        before: Before,
+    ) -> Result<(), Closed> {
+        let gap = self.gaps.borrow_mut().remove(&(content_type, before));
+        match (gap, before) {
+            (None, _) => Ok(()),
+            (Some(gap), Before::New) => self.tell_gap(content_type, gap, true).await,
+            (Some(gap), Before::Span) => {
+                let now = self.clock.now();
+                let said = Said {
+                    state: Gap::STATE.to_owned(),
+                    since: now,
+                    count: 1,
+                    response: format!("of a backfill, {gap}"),
+                    hint: HINT.to_owned(),
+                };
+                self.tell_of(content_type, move |known| (known, Some(said)))
+                    .await
+            }
         }
-        self.begins_behind(content_type, gap).await
     }
 
-    /// The first window behind it is about to count as listed: a gap grows no more.
-    pub(super) async fn ends_gap(&self, content_type: ContentType) -> Result<(), Closed> {
-        let gap = self.gaps.borrow_mut().remove(&content_type);
-        match gap {
-            Some(gap) => self.tell_gap(content_type, gap, TimeDelta::zero()).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn begins_behind(&self, content_type: ContentType, gap: Gap) -> Result<(), Closed> {
-        self.gaps.borrow_mut().insert(content_type, gap);
-        self.tell_gap(content_type, gap, GROWN).await
-    }
-
-    /// Tells of a gap, unless it was told and has not grown by more than `growth` since.
     async fn tell_gap(
         &self,
         content_type: ContentType,
         gap: Gap,
-        growth: TimeDelta,
+        ends: bool,
     ) -> Result<(), Closed> {
-        let (id, now) = (self.tenant.tenant_id.clone(), self.clock.now());
-        let scope = Some(content_type);
+        let now = self.clock.now();
+        self.tell_of(content_type, move |known| assess(known, &gap, ends, now))
+            .await
+    }
+
+    /// What this run saw no other will see: it is remembered at once.
+    async fn tell_of(
+        &self,
+        content_type: ContentType,
+        assess: impl FnOnce(Vec<HealthState>) -> (Vec<HealthState>, Option<Said>) + Send + 'static,
+    ) -> Result<(), Closed> {
+        let (id, scope) = (self.tenant.tenant_id.clone(), Some(content_type));
         let assess = move |ledger: &mut Ledger| {
-            let mut known = ledger.health(&id)?.remove(&scope).unwrap_or_default();
-            let told = known
-                .iter()
-                .find_map(Gap::of)
-                .filter(|told| told.since == gap.since);
-            if told.is_none() {
-                known.retain(|state| state.state != Gap::STATE);
-            }
-            let told = told.filter(|told| gap.until - told.until <= growth);
-            let finding = Finding::of_gap(&told.unwrap_or(gap));
-            let is_gap = |state: &HealthState| state.state == Gap::STATE;
-            let found = std::slice::from_ref(&finding);
-            let (states, said) = health::assess_some(scope, known, is_gap, found, now);
-            Ok((finding, (scope, states, said)))
+            let known = ledger.health(&id)?.remove(&scope).unwrap_or_default();
+            let (states, said) = assess(known);
+            Ok((scope, states, said.into_iter().collect()))
         };
-        let (finding, assessed) = self.work.desk.ledger(assess).await?;
-        {
-            let mut findings = self.findings.borrow_mut();
-            let found = findings.entry(scope).or_default();
-            found.retain(|other| other.state != finding.state);
-            found.push(finding);
-        }
-        // What this run saw no other will see: it is remembered at once.
+        let assessed = self.work.desk.ledger(assess).await?;
         self.leave_to_tell(vec![assessed]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::hours(hours)
+    }
+
+    fn gap(since: i64, until: i64) -> Gap {
+        let (since, until) = (at(since), at(until));
+        Gap { since, until }
+    }
+
+    #[test]
+    fn a_gap_is_told_as_it_grows_and_when_it_has_its_end() {
+        let mut known = Vec::new();
+        let mut told = Vec::new();
+        for (hour, seen, ends) in [
+            (0, gap(0, 1), false),
+            (1, gap(0, 2), false),
+            (24, gap(0, 25), false),
+            (25, gap(0, 26), false),
+            (25, gap(0, 26), true),
+            // the next one, and it ends at once
+            (300, gap(100, 200), false),
+            (300, gap(100, 200), true),
+        ] {
+            let (states, said) = assess(known, &seen, ends, at(hour));
+            told.extend(said.map(|said| (hour, said.response, said.count, said.since)));
+            known = states;
+        }
+        let expected = [
+            (0, gap(0, 1), 1, 0),
+            (24, gap(0, 25), 3, 0),
+            (25, gap(0, 26), 4, 0),
+            (300, gap(100, 200), 1, 300),
+        ]
+        .map(|(hour, gap, count, since)| (hour, gap.to_string(), count, at(since)));
+        assert_eq!(told, expected);
+        assert_eq!(known.len(), 1);
+        assert_eq!(known.iter().find_map(Gap::of), Some(gap(100, 200)));
+    }
+
+    #[test]
+    fn one_that_an_older_version_told_is_told_once_more() {
+        let older = HealthState {
+            state: Gap::STATE.to_owned(),
+            detail: at(0).to_rfc3339(),
+            since: at(0),
+            runs: 7,
+            said: Some(at(0)),
+        };
+        let (states, said) = assess(vec![older], &gap(0, 1), false, at(1));
+        assert_eq!((states.len(), said.is_some()), (1, true));
     }
 }

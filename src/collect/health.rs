@@ -134,16 +134,6 @@ impl Finding {
         )
     }
 
-    /// A span that can no longer be listed.
-    pub(super) fn of_gap(gap: &Gap) -> Self {
-        Self::new(
-            Gap::STATE,
-            gap.detail(),
-            gap.to_string(),
-            "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days",
-        )
-    }
-
     /// A stream without new contents, if it is one that used to have them.
     pub(super) fn of_silence(
         last: DateTime<Utc>,
@@ -332,7 +322,7 @@ fn assess(
         let is_found = found.iter().any(|finding| finding.state == ended.state);
         if !is_found
             && Gap::of(&ended).is_some()
-            && ended.said.is_some_and(|said| now - said < GAP_KEPT)
+            && ended.said.is_some_and(|said| (now - said).abs() < GAP_KEPT)
         {
             states.push(ended);
         } else if !is_found && ended.said.is_some() && manner(&ended.state, scope) != Manner::Fact {
@@ -385,6 +375,30 @@ mod tests {
             );
         }
         told
+    }
+
+    #[test]
+    fn a_gap_is_known_for_some_days_after_it_was_told() {
+        let gap = Gap {
+            since: at(0),
+            until: at(60),
+        };
+        let left = |minutes: i64| {
+            let state = HealthState {
+                state: Gap::STATE.to_owned(),
+                detail: gap.detail(),
+                since: at(0),
+                runs: 1,
+                said: Some(at(60)),
+            };
+            let (states, said) = assess(None, vec![state], &[], at(60 + minutes));
+            assert_eq!(said, []);
+            states.len()
+        };
+        let days = 24 * 60;
+        assert_eq!([0, 7 * days, 8 * days].map(left), [1, 1, 0]);
+        // a clock ran ahead when it was told
+        assert_eq!(left(-400 * days), 0);
     }
 
     #[test]

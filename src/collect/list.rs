@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::floor;
+use super::gap::Before;
 use super::health::Finding;
 use super::tenant::{Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
@@ -396,14 +397,14 @@ impl Collector {
         spans: Vec<Span>,
     ) -> Result<bool, End> {
         for span in spans {
-            self.finds_span_out_of_reach(stream.content_type, &span)
-                .await?;
+            self.looks_for_gap(stream.content_type, &span);
             let windows = window::tile(span.since, span.until, self.clock.now());
             match self
                 .list_windows(activity, stream, windows, Aim::Span(span))
                 .await?
             {
                 Listed::Whole => {
+                    self.ends_gap(stream.content_type, Before::Span).await?;
                     let desk = &self.work.desk;
                     desk.ledger(move |ledger| ledger.span_listed(span.id))
                         .await?;
@@ -456,7 +457,8 @@ impl Collector {
         if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
             listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
         }
-        self.ends_gap(stream.content_type).await?;
+        let before = if is_span { Before::Span } else { Before::New };
+        self.ends_gap(stream.content_type, before).await?;
         let completed = move |ledger: &mut Ledger| match aim {
             Aim::Span(span) | Aim::Rest(span) => ledger.span_listed_to(span.id, end),
             Aim::Marker | Aim::Contents => ledger.window_complete(id, end),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::desk::Closed;
 use super::event::{Envelope, Shaper};
+use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
 use super::{ANSWER, BLOB, Stop, Work, at, fetch};
@@ -74,7 +75,7 @@ pub(super) struct Collector {
     /// The streams that are being listed.
     pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
     /// What can no longer be listed, until something behind it is.
-    pub(super) gaps: RefCell<BTreeMap<ContentType, Gap>>,
+    pub(super) gaps: RefCell<BTreeMap<(ContentType, Before), Gap>>,
     /// What this run saw of the tenant and the streams that it looked at.
     pub(super) findings: RefCell<BTreeMap<Scope, Vec<Finding>>>,
     /// Streams that the app has no permission for, as far as this run saw.
@@ -220,8 +221,7 @@ impl Collector {
         }
     }
 
-    /// Lists what is new, then fetches what is pending. A listing that takes long goes on beside that: one that does not come
-    /// must not keep what is known from being fetched.
+    /// Lists what is new, then fetches what is pending; beside a listing that takes long, which must not hold up the known.
     async fn list_and_fetch(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         if !self.is_listed.get() {
             let mut listing = Box::pin(self.list(activity));

@@ -17,8 +17,11 @@ use crate::{Error, Result};
 const REACH: TimeDelta = TimeDelta::days(7);
 /// How long a run that waits is given to take the lock.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Rounds in a row in which nothing moves before the rest is left to the scheduled runs.
+/// Rounds in a row in which nothing moves before the rest is left to the scheduled runs …
 const PATIENCE: u32 = 3;
+/// … or in which no span and no content comes to its end, though something is sent: it may be new, or part of a blob that is
+/// begun anew in each round.
+const STUCK: u32 = 20;
 
 /// Queues the span, then works it off; a run finishes what is interrupted.
 ///
@@ -81,6 +84,8 @@ fn span(arguments: &cli::Backfill, now: DateTime<Utc>) -> Result<(DateTime<Utc>,
             (now - REACH).format("%FT%TZ")
         )));
     }
+    // Of what Microsoft is asked for, it has to be sure that it is still there.
+    let since = since.max(now - collect::window::REACH);
     if since >= until {
         return Err(Error::Usage(format!(
             "--since {} is not before --until {}",
@@ -116,7 +121,7 @@ fn queue(
 
 /// Round after round, until all is done or nothing moves any more.
 fn work_off(settings: &Settings, request: &Request) -> Result<()> {
-    let (mut idle, mut last, mut trouble) = (0, None, Ok(()));
+    let (mut idle, mut stuck, mut last, mut trouble) = (0, 0, None, Ok(()));
     loop {
         let summary = collect_and_report(settings, request)?;
         let tally = &summary.tally;
@@ -125,10 +130,17 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
             .transpose()?
             .unwrap_or_default();
         // Duplicates alone may be the beginning of a blob that never comes to its end.
-        let moves = tally.sent + tally.filtered > 0 || last.as_ref() != Some(&left);
-        idle = if moves { 0 } else { idle + 1 };
+        let moves = last.as_ref() != Some(&left);
+        stuck = if moves { 0 } else { stuck + 1 };
+        idle = if moves || tally.sent + tally.filtered > 0 {
+            0
+        } else {
+            idle + 1
+        };
         last = Some(left);
-        if summary.stopped_by == Some(Stop::Deadline) && idle < PATIENCE {
+        let is_done = left == BackfillLeft::default();
+        let goes_on = !is_done && idle < PATIENCE && stuck < STUCK;
+        if summary.stopped_by == Some(Stop::Deadline) && goes_on {
             log::info!("{} contents are still to be fetched", left.contents);
             request.stopping.pause(PAUSE);
             if !request.stopping.is_wished() {
@@ -136,7 +148,7 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
                 continue;
             }
         }
-        if left != BackfillLeft::default() {
+        if !is_done {
             log::warn!(
                 "left: {} contents to be fetched, {} spans to be listed; later runs go on with them",
                 left.contents,
@@ -145,11 +157,7 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
         }
         judge(&summary)?;
         // What failed in an earlier round may be what is left.
-        return if left == BackfillLeft::default() {
-            Ok(())
-        } else {
-            trouble
-        };
+        return if is_done { Ok(()) } else { trouble };
     }
 }
 
@@ -177,7 +185,7 @@ mod tests {
             (
                 "7d",
                 Some("6d"),
-                Ok("2026-03-08T12:00:00Z 2026-03-09T12:00:00Z"),
+                Ok("2026-03-08T12:05:00Z 2026-03-09T12:00:00Z"),
             ),
             (
                 "2026-03-14T01:00:00+01:00",

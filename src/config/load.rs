@@ -141,22 +141,25 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
         .rsplit_once("expected ")
         .map_or("something else", |(_, expected)| expected);
     if !message.starts_with("unknown field") {
+        let table = (
+            "a table",
+            "write [its name] on a line of its own, or { key = \"value\" }",
+        );
         let (expected, cure) = match expected {
-            "i64" => ("a whole number", "write it without quotes"),
+            "i64" => ("a whole number", "write it without quotes and point"),
             "a boolean" => (expected, "write true or false, without quotes"),
             "a string" => (
                 expected,
                 "write it in quotes; a duration has a unit, such as \"4m\"",
             ),
+            "a sequence" if path.to_string() == "tenant" => ("a list", "write [[tenant]]"),
             "a sequence" => (
                 "a list",
                 "write it in square brackets, such as [15] or [\"DLP.All\"]",
             ),
-            "a map" => ("a table", "write it in braces, such as { key = \"value\" }"),
             "a TOML datetime" => ("a date", "write 2027-05-01, without quotes"),
-            expected if expected.starts_with("struct ") => {
-                ("a table", "write it in braces, such as { key = \"value\" }")
-            }
+            "a map" => table,
+            expected if expected.starts_with("struct ") => table,
             expected => (expected, "correct the value"),
         };
         return Flaw::new(format!("has the wrong type, expected {expected}"), cure);

@@ -84,6 +84,7 @@ fn run(command: &[String], limit: Duration) -> Result<SecretString, Flaw> {
             "write [\"/path/of/program\", \"argument\", …]",
         ));
     };
+    ownership::open(program.as_ref(), Kind::Configuration)?;
     let by_hand = || format!("run {program} by hand as this user and look");
     // Held while it starts: what is killed at the end is all that was started.
     let mut all = running();
@@ -243,10 +244,21 @@ mod tests {
         let missing = of("exec /nowhere");
         assert_eq!(missing, "/bin/sh failed (exit status: 127)");
         let missing = says(run(&["/nowhere".into()], COMMAND_LIMIT));
-        assert!(
-            missing.starts_with("/nowhere cannot be started: "),
-            "{missing}"
-        );
+        assert_eq!(missing, "/nowhere does not exist");
+    }
+
+    #[test]
+    fn a_command_that_others_may_write_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, mark) = (folder.path().join("program"), folder.path().join("mark"));
+        let script = format!("#!/bin/sh\ntouch {}\necho abc~def\n", mark.display());
+        fs::write(&program, script).unwrap();
+        for mode in [0o757, 0o775] {
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+            let said = says(run(&[program.display().to_string()], COMMAND_LIMIT));
+            assert!(said.contains("is writable by others"), "{said}");
+            assert!(!mark.exists());
+        }
     }
 
     #[test]

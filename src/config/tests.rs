@@ -272,7 +272,7 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: collect.deadline: is out of range; choose 1s to 1d",
         ]),
         ("[wazuh]\nlocation = '[1] x'\nevents_per_second = 'fast'\nacknowledge = 'on'\n[http]\nretries = 'hunter2'\n[log]\nfile = 3".into(), vec![
-            "config.toml: http.retries: has the wrong type, expected a whole number; write it without quotes",
+            "config.toml: http.retries: has the wrong type, expected a whole number; write it without quotes and point",
             "config.toml: log.file: has the wrong type, expected a string; write it in quotes; a duration has a unit, such as \"4m\"",
             "config.toml: wazuh.location: would break the header of each event; write 1 to 256 bytes without : and | that do not start with [, such as \"office365\"",
             "config.toml: wazuh.events_per_second: is neither a whole number nor \"auto\"; write a number, 0 for no pacing, or \"auto\"",
@@ -281,6 +281,9 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
         (tenant(1, "client_secret_expires = '2027-05-01'\ninclude = [{ record_type = 15 }]"), vec![
             "config.toml: tenant[0].client_secret_expires: has the wrong type, expected a date; write 2027-05-01, without quotes",
             "config.toml: tenant[0].include[0].record_type: has the wrong type, expected a list; write it in square brackets, such as [15] or [\"DLP.All\"]",
+        ]),
+        ("[tenant]\nname = 'a'".into(), vec![
+            "config.toml: tenant: has the wrong type, expected a list; write [[tenant]]",
         ]),
         (tenant(1, "hunter2~hunter2"), vec![
             "config.toml: line 6 is no TOML (key with no value, expected `=`); write key = \"value\", each on a line of its own",

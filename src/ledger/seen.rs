@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{params, params_from_iter};
 
 use super::{Fault, Ledger, number};
@@ -50,6 +50,9 @@ const FOLD_AT: usize = 102_000;
 /// Of them, how many have to be confirmed: a few are not worth a fold. Records that a filter holds back may make many wait that
 /// are not.
 const FOLD_OF: usize = FOLD_AT / 4;
+
+/// How much longer what a backfill asked for stays than it can be listed.
+const SPANS_STAY: TimeDelta = TimeDelta::days(30);
 
 /// Rows that one step of dropping a bucket deletes.
 const DROP_STEP: usize = 50_000;
@@ -322,21 +325,23 @@ impl Ledger {
         Ok(deleted == DROP_STEP)
     }
 
-    /// Gives up what waits and expired before `keep`, and the spans that ended before: streams that are collected give up theirs
+    /// Gives up what waits and expired before `keep`, and spans that ended long before: streams that are collected give up theirs
     /// as it expires, so this is of tenants and content types that no longer are. Forgets how many records came on the days before.
     fn leave_behind(&mut self, keep: DateTime<Utc>) -> Result<(), Fault> {
         let (keep, day) = (
             keep.timestamp_millis(),
             keep.timestamp_millis().div_euclid(86_400_000),
         );
+        // As long as a stream may be listed again, that one says what was out of reach.
+        let spans = keep - SPANS_STAY.num_milliseconds();
         let is_any = self
             .connection
             .prepare_cached(
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM content WHERE state = 0 AND expires < ?1)
-                     OR EXISTS (SELECT 1 FROM backfill WHERE until < ?1)
+                     OR EXISTS (SELECT 1 FROM backfill WHERE until < ?3)
                      OR EXISTS (SELECT 1 FROM day WHERE day < ?2)",
             )?
-            .exists([keep, day])?;
+            .exists([keep, day, spans])?;
         if !is_any {
             return Ok(());
         }
@@ -355,7 +360,7 @@ impl Ledger {
             .execute([keep])?;
         connection
             .prepare_cached("DELETE FROM backfill WHERE until < ?1")?
-            .execute([keep])?;
+            .execute([spans])?;
         connection
             .prepare_cached("DELETE FROM day WHERE day < ?1")?
             .execute([day])?;

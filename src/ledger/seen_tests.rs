@@ -102,6 +102,8 @@ fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
     assert_eq!((world.pending(&stream).len(), count(&world, "day")), (1, 1));
     assert_eq!(count(&world, "backfill"), 1);
     world.prune(now() + Days::new(7));
+    assert_eq!(count(&world, "backfill"), 1);
+    world.prune(now() + Days::new(31));
     assert_eq!(count(&world, "backfill"), 0);
     let left = count(&world, "content WHERE content_id = 'left behind'");
     assert_eq!((left, count(&world, "day")), (0, 0));

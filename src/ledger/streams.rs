@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Fault, Ledger, number, time, time_or_never};
+use super::{Fault, Gap, Ledger, number, time, time_or_never};
 use crate::config::ContentType;
 
 /// A tenant as the last run left it.
@@ -455,6 +455,13 @@ impl Ledger {
         self.write()?
             .prepare_cached("UPDATE stream SET marker = NULL, swept = 0, floor = ?2 WHERE id = ?1")?
             .execute(params![stream, floor.timestamp_millis()])?;
+        // What can no longer be listed by a clock that ran ahead can be.
+        self.write()?
+            .prepare_cached(
+                "DELETE FROM health WHERE state = ?2 AND (tenant_id, content_type) =
+                     (SELECT tenant_id, content_type FROM stream WHERE id = ?1)",
+            )?
+            .execute(params![stream, Gap::STATE])?;
         Ok(())
     }
 

@@ -267,8 +267,8 @@ fn a_gap_that_grows_is_told_again_until_it_has_its_end() {
         gaps.collect::<Vec<_>>(),
         [
             "8: gap Audit.Exchange 1",
-            "9: gap Audit.Exchange 5",
-            "10: gap Audit.Exchange 8"
+            "9: gap Audit.Exchange 3",
+            "10: gap Audit.Exchange 4"
         ],
         "{}",
         story.world.log()

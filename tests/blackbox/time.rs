@@ -128,6 +128,9 @@ fn a_clock_of_microsofts_that_runs_ahead_gives_nothing_up() {
             world.run_expecting(0, &[]);
         }
         assert_eq!(world.sum("lost"), 0, "{days} days: {}", world.log());
+        // Nor is a gap left that there was by that clock.
+        let status = world.run_as_it_stands(&["status"]);
+        assert_eq!(status.status.code(), Some(0), "{days} days");
         world.assert_clean();
     }
 }
