@@ -11,7 +11,7 @@ use super::health::Said;
 use super::tenant::Collector;
 use super::window::{REACH, Window};
 use crate::config::ContentType;
-use crate::ledger::{Gap, HealthState, Ledger, Span};
+use crate::ledger::{Gap, HealthState, Ledger, Span, Stream};
 
 /// A gap that grows is told again after so much …
 const GROWN: TimeDelta = TimeDelta::days(1);
@@ -53,7 +53,8 @@ fn assess(
             runs: 0,
             said: None,
         });
-    if !ends {
+    // The run in which it ends has seen it, unless nobody was to hear of it before.
+    if !ends || state.runs == 0 {
         state.runs = state.runs.saturating_add(1);
     }
     let growth = if ends { ROUGHLY } else { GROWN };
@@ -75,23 +76,19 @@ fn assess(
 }
 
 impl Collector {
-    /// What is new of a content type does not begin where the last listing ended.
-    pub(super) async fn finds_gap(
-        &self,
-        content_type: ContentType,
-        gap: Window,
-    ) -> Result<(), Closed> {
+    /// What is new of a stream does not begin where the last listing ended.
+    pub(super) async fn finds_gap(&self, stream: &Stream, gap: Window) -> Result<(), Closed> {
+        let content_type = stream.content_type;
         let gap = Gap {
             since: gap.start,
             until: gap.end,
         };
-        log::error!(
-            "{} {content_type}: {gap} (Microsoft keeps 7 days); it is lost to this program. The portal's audit search may still \
-             have it.",
-            self.tenant.name
-        );
         let key = (content_type, Before::New);
         self.gaps.borrow_mut().insert(key, gap);
+        // While the app has no permission, which was told, nobody waits for it.
+        if stream.unavailable_until.is_some() {
+            return Ok(());
+        }
         self.tell_gap(content_type, gap, false).await
     }
 
@@ -100,18 +97,13 @@ impl Collector {
         let key = (content_type, Before::Span);
         self.gaps.borrow_mut().remove(&key);
         let reach = self.clock.now() - REACH;
-        if span.since + SLIPPED >= reach {
+        if span.until > reach && span.since + SLIPPED >= reach {
             return;
         }
         let gap = Gap {
             since: span.since,
             until: span.until.min(reach),
         };
-        log::error!(
-            "{} {content_type}: of a backfill, {gap} (Microsoft keeps 7 days). The portal's audit search may still have what was \
-             not collected before.",
-            self.tenant.name
-        );
         self.gaps.borrow_mut().insert(key, gap);
     }
 
@@ -163,7 +155,11 @@ impl Collector {
             let (states, said) = assess(known);
             Ok((scope, states, said.into_iter().collect()))
         };
-        let assessed = self.work.desk.ledger(assess).await?;
+        let assessed: (_, _, Vec<Said>) = self.work.desk.ledger(assess).await?;
+        for said in &assessed.2 {
+            let (tenant, what) = (&self.tenant.name, &said.response);
+            log::error!("{tenant} {content_type}: {what}. {HINT}.");
+        }
         self.leave_to_tell(vec![assessed]).await
     }
 }

@@ -266,7 +266,7 @@ impl Collector {
             stream.marker.is_some() || stream.subscribed && !is_started_since
         };
         if let Some(gap) = plan.gap.filter(is_missed) {
-            self.finds_gap(stream.content_type, gap).await?;
+            self.finds_gap(stream, gap).await?;
         }
         let sweep_at = stream.swept.map(|swept| swept + collect.resweep);
         let is_sweep_due = stream.is_sweep_asked

@@ -122,16 +122,23 @@ fn queue(
 /// Round after round, until all is done or nothing moves any more.
 fn work_off(settings: &Settings, request: &Request) -> Result<()> {
     let (mut idle, mut stuck, mut last, mut trouble) = (0, 0, None, Ok(()));
+    let mut fewest = u64::MAX;
     loop {
         let summary = collect_and_report(settings, request)?;
         let tally = &summary.tally;
-        let left = Ledger::read(&settings.state.ledger)?
-            .map(|ledger| ledger.backfill_left())
-            .transpose()?
-            .unwrap_or_default();
+        let (left, pending) = match Ledger::read(&settings.state.ledger)? {
+            Some(ledger) => (ledger.backfill_left()?, ledger.pending_contents()?),
+            None => Default::default(),
+        };
         // Duplicates alone may be the beginning of a blob that never comes to its end.
         let moves = last.as_ref() != Some(&left);
-        stuck = if moves { 0 } else { stuck + 1 };
+        // What is new goes first, and there may be much of it.
+        stuck = if moves || pending < fewest {
+            0
+        } else {
+            stuck + 1
+        };
+        fewest = fewest.min(pending);
         idle = if moves || tally.sent + tally.filtered > 0 {
             0
         } else {

@@ -39,13 +39,7 @@ pub enum Kind {
 /// What is wrong with which of them, and the cure.
 pub fn open(path: &Path, kind: Kind) -> Result<File, Flaw> {
     let (parent, name, stat) = walk(path)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        let path = path.display();
-        return Err(Flaw::new(
-            format!("{path} is no regular file"),
-            "name a file",
-        ));
-    }
+    check_type(path, &stat)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file =
         openat(&parent, &name, flags, Mode::empty()).map_err(|fault| unopened(path, fault))?;
@@ -56,6 +50,25 @@ pub fn open(path: &Path, kind: Kind) -> Result<File, Flaw> {
         check_readers(path, &stat, wazuh_group())?;
     }
     Ok(file.into())
+}
+
+/// Checks a program as [`open`] does a file of the configuration; whoever runs it need not be able to read it.
+///
+/// # Errors
+/// As [`open`].
+pub fn check_program(path: &Path) -> Result<(), Flaw> {
+    let (_, _, stat) = walk(path)?;
+    check_type(path, &stat)?;
+    check_owner(path, &stat)?;
+    check_writers(path, &stat)
+}
+
+fn check_type(path: &Path, stat: &Stat) -> Result<(), Flaw> {
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        return Ok(());
+    }
+    let what = format!("{} is no regular file", path.display());
+    Err(Flaw::new(what, "name a file"))
 }
 
 /// Reads a whole file of at most `limit` bytes after the checks of [`open`].

@@ -84,7 +84,7 @@ fn run(command: &[String], limit: Duration) -> Result<SecretString, Flaw> {
             "write [\"/path/of/program\", \"argument\", …]",
         ));
     };
-    ownership::open(program.as_ref(), Kind::Configuration)?;
+    ownership::check_program(program.as_ref())?;
     let by_hand = || format!("run {program} by hand as this user and look");
     // Held while it starts: what is killed at the end is all that was started.
     let mut all = running();

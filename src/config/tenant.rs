@@ -1,11 +1,11 @@
 //! From a tenant as it is written to one that can be collected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 
 use super::checked::{Inherited, Own, inherit};
-use super::ownership::Kind;
+use super::ownership::{self, Kind};
 use super::raw;
 use super::scope::Scope;
 use super::settings::{Authentication, Cloud, Filter, Secret, Tenant};
@@ -258,12 +258,9 @@ fn look_at(scope: &mut Scope<'_>, authentication: &Authentication) {
             }
         }
         Authentication::Secret(Secret::Command(command)) => {
-            if let Some(program) = command.first() {
-                open(
-                    "client_secret_command",
-                    program.as_ref(),
-                    Kind::Configuration,
-                );
+            let program = command.first().map(Path::new);
+            if let Some(Err(flaw)) = program.map(ownership::check_program) {
+                scope.note("client_secret_command", flaw);
             }
         }
         // known to the service alone

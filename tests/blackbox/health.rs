@@ -222,6 +222,44 @@ fn a_gap_is_told_though_the_run_that_found_it_could_tell_nothing() {
     );
 }
 
+/// Nobody waits for what the app may not read, until it may.
+#[test]
+fn a_permission_that_is_withdrawn_makes_no_gap_until_it_is_given_back() {
+    let mut story = Story {
+        world: World::with_tenants(1, Options::default()),
+        told: Vec::new(),
+    };
+    story.secret_expires(None);
+    story.run("0", Duration::ZERO, true);
+    let id = story.world.id(0);
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles = vec!["ActivityFeed.Read".to_owned()];
+    });
+    for day in 1..10 {
+        story.run(&day.to_string(), DAY, true);
+    }
+    let status = story.world.run_as_it_stands(&["status"]);
+    assert_eq!(status.status.code(), Some(0));
+    story.world.microsoft.change_tenant(&id, |spec| {
+        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
+    });
+    story.run("10", DAY, true);
+    let told = story
+        .told
+        .iter()
+        .filter(|told| !told.contains("clock_skew"));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            "1: permission_missing DLP.All 1",
+            "10: gap DLP.All 1",
+            "10: recovered DLP.All 9"
+        ],
+        "{}",
+        story.world.log()
+    );
+}
+
 /// What is told in the end is all that is lost, and `status` shows it.
 #[test]
 fn a_gap_that_grows_is_told_again_until_it_has_its_end() {

@@ -76,7 +76,7 @@ macro_rules! troubles {
 }
 
 probes! {
-    CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that it names, owners and modes. What is wrong is said as `o365-wodle check` says it";
+    CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that `[http]` names, owners and modes (what tenants sign in with has a probe of its own, below). What is wrong is said as `o365-wodle check` says it";
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
     LOG = "log": "the log file, which tells what scheduled runs did: whether this user may write it. Said only if not";
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
