@@ -19,6 +19,21 @@ struct Story {
 }
 
 impl Story {
+    fn new() -> Self {
+        let mut story = Self {
+            world: World::with_tenants(1, Options::default()),
+            told: Vec::new(),
+        };
+        story.secret_expires(None);
+        story
+    }
+
+    /// What was told, but for the clock of this machine, which stays where it is.
+    fn told_of_microsoft(&self) -> Vec<&String> {
+        let told = self.told.iter();
+        told.filter(|told| !told.contains("clock_skew")).collect()
+    }
+
     /// Time passes, perhaps something is issued, and a run is made; what it tells is noted.
     fn run(&mut self, day: &str, after: Duration, issues: bool) {
         // Microsoft's time is told to the second, and a run takes a moment.
@@ -51,6 +66,18 @@ impl Story {
         }
     }
 
+    fn may_read_dlp(&mut self, may: bool) {
+        let id = self.world.id(0);
+        let roles: &[&str] = if may {
+            &["ActivityFeed.Read", "ActivityFeed.ReadDlp"]
+        } else {
+            &["ActivityFeed.Read"]
+        };
+        self.world.microsoft.change_tenant(&id, |spec| {
+            spec.roles = roles.iter().map(|&role| role.to_owned()).collect();
+        });
+    }
+
     fn secret_expires(&mut self, days: Option<i64>) {
         let now = self.world.microsoft.now();
         let line = days.map(|days| {
@@ -66,10 +93,7 @@ impl Story {
 
 #[test]
 fn ten_days() {
-    let mut story = Story {
-        world: World::with_tenants(1, Options::default()),
-        told: Vec::new(),
-    };
+    let mut story = Story::new();
     // It begins in the morning, whenever it is played: a day is a day of the calendar here.
     let tomorrow = Utc::now().date_naive() + Days::new(1);
     let morning = tomorrow.and_hms_opt(6, 0, 0).unwrap().and_utc();
@@ -94,15 +118,10 @@ fn ten_days() {
     story.run("2", MINUTES, false);
 
     // A permission is taken away, and given back.
-    let id = story.world.id(0);
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles = vec!["ActivityFeed.Read".to_owned()];
-    });
+    story.may_read_dlp(false);
     story.run("3", DAY, true);
     story.run("3", MINUTES, false);
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
-    });
+    story.may_read_dlp(true);
     story.run("3", 7 * HOUR, false);
 
     // Nothing comes any more, then something does.
@@ -154,35 +173,22 @@ fn ten_days() {
 
 #[test]
 fn what_could_not_be_subscribed_to_has_no_gap() {
-    let mut story = Story {
-        world: World::with_tenants(1, Options::default()),
-        told: Vec::new(),
-    };
-    story.secret_expires(None);
+    let mut story = Story::new();
     story.world.set("http", "retries", "0");
-    let id = story.world.id(0);
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles = vec!["ActivityFeed.Read".to_owned()];
-    });
+    story.may_read_dlp(false);
     story.run("0", Duration::ZERO, true);
     story.run("0", 7 * HOUR, true);
 
     // The permission comes, and the listing works only later.
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
-    });
+    story.may_read_dlp(true);
     let busy = Rule::on(Operation::Content, Action::af(500, "AF50000", "busy"));
     let busy = busy.content_type("DLP.All");
     story.world.microsoft.faults(Plan::default().rule(busy));
     story.run("9", 9 * DAY, true);
     story.world.microsoft.faults(Plan::default());
     story.run("9", MINUTES, false);
-    let told = story
-        .told
-        .iter()
-        .filter(|told| !told.contains("clock_skew"));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        story.told_of_microsoft(),
         [
             "0: permission_missing DLP.All 1",
             "9: gap Audit.Exchange 1",
@@ -196,11 +202,7 @@ fn what_could_not_be_subscribed_to_has_no_gap() {
 /// The marker has passed it when the next run looks.
 #[test]
 fn a_gap_is_told_though_the_run_that_found_it_could_tell_nothing() {
-    let mut story = Story {
-        world: World::with_tenants(1, Options::default()),
-        told: Vec::new(),
-    };
-    story.secret_expires(None);
+    let mut story = Story::new();
     story.world.set("wazuh", "send_timeout", "\"1s\"");
     story.run("0", Duration::ZERO, true);
     story.world.microsoft.advance(9 * DAY);
@@ -225,31 +227,18 @@ fn a_gap_is_told_though_the_run_that_found_it_could_tell_nothing() {
 /// Nobody waits for what the app may not read, until it may.
 #[test]
 fn a_permission_that_is_withdrawn_makes_no_gap_until_it_is_given_back() {
-    let mut story = Story {
-        world: World::with_tenants(1, Options::default()),
-        told: Vec::new(),
-    };
-    story.secret_expires(None);
+    let mut story = Story::new();
     story.run("0", Duration::ZERO, true);
-    let id = story.world.id(0);
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles = vec!["ActivityFeed.Read".to_owned()];
-    });
+    story.may_read_dlp(false);
     for day in 1..10 {
         story.run(&day.to_string(), DAY, true);
     }
     let status = story.world.run_as_it_stands(&["status"]);
     assert_eq!(status.status.code(), Some(0));
-    story.world.microsoft.change_tenant(&id, |spec| {
-        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
-    });
+    story.may_read_dlp(true);
     story.run("10", DAY, true);
-    let told = story
-        .told
-        .iter()
-        .filter(|told| !told.contains("clock_skew"));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        story.told_of_microsoft(),
         [
             "1: permission_missing DLP.All 1",
             "10: gap DLP.All 1",
@@ -263,11 +252,7 @@ fn a_permission_that_is_withdrawn_makes_no_gap_until_it_is_given_back() {
 /// What is told in the end is all that is lost, and `status` shows it.
 #[test]
 fn a_gap_that_grows_is_told_again_until_it_has_its_end() {
-    let mut story = Story {
-        world: World::with_tenants(1, Options::default()),
-        told: Vec::new(),
-    };
-    story.secret_expires(None);
+    let mut story = Story::new();
     story.world.set("http", "retries", "0");
     story.run("0", Duration::ZERO, true);
     let begin = story.world.microsoft.now();
