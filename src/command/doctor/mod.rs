@@ -41,7 +41,8 @@ const BEHIND_HTTP: &[&Probe] = &[
 /// Probes everything and prints what was found, what is wrong first.
 ///
 /// # Errors
-/// [`Error::Configuration`] if the configuration cannot be used, [`Error::Partial`] if something else is not well.
+/// [`Error::Configuration`] if the configuration cannot be used, or no tenant's credential; [`Error::Partial`] if something
+/// else is not well.
 pub(crate) fn doctor(
     config: &Path,
     arguments: &cli::Doctor,

@@ -41,6 +41,13 @@ pub(in crate::command) enum SignIn {
     Impossible,
 }
 
+impl SignIn {
+    /// What it needs does not hold, as was found before.
+    fn untried() -> Self {
+        Self::Unknown("it could not sign in; see above".to_owned())
+    }
+}
+
 /// Every link from the credential to a blob: the tenant's own credential, unless another is `given`. `clock` is that of its
 /// hosts, if they can be reached.
 pub(super) async fn probe(
@@ -64,7 +71,7 @@ pub(super) async fn probe(
         },
         (Ok(_), None) => {
             chain.break_off();
-            SignIn::Unknown("it could not sign in; see above".to_owned())
+            SignIn::untried()
         }
         (Err(sign_in), _) => sign_in,
     };
@@ -106,8 +113,10 @@ async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Result<Credential
         None => Outcome::Ok("readable".to_owned()),
     };
     chain.link(&probes::CREDENTIAL, outcome);
-    let has_expired = || SignIn::Unknown("it could not sign in; see above".to_owned());
-    chain.holds().then_some(credential).ok_or_else(has_expired)
+    chain
+        .holds()
+        .then_some(credential)
+        .ok_or_else(SignIn::untried)
 }
 
 /// A fault, its cure apart.
