@@ -17,6 +17,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Default)]
 pub struct Stopping(Arc<AtomicBool>);
 
+/// While this lives, SIGTERM and SIGINT end nothing.
+#[derive(Debug)]
+pub struct ForNow(Arc<AtomicBool>);
+
+impl Drop for ForNow {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Stopping {
     /// Lets SIGTERM and SIGINT no longer end the process at once, but make this wish.
     ///
@@ -31,6 +41,21 @@ impl Stopping {
             flag::register(signal, Arc::clone(&this.0)).map_err(unheeded)?;
         }
         Ok(this)
+    }
+
+    /// As [`Self::by_signal`], but only until the guard is dropped: then a signal ends the process again.
+    ///
+    /// # Errors
+    /// As [`Self::by_signal`].
+    pub fn by_signal_for_now() -> Result<(Self, ForNow)> {
+        let this = Self::default();
+        let is_over = Arc::<AtomicBool>::default();
+        let unheeded = |error| Error::TryLater(format!("signals cannot be heeded: {error}"));
+        for signal in [SIGTERM, SIGINT] {
+            flag::register_conditional_default(signal, Arc::clone(&is_over)).map_err(unheeded)?;
+            flag::register(signal, Arc::clone(&this.0)).map_err(unheeded)?;
+        }
+        Ok((this, ForNow(is_over)))
     }
 
     /// Whether the command should end.

@@ -59,6 +59,14 @@ pub(super) fn tenant(
             );
         }
     }
+    if !are_fields(raw.labels.keys()) {
+        scope.refuse(
+            "labels",
+            "has a name that the indexer refuses, or two that Wazuh takes for one",
+            "write names without blank parts between dots, that differ in more than upper and lower case, and none that is \
+             the beginning of another up to a dot",
+        );
+    }
     let include = filters(scope, "include", raw.include);
     let exclude = filters(scope, "exclude", raw.exclude);
     let tenant_id = tenant_id?;
@@ -83,6 +91,19 @@ pub(super) fn tenant(
         labels: raw.labels,
         enabled: raw.enabled.unwrap_or(true),
     })
+}
+
+/// Whether these labels become a field each: the indexer refuses a document with a field that has no name, and Wazuh keeps the
+/// first of those that differ in case only, or that would have to stand inside another.
+fn are_fields<'a>(labels: impl Iterator<Item = &'a String>) -> bool {
+    let has_names = |label: &String| label.split('.').all(|part| !part.trim().is_empty());
+    // With a dot behind, one that others would stand inside begins the next of them.
+    let path = |label: &String| label.to_ascii_lowercase() + ".";
+    let labels: Vec<&String> = labels.filter(|label| !label.is_empty()).collect();
+    let mut paths: Vec<String> = labels.iter().copied().map(path).collect();
+    paths.sort_unstable();
+    let are_apart = |pair: &[String]| !matches!(pair, [one, next] if next.starts_with(one));
+    labels.into_iter().all(has_names) && paths.windows(2).all(are_apart)
 }
 
 fn name(scope: &mut Scope<'_>, name: Option<&str>) -> Option<String> {

@@ -208,6 +208,9 @@ fn check_says_what_where_and_the_cure() {
 }
 
 fn table() -> Vec<(String, Vec<&'static str>)> {
+    const LABELS: &str = "config.toml: tenant[0].labels: has a name that the indexer refuses, or two that Wazuh takes for one; \
+        write names without blank parts between dots, that differ in more than upper and lower case, and none that is the \
+        beginning of another up to a dot";
     const ID_9: &str = "client_id = '8a3c1b6e-0000-4000-8000-000000000009'";
     let auth = |more: &str| tenant(1, "").replace("client_secret_file = 's'", more);
     vec![
@@ -288,6 +291,11 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
         (tenant(1, "hunter2~hunter2"), vec![
             "config.toml: line 6 is no TOML (key with no value, expected `=`); write key = \"value\", each on a line of its own",
         ]),
+        (tenant(1, "labels = { customer = 'a', Customer = 'b' }"), vec![LABELS]),
+        (tenant(1, "labels = { 'a.b-c' = 'a', 'a.b' = 'b', 'A.B.c' = 'c' }"), vec![LABELS]),
+        (tenant(1, "labels = { 'a. ' = 'a' }"), vec![LABELS]),
+        (tenant(1, "labels = { '.' = 'a' }"), vec![LABELS]),
+        (tenant(1, "labels = { 'a.b' = 'a', 'a.c' = 'b', ab = 'c', a-b = 'd' }"), vec![]),
         (tenant(1, &format!("labels = {{ a = '{}' }}", "x".repeat(257))), vec![
             "config.toml: tenant[0].labels: has a label that is empty or longer than 256 bytes; shorten it",
         ]),

@@ -1,5 +1,7 @@
 //! Wazuh's `ossec.conf`: no XML document, but a row of `<ossec_config>` roots, read only.
 
+use std::path::Path;
+
 use roxmltree::{Document, Error, Node};
 
 /// What stands before the text so that it is one document.
@@ -51,9 +53,14 @@ pub fn is_ours(node: Node<'_, '_>) -> bool {
     if !node.has_tag_name("wodle") || node.attribute("name") != Some("command") {
         return false;
     }
-    let program = child(node, "command").and_then(|command| {
-        let first = command.split_whitespace().next()?;
-        std::path::Path::new(first.trim_matches('"')).file_name()
+    let starts_it = child(node, "command").is_some_and(|command| {
+        let words = command.split_whitespace();
+        let mut words = words.map(|word| Path::new(word.trim_matches('"')));
+        // Another program, such as setpriv, may turn into it.
+        words
+            .next()
+            .is_some_and(|first| first.ends_with("o365-wodle"))
+            || words.any(|word| word.ends_with("bin/o365-wodle"))
     });
-    child(node, "tag") == Some("o365-wodle") || program.is_some_and(|name| name == "o365-wodle")
+    child(node, "tag") == Some("o365-wodle") || starts_it
 }

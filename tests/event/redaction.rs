@@ -66,11 +66,14 @@ fn what_a_dlp_rule_matched_stays_inside() {
     let (event, _) = crate::event(&mut shaper(false, false, Some(&redactor)), record).unwrap();
     assert_eq!(event.as_bytes(), untouched(record, ""));
     // a dot asks for a closer look, and that is all
-    let dotted = br#"{"RecordType":11,"a.b":1,"DetectedValues":["4111"]}"#;
+    let dotted = br#"{"Z":1,"Id":"x","RecordType":11,"a.b":1,"DetectedValues":["4111"]}"#;
     let (event, reasons) =
         crate::event(&mut shaper(false, false, Some(&redactor)), dotted).unwrap();
     assert!(
-        reasons.is_empty() && !event.contains("4111") && !event.contains("reshaped"),
+        reasons.is_empty()
+            && !event.contains("4111")
+            && !event.contains("reshaped")
+            && event.contains(r#","Z":1,"Id":"x","RecordType":11,"a.b":1,"#),
         "{event}"
     );
     // a record without detections is not touched
@@ -135,6 +138,14 @@ fn detections_in_odd_places_stay_inside() {
                 && event.contains(r#"{"Name":"a","Value":"b"}"#),
             "{event}"
         );
+    }
+    // where a dot or a blank stands in front
+    for hidden in [
+        r#""a.DetectedValues":["4111"]"#,
+        r#""SensitiveInformation.SensitiveInformationDetections.x":"4111""#,
+        r#""P":[{"Name":" DetectedValues ","Value":"4111"}]"#,
+    ] {
+        redacted(&format!(r#"{{"RecordType":1,{hidden}}}"#));
     }
     // text within text within text
     let mut text = r#"{"DetectedValues":["4111"]}"#.to_owned();

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::microsoft::Server;
 
@@ -91,7 +91,22 @@ impl Place {
     }
 
     pub(super) fn run_through(&self, proxy: &str, arguments: &[&str], stdin: &str) -> Said {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
+        let mut child = self.start_through(proxy, arguments);
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(stdin.as_bytes())
+            .unwrap();
+        self.said(child)
+    }
+
+    pub(super) fn start(&self, arguments: &[&str]) -> Child {
+        self.start_through("http://127.0.0.1:9", arguments)
+    }
+
+    fn start_through(&self, proxy: &str, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_o365-wodle"))
             .arg("--config")
             .arg(self.path("config.toml"))
             .args(arguments)
@@ -103,13 +118,11 @@ impl Place {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
             .unwrap()
-            .write_all(stdin.as_bytes())
-            .unwrap();
+    }
+
+    /// Waits for the end of what was started.
+    pub(super) fn said(&self, child: Child) -> Said {
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use super::microsoft::{BOTH, Server};
 use super::place::{CLIENT, NEW_SECRET, Place, SECRET, TENANT, hand_over};
@@ -322,6 +324,28 @@ fn import_takes_all_texts_or_none() {
         place.run(&["check"]).out,
         "DIR/config.toml: no problem found, 2 tenants\n"
     );
+}
+
+#[test]
+fn import_that_is_asked_to_stop_takes_none() {
+    let place = Place::new();
+    for number in 0..300 {
+        let tenant = TENANT.replace("8a3c1b6e", &format!("{number:08}"));
+        place.write(&format!("texts/customer-{number}"), hand_over(&tenant));
+    }
+    let before = place.files();
+    let importing = place.start(&["tenant", "import", "texts"]);
+    while !place.path("secrets").exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Command::new("kill")
+        .arg(importing.id().to_string())
+        .status()
+        .unwrap();
+    let said = place.said(importing);
+    assert_eq!(said.code, 75, "{}", said.err);
+    assert!(said.err.contains("nothing was stored"), "{}", said.err);
+    assert_eq!(place.files(), before);
 }
 
 #[test]

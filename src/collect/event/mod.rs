@@ -231,10 +231,11 @@ impl Shaper {
         backlog: bool,
         out: &mut Vec<u8>,
     ) -> Reasons {
-        let redacted = self
-            .redactor
-            .as_ref()
-            .is_some_and(|redactor| redactor.redact_members(&mut members));
+        let redact = |members: &mut Members<'a>| {
+            let redactor = self.redactor.as_ref();
+            redactor.is_some_and(|redactor| redactor.redact_members(members))
+        };
+        let redacted = redact(&mut members);
         if reasons.is_empty() && redacted {
             reasons = self.close_redacted(record, &mut members, backlog, out);
             if reasons.is_empty() {
@@ -249,7 +250,10 @@ impl Shaper {
         reasons.add_if(renamed, Reasons::KEY_CASE);
         if reasons.is_empty() {
             if redacted {
-                reasons = self.close_redacted(record, &mut members, backlog, out);
+                // in the record's own order
+                let mut own = node::read(record.bytes).unwrap_or_default();
+                redact(&mut own);
+                reasons = self.close_redacted(record, &mut own, backlog, out);
             } else {
                 reasons.add_if(!self.pass(record, backlog, out), Reasons::OVERSIZE);
             }

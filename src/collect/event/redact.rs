@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use super::node::{self, Members, Node};
 use super::{hex, text};
 
-/// Under a key that begins so, in any case, is nothing but detections.
+/// Under a key of which a part between dots begins so, in any case, is nothing but detections.
 const KEYS: [&str; 2] = ["detectedvalues", "sensitiveinformationdetections"];
 
 /// The keys that stand inside detections.
@@ -135,18 +135,20 @@ fn mentions(bytes: &[u8]) -> bool {
         .any(|key| text::contains_ignoring_case(bytes, key.as_bytes()))
 }
 
-/// Whether what has this name is detections.
+/// Whether what has this name is detections. A dot nests in Wazuh, so each part counts.
 fn begins_as_detections(name: &str) -> bool {
-    KEYS.iter().any(|known| {
-        let start = name.as_bytes().get(..known.len());
+    let is_known = |part: &str, known: &str| {
+        let start = part.as_bytes().get(..known.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
-    })
+    };
+    name.split('.')
+        .any(|part| KEYS.iter().any(|known| is_known(part.trim_start(), known)))
 }
 
 /// Whether a member of a property says that the property is detections.
 fn names_detections((key, value): &(Cow<'_, str>, Node<'_>)) -> bool {
     let is_name = |text: &str| {
-        begins_as_detections(text) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        begins_as_detections(text) && text.trim().bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
     key.eq_ignore_ascii_case("Name") && matches!(value, Node::Text(text) if is_name(text))
 }

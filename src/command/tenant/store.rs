@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::super::files::{self, Access, unwritten};
 use crate::config::ownership::{self, Kind};
 use crate::config::{Authentication, Cloud, ContentType, HandOver, Secret, Settings, Tenant};
+use crate::stopping::Stopping;
 use crate::{Error, Result};
 
 /// A tenant that is to be stored.
@@ -61,8 +62,14 @@ pub(in crate::command) fn store(config: &Path, new: &[&New]) -> Result<Settings>
         return Err(Error::Configuration(clashes.join("\n")));
     }
     let owner = owner(config)?;
+    let (stopping, _for_now) = Stopping::by_signal_for_now()?;
     let mut stored = Stored(Vec::new());
     for one in new {
+        if stopping.is_wished() {
+            return Err(Error::TryLater(
+                "asked to stop: nothing was stored".to_owned(),
+            ));
+        }
         let place = Place::of(config, &one.name);
         // The tenant's file comes last: a run that looks meanwhile finds both, or no tenant.
         stored.file(

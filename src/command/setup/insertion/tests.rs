@@ -177,6 +177,11 @@ fn what_is_there_stays_alone() {
             is_disabled: false
         }
     );
+    let through = named.replace(
+        "\"/usr/local/bin/o365-wodle\"",
+        "/usr/bin/setpriv --reuid=o365-wodle /usr/bin/o365-wodle",
+    );
+    assert!(matches!(insert_block(&through), Insertion::Present { .. }));
 }
 
 #[test]
