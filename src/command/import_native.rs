@@ -16,7 +16,7 @@ use super::tenant::say_stored;
 use super::tenant::store::{self, New, Place};
 use super::unsaid;
 use crate::collect::window;
-use crate::config::{ContentType, HandOver, Settings};
+use crate::config::{ContentType, HandOver, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Opened, Purpose};
 use crate::stopping::Stopping;
 use crate::wazuh::Home;
@@ -61,11 +61,11 @@ pub(crate) fn import(
         .map(|(line, flaw)| format!("{}:{line}: {flaw}", path.display()))
         .collect();
     let mut incoming = Vec::new();
+    // What the built-in module collects and nobody here would, stays with it.
+    let takes_over = |tenant: &Tenant| tenant.enabled || !native.enabled;
     let is_known = |id: &String| {
-        settings
-            .tenants
-            .iter()
-            .any(|tenant| tenant.tenant_id == *id)
+        let mut tenants = settings.tenants.iter();
+        tenants.any(|tenant| tenant.tenant_id == *id && takes_over(tenant))
     };
     let auths = native.blocks.iter().flat_map(|block| &block.auths);
     let ids = auths.filter_map(|auth| auth.tenant_id.clone());
@@ -75,7 +75,16 @@ pub(crate) fn import(
         let mut known = known.filter(|tenant| tenant.tenant_id == found.tenant_id);
         if let Some(tenant) = known.next() {
             let (name, id) = (&tenant.name, &tenant.tenant_id);
-            writeln!(out, "{name}: has tenant ID {id} already; left as it is").map_err(unsaid)?;
+            let is_off = if takes_over(tenant) {
+                ""
+            } else {
+                ", with enabled = false, so its block in ossec.conf stays too"
+            };
+            writeln!(
+                out,
+                "{name}: has tenant ID {id} already; left as it is{is_off}"
+            )
+            .map_err(unsaid)?;
             continue;
         }
         let line = found.line;

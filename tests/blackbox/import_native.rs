@@ -201,6 +201,15 @@ fn one_root_goes_on_at_each_bookmark() {
         before,
         "a second import changes nothing"
     );
+    // what nobody would collect here stays with the built-in module
+    let text = fs::read_to_string(host.tenant_file(A)).unwrap();
+    fs::write(host.tenant_file(A), format!("{text}enabled = false\n")).unwrap();
+    let (out, _) = host.import(0);
+    assert!(
+        out.contains("with enabled = false") && !out.contains("lines 8 to 26"),
+        "{out}"
+    );
+    fs::write(host.tenant_file(A), text).unwrap();
     host.assert_goes_on(&[A]);
 }
 
