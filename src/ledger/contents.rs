@@ -208,7 +208,8 @@ impl Ledger {
             let is_any = self
                 .connection
                 .prepare_cached(
-                    "SELECT 1 FROM content WHERE stream = ?1 AND state = 0 AND expires <= ?2",
+                    "SELECT 1 FROM content INDEXED BY content_open
+                     WHERE stream = ?1 AND state = 0 AND expires <= ?2",
                 )?
                 .exists(params![stream, now.timestamp_millis()])?;
             if is_any {

@@ -185,7 +185,7 @@ impl Ledger {
     /// A failing disk or corrupt ledger.
     pub fn standing(&self, stream: i64) -> Result<Standing, Fault> {
         let mut statement = self.connection.prepare_cached(
-            "WITH failed AS (SELECT error, tried_at FROM content
+            "WITH failed AS (SELECT error, tried_at FROM content INDEXED BY content_open
                              WHERE stream = ?1 AND state = 0 AND attempts > 0),
                   latest AS (SELECT max(created) AS created,
                                     max(created) / 86400000 * 86400000 AS midnight

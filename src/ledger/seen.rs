@@ -304,6 +304,7 @@ impl Ledger {
             return Ok(true);
         }
         self.leave_behind(keep)?;
+        self.forget_batches(keep)?;
         let is_any = self
             .connection
             .prepare_cached(&format!(
@@ -323,6 +324,44 @@ impl Ledger {
             .execute(params![keep.timestamp_millis(), number(DROP_STEP)])?;
         self.commit()?;
         Ok(deleted == DROP_STEP)
+    }
+
+    /// Forgets confirmed batches of which each record is that old: where few records come, none is ever folded.
+    fn forget_batches(&mut self, keep: DateTime<Utc>) -> Result<(), Fault> {
+        let mut forgotten = Vec::new();
+        let mut keys: Vec<Key> = Vec::new();
+        {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT id, keys FROM batch WHERE confirmed = 1 AND sent < ?1")?;
+            let mut rows = statement.query([keep.timestamp_millis()])?;
+            while let Some(row) = rows.next()? {
+                let batch = row.get_ref(1)?.as_blob().unwrap_or_default();
+                if entries(batch).all(|(of, _)| of < bucket(keep)) {
+                    forgotten.push(row.get::<_, i64>(0)?);
+                    keys.extend(entries(batch).map(|(_, key)| key));
+                }
+            }
+        }
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        if let Some(recent) = &mut self.recent {
+            recent.foldable = recent.foldable.saturating_sub(keys.len());
+            for key in &keys {
+                recent.keys.remove(key);
+            }
+        }
+        let connection = self.write()?;
+        for batch in forgotten {
+            connection
+                .prepare_cached("DELETE FROM batch_content WHERE batch = ?1")?
+                .execute([batch])?;
+            connection
+                .prepare_cached("DELETE FROM batch WHERE id = ?1")?
+                .execute([batch])?;
+        }
+        self.commit()
     }
 
     /// Gives up what waits and expired before `keep`, and spans that ended long before: streams that are collected give up theirs

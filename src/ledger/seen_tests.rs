@@ -80,6 +80,42 @@ fn folded_keys_are_found_and_dropped_with_their_bucket() {
     assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
 }
 
+/// Where few records come, they never are enough to be folded.
+#[test]
+fn a_few_keys_and_their_contents_are_forgotten_in_time() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let contents = world.pending(&stream);
+    let batch = world.send(&contents[0], &numbers(0..10));
+    let waits = world.send(&contents[1], &["b"]);
+    world.confirm(batch);
+    let count = |world: &World, table: &str| -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        let connection = &world.ledger.connection;
+        connection.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    world.prune(now());
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), Some(true));
+    world.prune(now() + Days::new(8));
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
+    assert_eq!(world.ledger.knows(&key("b")).unwrap(), Some(true));
+    let mut world = world.reopen();
+    assert_eq!(world.ledger.knows(&key("1")).unwrap(), None);
+    assert_eq!(world.ledger.knows(&key("b")).unwrap(), Some(true));
+    assert_eq!(
+        (count(&world, "batch"), count(&world, "batch_content")),
+        (1, 1)
+    );
+    world.confirm(waits);
+    world.prune(now() + Days::new(9));
+    assert_eq!(
+        (count(&world, "batch"), count(&world, "batch_content")),
+        (0, 0)
+    );
+    // the last words of the stream stay
+    assert_eq!(count(&world, "content"), 1);
+}
+
 #[test]
 fn what_nobody_collects_any_more_is_given_up_and_days_are_forgotten() {
     let mut world = World::new();
