@@ -42,6 +42,7 @@ use desk::Desk;
 use event::Redactor;
 pub(crate) use floor::floor;
 use tenant::Collector;
+pub(crate) use tenant::is_ahead;
 pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.

@@ -587,7 +587,7 @@ fn stamp(tenant: &Tenant) -> String {
 }
 
 /// Whether a time is still to come; one that is further ahead than it can ever be set is of a clock that was put back since.
-pub(super) fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
+pub(crate) fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most: Duration) -> bool {
     time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_JITTER)
 }
 

@@ -148,7 +148,8 @@ async fn start(
         let again = stream.started.map(|started| started + START_AGAIN);
         let state = if is_enabled {
             "enabled already".to_owned()
-        } else if let Some(again) = again.filter(|again| (now..=now + START_AGAIN).contains(again))
+        } else if let Some(again) =
+            again.filter(|again| collect::is_ahead(Some(*again), now, START_AGAIN))
         {
             format!(
                 "not started: Microsoft allows a start every 15 minutes; again after {}",
