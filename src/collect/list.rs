@@ -11,7 +11,7 @@ use super::desk::Closed;
 use super::floor;
 use super::gap::Before;
 use super::health::Finding;
-use super::tenant::{Collector, End, Trouble, is_ahead};
+use super::tenant::{CLOCK_JITTER, Collector, End, Trouble, is_ahead};
 use super::window::{self, Window};
 use super::{ANSWER, at};
 use crate::config::ContentType;
@@ -453,7 +453,11 @@ impl Collector {
 
     /// Nothing before the end of a window has to be listed again.
     async fn complete(&self, stream: &Stream, window: Window, aim: Aim) -> Result<(), Closed> {
-        let (id, end, is_span) = (stream.id, window.end, matches!(aim, Aim::Span(_)));
+        let (id, is_span) = (stream.id, matches!(aim, Aim::Span(_)));
+        // What was planned by a clock that ran ahead, the answers to the listing tell.
+        let now = self.clock.now();
+        let is_ahead = window.end > now + CLOCK_JITTER;
+        let end = if is_ahead { now } else { window.end };
         if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
             listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
         }

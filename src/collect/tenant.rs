@@ -26,7 +26,7 @@ use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
-const CLOCK_JITTER: Duration = Duration::from_mins(1);
+pub(super) const CLOCK_JITTER: Duration = Duration::from_mins(1);
 /// Blobs in a row that are refused before it is the tenant that is refused.
 const REFUSALS: u32 = 8;
 
