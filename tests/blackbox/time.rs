@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{Days, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Days, TimeDelta, Timelike, Utc};
 use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 
 use crate::world::World;
@@ -102,6 +102,21 @@ fn a_clock_that_runs_ahead_hides_nothing() {
     let log = world.log();
     assert!(log.contains("yet to come"), "{log}");
     assert!(!log.contains("can no longer be listed"), "{log}");
+}
+
+#[test]
+fn a_sign_in_whose_time_runs_ahead_moves_no_marker_ahead() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    issue(&mut world, &[0]);
+    world.run_expecting(0, &[]);
+    let ahead = Rule::on(Operation::Token, Action::ClockSkew(11 * 3_600));
+    world.microsoft.faults(Plan::default().rule(ahead));
+    world.run_expecting(0, &[]);
+    let marker = world.status()[0]["marker"].as_str().unwrap().to_owned();
+    let marker = DateTime::parse_from_rfc3339(&marker).unwrap();
+    let ahead = marker.to_utc() - world.microsoft.now();
+    assert!(ahead < TimeDelta::minutes(2), "{ahead}");
 }
 
 #[test]
