@@ -199,6 +199,7 @@ impl Collector {
                         content,
                         now,
                         false,
+                        None,
                         "it did not come by the run's deadline",
                     )
                 })

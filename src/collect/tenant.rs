@@ -412,7 +412,7 @@ impl Collector {
         fetched: Result<(), fetch::Failure>,
     ) -> Result<(), End> {
         let mut is_foreign = false;
-        let (said, is_damage, is_expired) = match fetched {
+        let (said, is_damage, is_expired, wait) = match fetched {
             Ok(()) => {
                 self.refusals.set(0);
                 return Ok(());
@@ -426,10 +426,10 @@ impl Collector {
                 _ => {
                     is_foreign = fault.class == Class::ForeignAddress;
                     let is_expired = fault.code.as_deref() == Some("AF20051");
-                    (fault.to_string(), false, is_expired)
+                    (fault.to_string(), false, is_expired, fault.retry_after)
                 }
             },
-            Err(fetch::Failure::Unreadable { what, is_damage }) => (what, is_damage, false),
+            Err(fetch::Failure::Unreadable { what, is_damage }) => (what, is_damage, false, None),
         };
         self.worse(Trouble::Partial);
         log::warn!(
@@ -448,7 +448,7 @@ impl Collector {
                 if is_expired {
                     ledger.content_expired(&content)
                 } else {
-                    ledger.content_failed(&content, now, is_damage, &said)
+                    ledger.content_failed(&content, now, is_damage, wait, &said)
                 }
             })
             .await?;

@@ -1,5 +1,7 @@
 //! Contents: listed, waiting to be fetched, tried in vain, given up.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -146,7 +148,7 @@ impl Ledger {
         Ok(found.into_iter().map(|(_, content)| content).collect())
     }
 
-    /// Remembers that a content was tried in vain.
+    /// Remembers that a content was tried in vain, and that Microsoft wants to be left alone with it for so long, if it said so.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -155,9 +157,14 @@ impl Ledger {
         content: &Pending,
         now: DateTime<Utc>,
         is_damage: bool,
+        wait: Option<Duration>,
         error: &str,
     ) -> Result<(), Fault> {
         let attempts = content.attempts.saturating_add(1);
+        let wait = wait
+            .unwrap_or_default()
+            .max(back_off(attempts))
+            .min(LONGEST_BACK_OFF);
         let run = self.run;
         self.write()?
             .prepare_cached(
@@ -168,7 +175,7 @@ impl Ledger {
                 content.id,
                 attempts,
                 run,
-                not_before(now, back_off(attempts)),
+                not_before(now, wait),
                 error,
                 is_damage,
                 now.timestamp_millis()

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{Days, TimeDelta};
 use tempfile::TempDir;
@@ -276,13 +277,32 @@ fn a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run() {
     assert_eq!(pending[0].content_id, "a");
     world
         .ledger
-        .content_failed(&pending[0], now(), false, "HTTP 500")
+        .content_failed(&pending[0], now(), false, None, "HTTP 500")
         .unwrap();
     world.ledger.commit().unwrap();
     assert_eq!(world.names(&stream), [pending[1].content_id.clone()]);
-    let world = world.reopen();
+    let mut world = world.reopen();
     let order: Vec<_> = world.pending(&stream).into_iter().map(|c| c.id).collect();
     assert_eq!(order, [pending[1].id, pending[0].id]);
+    // A time that Microsoft named is kept, an hour at most.
+    for (named, kept) in [(10, 10), (600, 60)] {
+        let named = Some(Duration::from_mins(named));
+        let failed = world
+            .ledger
+            .content_failed(&pending[0], now(), false, named, "HTTP 503");
+        failed.unwrap();
+        world.ledger.commit().unwrap();
+        world = world.reopen();
+        let count_after = |minutes| {
+            let then = now() + TimeDelta::minutes(minutes);
+            world
+                .ledger
+                .pending(&[(stream.id, EXCHANGE)], then, 9)
+                .unwrap()
+                .len()
+        };
+        assert_eq!((count_after(kept - 1), count_after(kept + 1)), (1, 2));
+    }
 }
 
 #[test]
