@@ -65,11 +65,6 @@ pub(in crate::command) fn store(config: &Path, new: &[&New]) -> Result<Settings>
     let (stopping, _for_now) = Stopping::by_signal_for_now()?;
     let mut stored = Stored(Vec::new());
     for one in new {
-        if stopping.is_wished() {
-            return Err(Error::TryLater(
-                "asked to stop: nothing was stored".to_owned(),
-            ));
-        }
         let place = Place::of(config, &one.name);
         // The tenant's file comes last: a run that looks meanwhile finds both, or no tenant.
         stored.file(
@@ -79,6 +74,11 @@ pub(in crate::command) fn store(config: &Path, new: &[&New]) -> Result<Settings>
             0o600,
         )?;
         stored.file(&place.tenant, &text(one), owner, 0o640)?;
+        if stopping.is_wished() {
+            return Err(Error::TryLater(
+                "asked to stop: nothing was stored".to_owned(),
+            ));
+        }
     }
     let settings = Settings::load(config)?;
     for one in new {
