@@ -11,6 +11,7 @@ mod health;
 mod late;
 mod list;
 mod order;
+mod refusals;
 mod subscribe;
 mod tell;
 mod tenant;

@@ -19,6 +19,7 @@ use super::event::{Envelope, Shaper};
 use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
+use super::refusals::Refusals;
 use super::{ANSWER, BLOB, Stop, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
@@ -27,8 +28,6 @@ use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
 pub(super) const CLOCK_JITTER: Duration = Duration::from_mins(1);
-/// Blobs in a row that are refused before it is the tenant that is refused.
-const REFUSALS: u32 = 8;
 
 /// What kept a tenant, or part of it, from being collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +87,7 @@ pub(super) struct Collector {
     pub(super) start: tokio::sync::Mutex<()>,
     /// When this run requested the start of a stream's subscription last.
     pub(super) started: RefCell<HashMap<i64, Instant>>,
-    /// Blobs in a row that were refused.
-    refusals: Cell<u32>,
+    refusals: RefCell<Refusals>,
     /// The blobs that are being fetched.
     pub(super) fetching: RefCell<HashMap<i64, (Pending, Wait)>>,
 }
@@ -151,7 +149,7 @@ impl Collector {
             refused: RefCell::default(),
             certificate_ends: Cell::default(),
             started: RefCell::default(),
-            refusals: Cell::default(),
+            refusals: RefCell::default(),
             fetching: RefCell::default(),
         }
     }
@@ -323,14 +321,20 @@ impl Collector {
                 let entry = (content.clone(), Wait::default());
                 self.fetching.borrow_mut().insert(id, entry);
                 async move {
-                    let result = fetch::fetch(&this, &activity, &content).await;
-                    let result = this.fetched(content, result).await;
+                    let result = if this.refusals.borrow().are_of_stream(content.stream) {
+                        Ok(())
+                    } else {
+                        let result = fetch::fetch(&this, &activity, &content).await;
+                        this.fetched(content, result).await
+                    };
                     this.fetching.borrow_mut().remove(&id);
                     result
                 }
             },
         )
-        .await
+        .await?;
+        let refused = self.refusals.borrow().of_tenant();
+        refused.map_or(Ok(()), |fault| Err(End::Fault(fault)))
     }
 
     /// Some blobs more to fetch, as soon as there are any; none: all are, or are being fetched.
@@ -344,7 +348,8 @@ impl Collector {
                 return Ok(Vec::new());
             }
             let is_listed = self.is_listed.get();
-            let (streams, now) = (self.streams.borrow().clone(), self.clock.now());
+            let (mut streams, now) = (self.streams.borrow().clone(), self.clock.now());
+            streams.retain(|&(stream, _)| !self.refusals.borrow().are_of_stream(stream));
             let limit = self.work.blobs_ahead(self.tenant.concurrency);
             // What was fetched is known to the ledger by this order's turn, what is being fetched is not.
             let fetching: HashSet<i64> = self.fetching.borrow().keys().copied().collect();
@@ -414,16 +419,18 @@ impl Collector {
         let mut is_foreign = false;
         let (said, is_damage, is_expired, wait) = match fetched {
             Ok(()) => {
-                self.refusals.set(0);
+                self.refusals.borrow_mut().fetched(content.stream);
                 return Ok(());
             }
             Err(fetch::Failure::Closed(closed)) => return Err(End::Closed(closed)),
             Err(fetch::Failure::Fault(fault)) => match fault.class {
                 Class::Throttled => return Err(End::Fault(fault)),
-                Class::RefuseTenant | Class::AuditLogOff if self.is_refused(&fault) => {
-                    return Err(End::Fault(fault));
-                }
+                Class::RefuseTenant if fault.is_of_sign_in() => return Err(End::Fault(fault)),
                 _ => {
+                    if self.refusals.borrow_mut().failed(content.stream, &fault) {
+                        // The others of the stream are left for another run.
+                        self.says(content.content_type, &fault);
+                    }
                     is_foreign = fault.class == Class::ForeignAddress;
                     let is_expired = fault.code.as_deref() == Some("AF20051");
                     (fault.to_string(), false, is_expired, fault.retry_after)
@@ -453,17 +460,6 @@ impl Collector {
             })
             .await?;
         Ok(())
-    }
-
-    /// Whether a refused blob means that the tenant is refused: one that was listed may be refused
-    /// alone, and must not keep the others.
-    fn is_refused(&self, fault: &Fault) -> bool {
-        self.refusals.set(self.refusals.get() + 1);
-        let is_sign_in = fault
-            .code
-            .as_deref()
-            .is_some_and(|code| code.starts_with("AADSTS"));
-        is_sign_in || self.refusals.get() >= REFUSALS
     }
 
     /// Leaves what the next run has to know. A hand-over that has stopped remembers nothing more. Boxed is what is rare: all

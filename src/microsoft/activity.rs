@@ -173,7 +173,10 @@ impl Activity {
         let body = answer.head(FAULT_BYTES).await;
         // Success is an object without "error"; nothing at all is taken for it too.
         match serde_json::from_slice::<Value>(&body) {
-            Ok(Value::Object(object)) if !object.contains_key("error") => Ok(()),
+            Ok(Value::Object(object)) if !object.contains_key("error") => {
+                self.believe(&answer);
+                Ok(())
+            }
             Err(_) if body.is_empty() => Ok(()),
             _ => Err(self.judge(call, &answer, &body).await),
         }
@@ -218,11 +221,13 @@ impl Activity {
     pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Blob, Fault> {
         let mut answer = self.send(call, Method::GET, url).await?;
         if answer.first_byte().await? == Some(b'[') {
+            self.believe(&answer);
             return Ok(answer);
         }
         let body = answer.head(FAULT_BYTES).await;
         // Nothing may be written so.
         if body.trim_ascii() == b"null" {
+            self.believe(&answer);
             answer.put_back(Bytes::from_static(b"[]"));
             return Ok(answer);
         }
@@ -267,6 +272,12 @@ impl Activity {
         Ok(answer)
     }
 
+    /// Takes the time of an answer that is known to be Microsoft's: what says nothing of Microsoft's may be a proxy's page,
+    /// and so may its time.
+    fn believe(&self, answer: &Blob) {
+        self.clock.observe(answer.response().headers());
+    }
+
     /// Takes an answer with a good status; any other becomes a fault.
     async fn accept(
         &self,
@@ -275,15 +286,13 @@ impl Activity {
         roles: Option<&[String]>,
     ) -> Result<(), Fault> {
         if answer.response().status().is_success() {
-            self.clock.observe(answer.response().headers());
             self.budget.count(Outcome::Ok);
             return Ok(());
         }
         let body = answer.head(FAULT_BYTES).await;
         let fault = judge(call, answer, &body, roles, &self.clock);
-        // Without a code of Microsoft's the answer may be a proxy's, and the time too.
         if fault.code.is_some() {
-            self.clock.observe(answer.response().headers());
+            self.believe(answer);
         }
         self.budget.count(match (fault.class, fault.status) {
             (Class::Throttled, _) => Outcome::Throttled,
@@ -318,7 +327,7 @@ impl Activity {
         let mut session = self.session.lock().await;
         match &*session {
             Session::Token(token)
-                if token.is_fresh(self.clock.now())
+                if token.is_fresh()
                     && !refused.is_some_and(|refused| Arc::ptr_eq(refused, token)) =>
             {
                 return Ok(Arc::clone(token));
@@ -371,7 +380,9 @@ impl Activity {
         let mut answer = self.answer(request, url).await?;
         self.accept(call, &mut answer, None).await?;
         let body = Zeroizing::new(answer.whole(SMALL_BYTES).await?);
-        Token::read(&body, self.clock.now()).ok_or_else(|| no_token(&shown(url)))
+        let token = Token::read(&body).ok_or_else(|| no_token(&shown(url)))?;
+        self.believe(&answer);
+        Ok(token)
     }
 
     /// What an answer with a good status and a wrong body means.

@@ -175,6 +175,13 @@ impl Fault {
         is_refusal && self.code.as_deref().is_none_or(|code| code == "AF10001")
     }
 
+    /// Whether the app was refused when it signed in.
+    #[must_use]
+    pub fn is_of_sign_in(&self) -> bool {
+        let code = self.code.as_deref();
+        code.is_some_and(|code| code.starts_with("AADSTS"))
+    }
+
     /// What was waited for too long, in words.
     #[must_use]
     pub fn late(what: &str) -> Self {

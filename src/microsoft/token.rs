@@ -2,10 +2,12 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
@@ -15,7 +17,7 @@ use crate::config::ownership::Kind::{Configuration, Secret};
 use crate::config::{Authentication, Flaw, Tenant, ownership};
 
 /// How long before its end a token is replaced.
-const REFRESH: TimeDelta = TimeDelta::minutes(5);
+const REFRESH: Duration = Duration::from_mins(5);
 
 /// The longest certificate, key or token of another identity provider, in bytes.
 const MAX_FILE: usize = 256 * 1024;
@@ -203,12 +205,12 @@ pub struct TokenFacts {
 pub(super) struct Token {
     pub(super) value: SecretString,
     pub(super) facts: TokenFacts,
-    expires: DateTime<Utc>,
+    expires: Instant,
 }
 
 impl Token {
     /// Reads the token endpoint's answer, of v2 (numbers) or v1 (the same as strings).
-    pub(super) fn read(body: &[u8], now: DateTime<Utc>) -> Option<Self> {
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Answer {
             access_token: SecretString,
@@ -238,18 +240,17 @@ impl Token {
             Some(NumberOrText::Text(text)) => text.trim().parse().ok()?,
             None => 3600.0,
         };
-        #[expect(clippy::cast_possible_truncation, reason = "clamped to a day")]
-        let seconds = seconds.clamp(0.0, 86_400.0) as i64;
+        let lasts = Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).ok()?;
         Some(Self {
             facts: TokenFacts::read(value),
-            expires: now + TimeDelta::seconds(seconds),
+            expires: Instant::now() + lasts,
             value: answer.access_token,
         })
     }
 
     /// Whether it lasts for some more requests.
-    pub(super) fn is_fresh(&self, now: DateTime<Utc>) -> bool {
-        self.expires - now >= REFRESH
+    pub(super) fn is_fresh(&self) -> bool {
+        self.expires.saturating_duration_since(Instant::now()) >= REFRESH
     }
 }
 

@@ -120,6 +120,25 @@ fn a_sign_in_whose_time_runs_ahead_moves_no_marker_ahead() {
 }
 
 #[test]
+fn the_time_of_a_page_that_is_not_microsofts_hides_nothing() {
+    let mut world = world(12);
+    world.set("collect", "resweep", "\"0s\"");
+    issue(&mut world, &[1]);
+    world.run_expecting(0, &[]);
+    world.microsoft.advance(3 * DAY);
+    issue(&mut world, &[0, 1, 30, 50, 71]);
+    let ahead = 8 * 24 * 3_600;
+    let page = Rule::on(Operation::Content, Action::Html200).times(1);
+    let skew = Rule::on(Operation::Content, Action::ClockSkew(ahead)).times(1);
+    world
+        .microsoft
+        .faults(Plan::default().rule(page).rule(skew));
+    world.run_expecting(0, &[]);
+    world.assert_clean();
+    assert_eq!(world.microsoft.struck(), [1, 1]);
+}
+
+#[test]
 fn a_clock_of_microsofts_that_runs_ahead_gives_nothing_up() {
     for days in [7, 10] {
         let mut world = World::with_tenants(1, Options::default());

@@ -85,6 +85,34 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
 }
 
 #[test]
+fn contents_that_are_refused_keep_none_of_another_content_type() {
+    let mut world = world(1);
+    for minutes in 1..=20 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(minutes));
+        world.issue_small(0, "DLP.All", RECORDS, TimeDelta::minutes(minutes + 30));
+    }
+    let refused = |content_type| {
+        Rule::on(Operation::Blob, Action::af(403, "AF10001", "no"))
+            .content_type(content_type)
+            .attempts(99)
+    };
+    let plan = Plan::default().rule(refused("DLP.All"));
+    world.microsoft.faults(plan.clone());
+    assert_eq!(run(&world), 3, "{}", world.log());
+    assert_eq!(world.verdict().missing.len(), 20 * RECORDS);
+    // Asked for are so many as say that all are refused, and those on their way.
+    let struck = world.microsoft.struck()[0];
+    assert!((8..=16).contains(&struck), "{struck}");
+    // Where all are, it is the tenant.
+    for minutes in 1..=20 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(minutes));
+    }
+    world.microsoft.faults(plan.rule(refused("Audit.Exchange")));
+    assert_eq!(run(&world), 77, "{}", world.log());
+    all_comes_once_it_is_mended(&mut world);
+}
+
+#[test]
 fn one_that_is_refused_and_one_that_is_not_permitted_keep_no_third() {
     let mut world = world(1);
     let all = r#"["Audit.Exchange", "DLP.All", "Audit.General"]"#;
