@@ -13,7 +13,7 @@ use super::desk::{Closed, Desk};
 use super::event::{self, Shaper};
 use super::late::Wait;
 use super::order::{Ending, Item, Parcel};
-use super::tenant::Collector;
+use super::tenant::{Collector, End, Trouble};
 use crate::array::{Damage, Element, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
 use crate::microsoft::{Activity, Blob, Class, Fault};
@@ -83,6 +83,61 @@ pub(super) async fn fetch(
         }
         tokio::time::sleep(Duration::from_millis(200) * transfer).await;
         transfer += 1;
+    }
+}
+
+impl Collector {
+    /// Remembers what came of a fetch; an error ends the tenant's collection.
+    pub(super) async fn fetched(
+        &self,
+        content: Pending,
+        fetched: Result<(), Failure>,
+    ) -> Result<(), End> {
+        let mut is_foreign = false;
+        let (said, is_damage, is_expired, wait) = match fetched {
+            Ok(()) => {
+                self.refusals.borrow_mut().fetched(content.stream);
+                self.is_served.set(true);
+                return Ok(());
+            }
+            Err(Failure::Closed(closed)) => return Err(End::Closed(closed)),
+            Err(Failure::Fault(fault)) => match fault.class {
+                Class::Throttled => return Err(End::Fault(fault)),
+                Class::RefuseTenant if fault.is_of_sign_in() => return Err(End::Fault(fault)),
+                _ => {
+                    if self.refusals.borrow_mut().failed(content.stream, &fault) {
+                        // The others of the stream are left for another run.
+                        self.says(content.content_type, &fault);
+                    }
+                    is_foreign = fault.class == Class::ForeignAddress;
+                    let is_expired = fault.code.as_deref() == Some("AF20051");
+                    (fault.to_string(), false, is_expired, fault.retry_after)
+                }
+            },
+            Err(Failure::Unreadable { what, is_damage }) => (what, is_damage, false, None),
+        };
+        self.worse(Trouble::Partial);
+        log::warn!(
+            "{} {}: content {}: {said}",
+            self.tenant.name,
+            content.content_type,
+            content.content_id
+        );
+        let now = self.clock.now();
+        self.work
+            .desk
+            .ledger(move |ledger| {
+                if is_foreign {
+                    ledger.sweep_again(content.stream)?;
+                }
+                if is_expired {
+                    ledger.content_expired(&content)
+                } else {
+                    ledger.content_failed(&content, now, is_damage, wait, &said)
+                }
+            })
+            .await?;
+        Ok(())
     }
 }
 

@@ -206,41 +206,6 @@ impl Collector {
         Ok(())
     }
 
-    /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
-    /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
-    async fn leave_refused(&self, now: DateTime<Utc>, unavailable: usize) -> Result<bool, End> {
-        let mut refused = self.refused.take();
-        let count = refused.len() + self.unavailable.borrow().len() + unavailable;
-        let of_tenant = refused
-            .iter()
-            .position(|(_, fault)| fault.class == Class::RefuseTenant);
-        if count >= self.tenant.content_types.len()
-            && let Some(position) = of_tenant
-        {
-            return Err(End::Fault(refused.swap_remove(position).1));
-        }
-        let are_any = !refused.is_empty();
-        for ((id, content_type), fault) in refused {
-            self.stream_left(id, content_type, now, &fault).await?;
-        }
-        Ok(are_any)
-    }
-
-    /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says
-    /// nothing of its own.
-    async fn leave_unavailable(&self, now: DateTime<Utc>) -> Result<(), End> {
-        for ((id, content_type), fault) in self.unavailable.take() {
-            self.finds(Some(content_type), Finding::of_fault(&fault, false));
-            log::warn!("{} {content_type}: {fault}", self.tenant.name);
-            let said = fault.to_string();
-            self.work
-                .desk
-                .ledger(move |ledger| ledger.stream_unavailable(id, now, now + UNAVAILABLE, &said))
-                .await?;
-        }
-        Ok(())
-    }
-
     /// Lists what is new of a stream into the ledger and moves its marker; what is to be listed beside it, unless the stream
     /// cannot be listed now.
     async fn list_new(
@@ -509,6 +474,7 @@ impl Collector {
                 self.news.notify_one();
             }
         }
+        self.is_served.set(true);
         let incomplete = listing.incomplete();
         if incomplete.is_none() && matches!(aim, Aim::Marker | Aim::Span(_)) {
             self.complete(stream, window, aim).await?;
@@ -568,7 +534,7 @@ impl Collector {
     }
 
     /// A stream failed alone: says so, and remembers until when to leave it alone.
-    async fn stream_left(
+    pub(super) async fn stream_left(
         &self,
         id: i64,
         content_type: ContentType,

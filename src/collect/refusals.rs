@@ -1,7 +1,12 @@
-//! What refused blobs mean: something of one content, of a content type, or of the tenant.
+//! What refusals mean: something of one content, of a content type, or of the tenant.
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+
+use super::health::Finding;
+use super::list::UNAVAILABLE;
+use super::tenant::{Collector, End};
 use crate::microsoft::{Class, Fault};
 
 /// Blobs of a stream in a row that are refused before the others of the stream are left for another run.
@@ -49,6 +54,48 @@ impl Refusals {
     pub(super) fn of_tenant(&self) -> Option<Fault> {
         let last = self.last.clone();
         last.filter(|_| self.count >= REFUSALS && !self.is_any_fetched)
+    }
+}
+
+impl Collector {
+    /// A content type that is refused alone must not keep the others. It is the tenant where all of its content types are
+    /// refused, but for those that are `unavailable`, as was known before or is since. Whether any was refused alone.
+    pub(super) async fn leave_refused(
+        &self,
+        now: DateTime<Utc>,
+        unavailable: usize,
+    ) -> Result<bool, End> {
+        let mut refused = self.refused.take();
+        let count = refused.len() + self.unavailable.borrow().len() + unavailable;
+        let of_tenant = refused
+            .iter()
+            .position(|(_, fault)| fault.class == Class::RefuseTenant);
+        if count >= self.tenant.content_types.len()
+            && let Some(position) = of_tenant
+        {
+            return Err(End::Fault(refused.swap_remove(position).1));
+        }
+        let are_any = !refused.is_empty();
+        self.is_served.set(self.is_served.get() || are_any);
+        for ((id, content_type), fault) in refused {
+            self.stream_left(id, content_type, now, &fault).await?;
+        }
+        Ok(are_any)
+    }
+
+    /// Leaves alone what the app has no permission for. Only now: where all of a tenant is refused, one content type says
+    /// nothing of its own.
+    pub(super) async fn leave_unavailable(&self, now: DateTime<Utc>) -> Result<(), End> {
+        for ((id, content_type), fault) in self.unavailable.take() {
+            self.finds(Some(content_type), Finding::of_fault(&fault, false));
+            log::warn!("{} {content_type}: {fault}", self.tenant.name);
+            let said = fault.to_string();
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.stream_unavailable(id, now, now + UNAVAILABLE, &said))
+                .await?;
+        }
+        Ok(())
     }
 }
 

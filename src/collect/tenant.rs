@@ -36,7 +36,7 @@ pub enum Trouble {
     Credential,
     /// Microsoft refuses it: credentials, permissions or the audit log.
     Refused,
-    /// Microsoft, or the way there, failed for the whole tenant.
+    /// Microsoft, or the way there, failed for the whole tenant, or for all that was not left alone.
     Unreachable,
     /// Some content types or contents failed, the others did not.
     Partial,
@@ -64,6 +64,8 @@ pub(super) struct Collector {
     pub(super) asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
+    /// Whether anything that was asked for came, or was refused for good.
+    pub(super) is_served: Cell<bool>,
     pub(super) is_over: Cell<bool>,
     /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
     pub(super) asked: Cell<Option<Instant>>,
@@ -87,7 +89,7 @@ pub(super) struct Collector {
     pub(super) start: tokio::sync::Mutex<()>,
     /// When this run requested the start of a stream's subscription last.
     pub(super) started: RefCell<HashMap<i64, Instant>>,
-    refusals: RefCell<Refusals>,
+    pub(super) refusals: RefCell<Refusals>,
     /// The blobs that are being fetched.
     pub(super) fetching: RefCell<HashMap<i64, (Pending, Wait)>>,
 }
@@ -137,6 +139,7 @@ impl Collector {
             asking: RefCell::default(),
             streams: RefCell::default(),
             trouble: Cell::default(),
+            is_served: Cell::default(),
             is_over: Cell::default(),
             asked: Cell::default(),
             is_listed: Cell::default(),
@@ -157,7 +160,10 @@ impl Collector {
     pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             tenant: self.tenant.name.clone(),
-            trouble: self.trouble.get(),
+            trouble: match self.trouble.get() {
+                Some(Trouble::Partial) if !self.is_served.get() => Some(Trouble::Unreachable),
+                trouble => trouble,
+            },
         }
     }
 
@@ -408,58 +414,6 @@ impl Collector {
             }
         }
         fault.map_or(Ok(()), |fault| Err(End::Fault(fault)))
-    }
-
-    /// Remembers what came of a fetch; an error ends the tenant's collection.
-    async fn fetched(
-        &self,
-        content: Pending,
-        fetched: Result<(), fetch::Failure>,
-    ) -> Result<(), End> {
-        let mut is_foreign = false;
-        let (said, is_damage, is_expired, wait) = match fetched {
-            Ok(()) => {
-                self.refusals.borrow_mut().fetched(content.stream);
-                return Ok(());
-            }
-            Err(fetch::Failure::Closed(closed)) => return Err(End::Closed(closed)),
-            Err(fetch::Failure::Fault(fault)) => match fault.class {
-                Class::Throttled => return Err(End::Fault(fault)),
-                Class::RefuseTenant if fault.is_of_sign_in() => return Err(End::Fault(fault)),
-                _ => {
-                    if self.refusals.borrow_mut().failed(content.stream, &fault) {
-                        // The others of the stream are left for another run.
-                        self.says(content.content_type, &fault);
-                    }
-                    is_foreign = fault.class == Class::ForeignAddress;
-                    let is_expired = fault.code.as_deref() == Some("AF20051");
-                    (fault.to_string(), false, is_expired, fault.retry_after)
-                }
-            },
-            Err(fetch::Failure::Unreadable { what, is_damage }) => (what, is_damage, false, None),
-        };
-        self.worse(Trouble::Partial);
-        log::warn!(
-            "{} {}: content {}: {said}",
-            self.tenant.name,
-            content.content_type,
-            content.content_id
-        );
-        let now = self.clock.now();
-        self.work
-            .desk
-            .ledger(move |ledger| {
-                if is_foreign {
-                    ledger.sweep_again(content.stream)?;
-                }
-                if is_expired {
-                    ledger.content_expired(&content)
-                } else {
-                    ledger.content_failed(&content, now, is_damage, wait, &said)
-                }
-            })
-            .await?;
-        Ok(())
     }
 
     /// Leaves what the next run has to know. A hand-over that has stopped remembers nothing more. Boxed is what is rare: all

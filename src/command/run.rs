@@ -157,7 +157,7 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     }
     if unreachable == outcomes.len() {
         return Err(Error::TryLater(format!(
-            "Microsoft could not be reached for any tenant ({unreachable_names}); the log and `o365-wodle doctor` say why"
+            "nothing can be had from Microsoft for now, for any tenant ({unreachable_names}); the log and `o365-wodle doctor` say why"
         )));
     }
     if refused == outcomes.len() {

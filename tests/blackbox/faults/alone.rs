@@ -85,6 +85,24 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
 }
 
 #[test]
+fn where_nothing_can_be_had_no_part_failed() {
+    for action in [broken(), Action::Reset] {
+        let mut world = world(1);
+        fill(&mut world);
+        let rule = Rule::on(Operation::Content, action);
+        world.microsoft.faults(Plan::default().rule(rule.clone()));
+        assert_eq!(run(&world), 75, "{}", world.log());
+        assert_eq!(run(&world), 75, "left alone: {}", world.log());
+        let rule = rule.content_type("DLP.All");
+        world.microsoft.faults(Plan::default().rule(rule));
+        world.microsoft.advance(Duration::from_hours(2));
+        assert_eq!(run(&world), 3, "{}", world.log());
+        world.microsoft.advance(Duration::from_hours(2));
+        all_comes_once_it_is_mended(&mut world);
+    }
+}
+
+#[test]
 fn contents_that_are_refused_keep_none_of_another_content_type() {
     let mut world = world(1);
     for minutes in 1..=20 {
