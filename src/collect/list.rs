@@ -254,6 +254,10 @@ impl Collector {
                 desk.ledger(move |ledger| ledger.listing_complete(id, now))
                     .await?;
             }
+            // It came to its end, and so will the next.
+            Listed::InPart(fault) if fault.status.is_none() => {
+                self.failed_beside(stream, fault).await?;
+            }
             Listed::InPart(fault) => self.stream_failed(stream, fault).await?,
             Listed::Failed(fault) => {
                 self.stream_failed(stream, fault).await?;

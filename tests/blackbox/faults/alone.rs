@@ -103,6 +103,32 @@ fn where_nothing_can_be_had_no_part_failed() {
 }
 
 #[test]
+fn an_entry_that_cannot_be_read_keeps_nothing_new() {
+    let mut world = world(1);
+    fill(&mut world);
+    assert_eq!(run(&world), 0, "{}", world.log());
+    let entry = Action::Status {
+        status: 200,
+        body: r#"[{"contentType": "Audit.Exchange"}]"#.into(),
+    };
+    let rule = Rule::on(Operation::Content, entry).content_type("Audit.Exchange");
+    world.microsoft.advance(Duration::from_hours(24));
+    for _ in 0..8 {
+        // Yesterday's listing, of two.
+        world
+            .microsoft
+            .faults(Plan::default().rule(rule.clone().nth(1)));
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
+        assert_eq!(run(&world), 3, "{}", world.log());
+        assert_eq!(world.microsoft.struck(), [1]);
+        assert_clean(&mut world);
+        let log = world.log();
+        assert!(log.contains("1 entries of the listing"), "{log}");
+    }
+    all_comes_once_it_is_mended(&mut world);
+}
+
+#[test]
 fn contents_that_are_refused_keep_none_of_another_content_type() {
     let mut world = world(1);
     for minutes in 1..=20 {
