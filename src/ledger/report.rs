@@ -66,21 +66,26 @@ impl Ledger {
         let lately = (now - LATELY).timestamp_millis();
         let mut statement = self.connection.prepare(
             "SELECT tenant_id, content_type, marker, last_success, last_record, unavailable_until,
-                 delivered, duplicate, filtered, reshaped, lost, damaged,
-                 coalesce(error, (SELECT error FROM content WHERE stream = s.id AND state = 0
-                                  AND error IS NOT NULL ORDER BY tried_at DESC LIMIT 1)),
-                 iif(error IS NOT NULL, error_at, (SELECT coalesce(max(tried_at), 0) FROM content
-                                  WHERE stream = s.id AND state = 0)),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 0),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 0 AND attempts > 0),
+                 delivered, duplicate, filtered, reshaped, s.lost, s.damaged,
+                 coalesce(error, (SELECT error FROM content INDEXED BY content_open
+                                  WHERE stream = s.id AND state = 0 AND error IS NOT NULL
+                                  ORDER BY tried_at DESC LIMIT 1)),
+                 iif(error IS NOT NULL, error_at, coalesce(p.tried_at, 0)),
+                 coalesce(p.contents, 0), coalesce(p.failed, 0),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day = ?1),
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 3 AND created >= ?2),
-                 (SELECT count(*) FROM content WHERE stream = s.id AND state = 4 AND created >= ?2),
-                 coalesce(u.events, 0),
+                 coalesce(i.lost, 0), coalesce(i.damaged, 0), coalesce(u.events, 0),
                  (SELECT detail FROM health WHERE tenant_id = s.tenant_id
                       AND content_type = s.content_type AND state = ?3)
              FROM stream s LEFT JOIN
+                 (SELECT stream, count(*) AS contents, count(nullif(attempts, 0)) AS failed,
+                      max(tried_at) AS tried_at
+                  FROM content INDEXED BY content_open
+                  WHERE state = 0 GROUP BY stream) p ON p.stream = s.id LEFT JOIN
+                 (SELECT stream, count(*) FILTER (WHERE state = 3) AS lost,
+                      count(*) FILTER (WHERE state = 4) AS damaged
+                  FROM content INDEXED BY content_ill
+                  WHERE state IN (3, 4) AND created >= ?2 GROUP BY stream) i ON i.stream = s.id LEFT JOIN
                  (SELECT c.stream AS stream, sum(b.events) AS events FROM batch
                   JOIN batch_content b ON b.batch = batch.id JOIN content c ON c.id = b.content
                   WHERE batch.confirmed = 0 GROUP BY c.stream) u ON u.stream = s.id
