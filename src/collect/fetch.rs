@@ -74,6 +74,7 @@ pub(super) async fn fetch(
         let blob = activity.fetch(content.content_type, &content.uri).await;
         collector.got(content, 0);
         let blob = blob.map_err(Failure::Fault)?;
+        collector.is_served.set(true);
         match hand_over(collector, content, blob).await {
             Err(Failure::Unreadable {
                 is_damage: false, ..
@@ -97,17 +98,19 @@ impl Collector {
         let (said, is_damage, is_expired, wait) = match fetched {
             Ok(()) => {
                 self.refusals.borrow_mut().fetched(content.stream);
-                self.is_served.set(true);
                 return Ok(());
             }
             Err(Failure::Closed(closed)) => return Err(End::Closed(closed)),
             Err(Failure::Fault(fault)) => match fault.class {
                 Class::Throttled => return Err(End::Fault(fault)),
-                Class::RefuseTenant if fault.is_of_sign_in() => return Err(End::Fault(fault)),
+                _ if fault.is_of_sign_in => return Err(End::Fault(fault)),
                 _ => {
                     if self.refusals.borrow_mut().failed(content.stream, &fault) {
-                        // The others of the stream are left for another run.
-                        self.says(content.content_type, &fault);
+                        log::error!(
+                            "{} {}: its contents are refused, the others of them are left to the next run: {fault}",
+                            self.tenant.name,
+                            content.content_type
+                        );
                     }
                     is_foreign = fault.class == Class::ForeignAddress;
                     let is_expired = fault.code.as_deref() == Some("AF20051");

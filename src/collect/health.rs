@@ -516,6 +516,7 @@ mod tests {
                 correlation_id: None,
                 retry_after: None,
                 url: "".into(),
+                is_of_sign_in: false,
             };
             let found = Finding::of_fault(&fault, of_start);
             assert_eq!(

@@ -341,7 +341,10 @@ impl Collector {
                             && is_of_window(fault.class)
                             && !fault.is_of_permission() =>
                     {
-                        failed = failed.or(Some(fault));
+                        // It weighs more than an entry that cannot be read.
+                        failed = failed
+                            .filter(|failed: &Fault| failed.status.is_some())
+                            .or(Some(fault));
                         break;
                     }
                     Err(End::Fault(fault)) => return Ok(Listed::Failed(fault)),

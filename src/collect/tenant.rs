@@ -36,7 +36,7 @@ pub enum Trouble {
     Credential,
     /// Microsoft refuses it: credentials, permissions or the audit log.
     Refused,
-    /// Microsoft, or the way there, failed for the whole tenant, or for all that was not left alone.
+    /// Nothing could be had: Microsoft, or the way there, failed for the whole tenant, or for all that was not left alone.
     Unreachable,
     /// Some content types or contents failed, the others did not.
     Partial,
@@ -64,7 +64,7 @@ pub(super) struct Collector {
     pub(super) asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
-    /// Whether anything that was asked for came, or was refused for good.
+    /// Whether anything that was asked for came: a listing, or the beginning of a blob.
     pub(super) is_served: Cell<bool>,
     pub(super) is_over: Cell<bool>,
     /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
@@ -194,11 +194,10 @@ impl Collector {
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
                 self.finds(None, Finding::of_fault(&fault, false));
-                self.worse(match is_refused {
-                    true => Trouble::Refused,
-                    // What came before has been collected.
-                    false if self.is_listed.get() => Trouble::Partial,
-                    false => Trouble::Unreachable,
+                self.worse(if is_refused {
+                    Trouble::Refused
+                } else {
+                    Trouble::Partial
                 });
                 let wait = fault.retry_after;
                 self.failed(fault.to_string(), Failed::AtMicrosoft { is_refused, wait })
@@ -338,9 +337,7 @@ impl Collector {
                 }
             },
         )
-        .await?;
-        let refused = self.refusals.borrow().of_tenant();
-        refused.map_or(Ok(()), |fault| Err(End::Fault(fault)))
+        .await
     }
 
     /// Some blobs more to fetch, as soon as there are any; none: all are, or are being fetched.

@@ -112,6 +112,9 @@ struct Row<'a> {
     trouble: Option<&'a (String, DateTime<Utc>)>,
 }
 
+/// Where no listing was complete for so long, no run comes any more: even a collection that is started once a day has had one.
+const STALE: TimeDelta = TimeDelta::hours(25);
+
 /// How a stream is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -119,16 +122,18 @@ enum State {
     Well,
     Unavailable,
     Pending,
+    Stale,
     Failing,
     Damaged,
     Lossy,
 }
 
 /// As they are explained, the worst first.
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State::Lossy,
     State::Damaged,
     State::Failing,
+    State::Stale,
     State::Pending,
     State::Unavailable,
     State::Waiting,
@@ -137,7 +142,10 @@ const STATES: [State; 7] = [
 
 impl State {
     fn is_well(self) -> bool {
-        !matches!(self, Self::Failing | Self::Damaged | Self::Lossy)
+        !matches!(
+            self,
+            Self::Stale | Self::Failing | Self::Damaged | Self::Lossy
+        )
     }
 
     fn word(self) -> &'static str {
@@ -146,6 +154,7 @@ impl State {
             Self::Well => "ok",
             Self::Unavailable => "unavailable",
             Self::Pending => "pending",
+            Self::Stale => "STALE",
             Self::Failing => "FAILING",
             Self::Damaged => "DAMAGED",
             Self::Lossy => "LOST",
@@ -161,6 +170,10 @@ impl State {
                 "not collected, for the reason said below; a run looks again every 6 hours"
             }
             Self::Pending => "listed, not all fetched yet; the next run goes on",
+            Self::Stale => {
+                "not listed for more than a day, and nothing says why: is o365-wodle still started? `o365-wodle doctor` looks, and \
+                 so do Wazuh's log and, for a timer, `systemctl list-timers`"
+            }
             Self::Failing => "the last attempt failed, as said below; a later run tries again",
             Self::Damaged => {
                 "Microsoft handed out what cannot be read, for good; what could be read of it was sent"
@@ -185,6 +198,9 @@ impl Row<'_> {
                 State::Unavailable
             }
             Some(report) if report.error.is_some() => State::Failing,
+            Some(report) if report.last_success.is_some_and(|last| now - last > STALE) => {
+                State::Stale
+            }
             Some(report) if report.pending > 0 => State::Pending,
             // What was taken over has a marker before any run looks at it.
             Some(report) if report.marker.and(report.last_success).is_none() => State::Waiting,

@@ -97,7 +97,7 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`].
     pub fn try_take(ledger: &Path, purpose: Purpose) -> Result<Self, Fault> {
-        let path = beside(ledger, "lock");
+        let path = lock_file(ledger);
         check_folder(ledger)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -138,7 +138,7 @@ impl Lock {
 const BACKFILL: &[u8] = b"backfill";
 
 fn is_of_backfill(ledger: &Path) -> bool {
-    fs::read(beside(ledger, "lock")).is_ok_and(|text| text == BACKFILL)
+    fs::read(lock_file(ledger)).is_ok_and(|text| text == BACKFILL)
 }
 
 /// The key of this installation, beside the ledger; made when first asked for, and kept unless the run `is_dry`. What is
@@ -572,6 +572,12 @@ fn folder(path: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
+}
+
+/// The file that a run holds locked.
+#[must_use]
+pub fn lock_file(ledger: &Path) -> PathBuf {
+    beside(ledger, "lock")
 }
 
 /// `ledger.db` → `ledger.db-wal`; our own companions are named with a dot: `ledger.db.lock`.

@@ -275,7 +275,8 @@ impl Activity {
     /// Takes the time of an answer that is known to be Microsoft's: what says nothing of Microsoft's may be a proxy's page,
     /// and so may its time.
     fn believe(&self, answer: &Blob) {
-        self.clock.observe(answer.response().headers());
+        self.clock
+            .observe(answer.response().headers(), answer.begun());
     }
 
     /// Takes an answer with a good status; any other becomes a fault.
@@ -347,7 +348,8 @@ impl Activity {
                 *session = Session::Token(Arc::clone(&token));
                 Ok(token)
             }
-            Err(fault) => {
+            Err(mut fault) => {
+                fault.is_of_sign_in = true;
                 // What failed before anything was sent names no URL, and costs nothing to try again.
                 if !fault.url.is_empty() {
                     let pause = if fault.class == Class::RefuseTenant {

@@ -28,6 +28,7 @@ pub struct Blob {
     ahead: Option<Bytes>,
     url: Box<str>,
     patience: Duration,
+    begun: Instant,
     received: u64,
     /// Time spent waiting for the network since the last check of progress, and bytes since then.
     waited: Duration,
@@ -41,6 +42,7 @@ impl Blob {
             ahead: None,
             url,
             patience,
+            begun: Instant::now(),
             received: 0,
             waited: Duration::ZERO,
             progress: 0,
@@ -152,6 +154,11 @@ impl Blob {
 
     pub(super) fn response(&self) -> &Response {
         &self.response
+    }
+
+    /// When the answer began to come.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 }
 

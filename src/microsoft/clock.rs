@@ -49,8 +49,8 @@ impl Clock {
         self.seen().map(|seen| seen.skew)
     }
 
-    /// Takes the `Date` header of an answer that has just come; anything else is ignored.
-    pub(super) fn observe(&self, headers: &reqwest::header::HeaderMap) {
+    /// Takes the `Date` header of an answer that began to come at `at`; anything else is ignored.
+    pub(super) fn observe(&self, headers: &reqwest::header::HeaderMap, at: Instant) {
         let Some(server) = headers
             .get(reqwest::header::DATE)
             .filter(|_| !crate::teeth::is_off("clock"))
@@ -58,12 +58,13 @@ impl Clock {
         else {
             return;
         };
-        let seen = Seen {
-            server,
-            skew: Utc::now() - server,
-            at: Instant::now(),
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        let since = TimeDelta::from_std(at.elapsed()).unwrap_or_default();
+        let skew = Utc::now() - since - server;
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer that came slowly tells nothing new.
+        if seen.is_none_or(|seen| seen.at <= at) {
+            *seen = Some(Seen { server, skew, at });
+        }
     }
 
     fn seen(&self) -> Option<Seen> {
@@ -95,14 +96,22 @@ mod tests {
             DATE,
             HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
         );
-        clock.clone().observe(&headers);
+        clock.clone().observe(&headers, Instant::now());
         tokio::time::advance(std::time::Duration::from_secs(30)).await;
         assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
         assert!(clock.skew().unwrap() > TimeDelta::days(9000));
 
+        let late = HeaderValue::from_static("Sun, 06 Nov 1994 08:00:00 GMT");
+        headers.insert(DATE, late);
+        clock.observe(
+            &headers,
+            Instant::now() - std::time::Duration::from_secs(31),
+        );
+        assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+
         for date in ["yesterday", "Sat, 31 Dec 262142 23:59:59 GMT"] {
             headers.insert(DATE, HeaderValue::from_static(date));
-            clock.observe(&headers);
+            clock.observe(&headers, Instant::now());
             assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
         }
     }

@@ -95,6 +95,8 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// What was asked, without its query; may be empty.
     pub url: Box<str>,
+    /// Whether it was a token that could not be had, whatever was asked for.
+    pub is_of_sign_in: bool,
 }
 
 impl fmt::Display for Fault {
@@ -155,6 +157,7 @@ impl Fault {
             correlation_id: None,
             retry_after: None,
             url: url.into(),
+            is_of_sign_in: false,
         }
     }
 
@@ -173,13 +176,6 @@ impl Fault {
             _ => false,
         };
         is_refusal && self.code.as_deref().is_none_or(|code| code == "AF10001")
-    }
-
-    /// Whether the app was refused when it signed in.
-    #[must_use]
-    pub fn is_of_sign_in(&self) -> bool {
-        let code = self.code.as_deref();
-        code.is_some_and(|code| code.starts_with("AADSTS"))
     }
 
     /// What was waited for too long, in words.
@@ -236,6 +232,7 @@ impl Fault {
             correlation_id: said.correlation_id,
             retry_after,
             url: answer.url.as_str().into(),
+            is_of_sign_in: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{io, iter};
 
 use reqwest::{StatusCode, Url, tls};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -122,7 +122,7 @@ impl Http {
             };
             tell(Step::Tls, seen);
         }
-        clock.observe(answer.headers());
+        clock.observe(answer.headers(), Instant::now());
         tell(Step::Answer, format!("status {}", answer.status().as_u16()));
         Ok(())
     }

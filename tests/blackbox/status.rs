@@ -1,6 +1,6 @@
 //! Every state that a content can be in shows in `status`.
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use rusqlite::Connection;
 use simulator::microsoft::{Action, CONTENT_TYPES, Operation, Options, Plan, Rule};
 
@@ -95,6 +95,27 @@ fn each_state_of_a_content_is_visible_and_worded() {
             .any(|line| line.ends_with("Not yet confirmed: 2.")),
         "{lines:?}"
     );
+}
+
+#[test]
+fn a_collection_that_is_no_longer_started_is_not_well() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 2);
+    world.run_expecting(0, &[]);
+    for (hours, code) in [(24, 0), (26, 3)] {
+        let ledger = Connection::open(world.ledger()).unwrap();
+        let last = (Utc::now() - TimeDelta::hours(hours)).timestamp_millis();
+        ledger
+            .execute("UPDATE stream SET last_success = ?1", [last])
+            .unwrap();
+        drop(ledger);
+        let (lines, said) = table(&world);
+        assert_eq!(said, Some(code), "{hours} h: {lines:?}");
+        let stale = lines.iter().filter(|line| line.contains(" STALE "));
+        assert_eq!(stale.count(), if code == 0 { 0 } else { 5 }, "{lines:?}");
+    }
+    world.run_expecting(0, &[]);
+    assert_eq!(table(&world).1, Some(0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::probes::{self, Probe, Said};
 use super::test_event;
 use crate::cli::DEFAULT_CONFIG;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{Fault, Ledger};
+use crate::ledger::{Fault, Ledger, lock_file};
 use crate::logging;
 use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
 
@@ -123,14 +123,15 @@ fn judge_ledger(path: &Path) -> Outcome {
     if !folder.is_dir() {
         return Outcome::Failed(probes::NO_FOLDER.with(&[("folder", &shown)]));
     }
-    let is_writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
-    let mut access = is_writable(folder);
-    if path.exists() {
-        access = access.and_then(|()| is_writable(path));
-    }
-    if let Err(error) = access {
-        let why = std::io::Error::from(error);
-        return Outcome::Failed(probes::READ_ONLY.with(&[("file", &file), ("why", &why)]));
+    let lock = lock_file(path);
+    for (needed, named) in [(folder, path), (path, path), (&lock, &lock)] {
+        let access = rustix::fs::access(needed, rustix::fs::Access::WRITE_OK);
+        if let Err(error) = access
+            && error != rustix::io::Errno::NOENT
+        {
+            let (file, why) = (named.display(), std::io::Error::from(error));
+            return Outcome::Failed(probes::READ_ONLY.with(&[("file", &file), ("why", &why)]));
+        }
     }
     let free = rustix::fs::statvfs(folder).map(|space| space.f_bavail * space.f_frsize);
     if free == Ok(0) {

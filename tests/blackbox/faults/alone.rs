@@ -70,8 +70,8 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
     world.microsoft.faults(Plan::default().rule(rule));
     assert_eq!(run(&world), 3, "{}", world.log());
     assert_eq!(world.verdict().missing.len(), OF_ONE, "{}", world.log());
-    // Nor where nothing else is asked for.
-    world.run_expecting(3, &["--content-type", "Audit.Exchange"]);
+    // Nor is it the tenant where nothing else is asked for.
+    world.run_expecting(75, &["--content-type", "Audit.Exchange"]);
     assert_eq!(run(&world), 3, "{}", world.log());
     // Where all are, it is the tenant, though the app has the permission for DLP.All.
     let rule = Rule::on(Operation::Content, refused());
@@ -79,7 +79,7 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
     world.run(&["doctor"]);
     assert_eq!(run(&world), 77, "{}", world.log());
     // A run for one of them does not know better.
-    world.run_expecting(3, &["--content-type", "Audit.Exchange"]);
+    world.run_expecting(75, &["--content-type", "Audit.Exchange"]);
     assert_eq!(told(&world, "recovered"), 0, "{}", world.log());
     all_comes_once_it_is_mended(&mut world);
 }
@@ -125,6 +125,18 @@ fn an_entry_that_cannot_be_read_keeps_nothing_new() {
         let log = world.log();
         assert!(log.contains("1 entries of the listing"), "{log}");
     }
+    // What fails behind it is left alone all the same.
+    let broken = Rule::on(Operation::Content, broken()).content_type("Audit.Exchange");
+    let mut asked = 0;
+    for _ in 0..6 {
+        let entry = rule.clone().nth(1);
+        let plan = Plan::default().rule(entry).rule(broken.clone().from(2));
+        world.microsoft.faults(plan);
+        assert_eq!(run(&world), 3, "{}", world.log());
+        asked += world.microsoft.struck()[0];
+    }
+    assert!(asked < 6, "{}", world.log());
+    world.microsoft.advance(Duration::from_hours(2));
     all_comes_once_it_is_mended(&mut world);
 }
 
@@ -147,12 +159,20 @@ fn contents_that_are_refused_keep_none_of_another_content_type() {
     // Asked for are so many as say that all are refused, and those on their way.
     let struck = world.microsoft.struck()[0];
     assert!((8..=16).contains(&struck), "{struck}");
-    // Where all are, it is the tenant.
+    // Its listings would say if it were the tenant.
     for minutes in 1..=20 {
         world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(minutes));
     }
     world.microsoft.faults(plan.rule(refused("Audit.Exchange")));
-    assert_eq!(run(&world), 77, "{}", world.log());
+    assert_eq!(run(&world), 3, "{}", world.log());
+    // Contents that fail are told steadily, however many of them are due.
+    for _ in 0..8 {
+        world.microsoft.advance(Duration::from_mins(5));
+        assert_eq!(run(&world), 3, "{}", world.log());
+    }
+    assert_eq!(told(&world, "recovered"), 0, "{}", world.log());
+    assert_eq!(told(&world, "fetch_failed"), 2, "{}", world.log());
+    world.microsoft.advance(Duration::from_hours(2));
     all_comes_once_it_is_mended(&mut world);
 }
 
