@@ -113,6 +113,10 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         Command::Run(_) | Command::Backfill(_) | Command::Status(_) | Command::Subscriptions(_) => {
         }
     }
+    if let Command::Backfill(arguments) = command {
+        // A wrong command line is said before a wrong configuration.
+        command::backfill::span(arguments, chrono::Utc::now())?;
+    }
     let settings = Settings::load(&cli.config)?;
     logging::start(&settings.log, verbosity);
     let done = match command {

@@ -67,7 +67,10 @@ pub(crate) fn backfill(
 }
 
 /// What is asked for, within what Microsoft keeps.
-fn span(arguments: &cli::Backfill, now: DateTime<Utc>) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+pub(crate) fn span(
+    arguments: &cli::Backfill,
+    now: DateTime<Utc>,
+) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
     let at = |moment: &Moment| match moment {
         Moment::At(time) => *time,
         // What no calendar holds is too far back, whatever it is.

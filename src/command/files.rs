@@ -63,6 +63,11 @@ pub(super) fn unwritten(path: &Path, fault: &io::Error) -> Error {
             "{path}: {fault}; run this as root, or as its owner"
         ));
     }
+    if fault.kind() == ErrorKind::NotFound {
+        return Error::Configuration(format!(
+            "{path}: {fault}; create its folder (install -d -m 750), or correct the path"
+        ));
+    }
     Error::TryLater(format!("{path}: {fault}; look at the disk and try again"))
 }
 

@@ -17,6 +17,8 @@ pub(crate) mod tenant;
 
 use std::io::{self, ErrorKind, StdoutLock, Write};
 
+use comfy_table::{ContentArrangement, Table, presets};
+
 /// Standard output. Who closes it has seen enough: what else there is to do is done, and that is no fault.
 pub(crate) struct Output(pub(crate) StdoutLock<'static>);
 
@@ -35,6 +37,16 @@ fn unless_closed<T>(done: io::Result<T>, as_if: T) -> io::Result<T> {
         Err(fault) if fault.kind() == ErrorKind::BrokenPipe => Ok(as_if),
         done => done,
     }
+}
+
+/// A table without lines, as wide as the terminal if that says how wide it is.
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    if table.width() != Some(0) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
 }
 
 /// What was asked for cannot be printed.

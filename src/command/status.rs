@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::unsaid;
+use super::{table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, StreamReport};
@@ -255,24 +254,20 @@ fn print_table(
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header([
-            "tenant",
-            "content type",
-            "state",
-            "listed up to",
-            "last record",
-            "today",
-            "7 days",
-            "unconfirmed",
-            "pending",
-            "failed",
-            "damaged",
-            "lost",
-        ]);
+    let mut table = table([
+        "tenant",
+        "content type",
+        "state",
+        "listed up to",
+        "last record",
+        "today",
+        "7 days",
+        "unconfirmed",
+        "pending",
+        "failed",
+        "damaged",
+        "lost",
+    ]);
     for row in rows {
         let report = row.report;
         let number = |number: Option<u64>| {

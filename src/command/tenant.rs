@@ -7,12 +7,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::doctor::{self, Candidate, Report, SignIn};
-use super::unsaid;
+use super::{table, unsaid};
 use crate::cli;
 use crate::config::{
     Authentication, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name, parse_hand_over,
@@ -142,18 +141,14 @@ fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<
     if tenants.is_empty() {
         return writeln!(out, "No tenants yet.");
     }
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header([
-            "tenant",
-            "tenant id",
-            "application",
-            "cloud",
-            "signs in with",
-            "enabled",
-        ]);
+    let mut table = table([
+        "tenant",
+        "tenant id",
+        "application",
+        "cloud",
+        "signs in with",
+        "enabled",
+    ]);
     for tenant in tenants {
         table.add_row([
             tenant.name.as_str(),

@@ -1,6 +1,7 @@
 //! From what is written to what the program works with: defaults, ranges and shapes of all but the
 //! tenants.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -13,6 +14,9 @@ use super::scope::{DAY, Scope};
 use super::settings::{
     Collect, ContentType, EventsPerSecond, Http, Log, LogFormat, Metrics, Settings, State, Wazuh,
 };
+
+/// What a socket's address has room for.
+const LONGEST_SOCKET: usize = 107;
 
 const SECOND: Duration = Duration::from_secs(1);
 const WEEK: Duration = Duration::from_hours(7 * 24);
@@ -105,7 +109,7 @@ fn wazuh(scope: &mut Scope<'_>, raw: raw::Wazuh) -> Wazuh {
     };
     Wazuh {
         home,
-        queue: scope.path("queue", raw.queue),
+        queue: socket(scope, raw.queue),
         location,
         events_per_second,
         acknowledge: scope.choice(
@@ -123,6 +127,20 @@ fn wazuh(scope: &mut Scope<'_>, raw: raw::Wazuh) -> Wazuh {
         annotate,
         flatten: raw.flatten.unwrap_or(false),
     }
+}
+
+/// The path of a socket, which the system bounds.
+fn socket(scope: &mut Scope<'_>, value: Option<String>) -> Option<PathBuf> {
+    let path = scope.path("queue", value)?;
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        scope.refuse(
+            "queue",
+            format!("is longer than the {LONGEST_SOCKET} bytes that a socket's path may have"),
+            "name a shorter link to its folder",
+        );
+        return None;
+    }
+    Some(path)
 }
 
 fn log(scope: &mut Scope<'_>, raw: raw::Log) -> Log {

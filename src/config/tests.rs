@@ -224,6 +224,9 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: collect.zz: unknown key; remove it; known here: content_types, initial_lookback, overlap, resweep, deadline, concurrency, tenants_in_parallel, requests_per_minute, deduplicate_for, redact_dlp, silent_after, publisher_identifier",
             "config.toml: wazuh.lokation: unknown key; remove it; known here: home, queue, location, events_per_second, acknowledge, send_timeout, annotate, flatten",
         ]),
+        (format!("wazuh.queue = '/{}'", "q".repeat(107)), vec![
+            "config.toml: wazuh.queue: is longer than the 107 bytes that a socket's path may have; name a shorter link to its folder",
+        ]),
         (format!("{}{}", tenant(1, ""), tenant(2, "client_secrett = 'hunter2'")), vec![
             "config.toml: tenant[1].client_secrett: unknown key; did you mean client_secret_file?",
         ]),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use rustix::fs::access;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -79,7 +80,8 @@ impl Lock {
                         Purpose::Backfill => true,
                         // A round needs a moment to end in order.
                         Purpose::Run => {
-                            since.elapsed() < ROUND + ROUND / 3 && is_of_backfill(ledger)
+                            since.elapsed() < ROUND + ROUND / 3
+                                && fs::read(lock_file(ledger)).is_ok_and(|text| text == BACKFILL)
                         }
                     };
                     if !goes_on || stopping.is_wished() {
@@ -99,6 +101,9 @@ impl Lock {
     pub fn try_take(ledger: &Path, purpose: Purpose) -> Result<Self, Fault> {
         let path = lock_file(ledger);
         check_folder(ledger)?;
+        if access(folder(ledger), rustix::fs::Access::WRITE_OK) == Err(Errno::ACCESS) {
+            return Err(denied(folder(ledger)));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -136,10 +141,6 @@ impl Lock {
 
 /// What the lock file holds while a round of a backfill is at work.
 const BACKFILL: &[u8] = b"backfill";
-
-fn is_of_backfill(ledger: &Path) -> bool {
-    fs::read(lock_file(ledger)).is_ok_and(|text| text == BACKFILL)
-}
 
 /// The key of this installation, beside the ledger; made when first asked for, and kept unless the run `is_dry`. What is
 /// hashed with it stays comparable within the installation and means nothing outside.
@@ -528,7 +529,7 @@ fn denied(path: &Path) -> Fault {
     not_ours(
         path,
         "the user that runs this may not use it",
-        "Run it as the user that owns the ledger, or give that one its folder and all that is in it (chown -R)",
+        "Run it as the user that owns the ledger, or give that one its folder and all that is in it (chown -R, chmod -R u+rwX)",
     )
 }
 

@@ -445,7 +445,7 @@ fn no_answer(error: &reqwest::Error, url: &Url) -> Fault {
         return Fault::new(
             Class::Retry,
             format!("the proxy does not let the request through: {causes}"),
-            "check proxy and proxy_password_file of [http], and ask whoever runs the proxy to allow Microsoft's login and management hosts",
+            "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow Microsoft's login and management hosts",
             shown(url),
         );
     }

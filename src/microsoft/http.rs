@@ -87,6 +87,8 @@ impl Http {
             .referer(false)
             .retry(retry::never())
             .connect_timeout(settings.connect_timeout);
+        // Those of the environment are asked for below.
+        client = client.no_proxy();
         if let Some(proxy) = proxy(settings)? {
             client = client.proxy(proxy);
         }
@@ -139,7 +141,17 @@ impl fmt::Debug for Http {
 
 fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
     let Some(address) = &settings.proxy else {
-        return Ok(None);
+        return of_environment(settings)
+            .map(|(name, address, without)| {
+                let proxy = Proxy::https(&address).map_err(|error| {
+                    Error::Configuration(format!(
+                        "{name} of the environment: {}; write http://USER@HOST:PORT, or remove it",
+                        causes(&error)
+                    ))
+                })?;
+                Ok(proxy.no_proxy(NoProxy::from_string(&without)))
+            })
+            .transpose();
     };
     let refuse =
         |why: &str| Error::Configuration(format!("http.proxy: {why}; write http://USER@HOST:PORT"));
@@ -163,15 +175,34 @@ fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
     ))))
 }
 
-/// What the client does with [`proxy`], or with the environment where there is none, in the words of the library by which
-/// it does it.
+/// The proxy that the environment names, by which variable, and the hosts that are reached without. It is one for TLS: what is
+/// not encrypted never leaves this host.
+fn of_environment(settings: &config::Http) -> Option<(&'static str, String, String)> {
+    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let first = |names: &[&'static str]| {
+        let mut names = names.iter();
+        names.find_map(|&name| Some((name, value(name)?)))
+    };
+    let (name, address) = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
+    let without = if settings.no_proxy.is_empty() {
+        first(&["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, without)| without)
+    } else {
+        settings.no_proxy.join(",")
+    };
+    Some((name, address, without))
+}
+
+/// What the client does with [`proxy`], in the words of the library by which it does it.
 fn proxies(settings: &config::Http) -> Matcher {
     match &settings.proxy {
         Some(address) => Matcher::builder()
             .all(address)
             .no(settings.no_proxy.join(","))
             .build(),
-        None => Matcher::from_system(),
+        None => match of_environment(settings) {
+            Some((_, address, without)) => Matcher::builder().https(address).no(without).build(),
+            None => Matcher::builder().build(),
+        },
     }
 }
 

@@ -175,3 +175,25 @@ fn every_way_that_the_configuration_names() {
     ];
     assert_eq!(run(&world, &[], &other), Some(78));
 }
+
+/// The simulator stands on this host and speaks plain HTTP: nobody else may see what is said to it.
+#[test]
+fn what_does_not_leave_this_host_goes_through_no_proxy_of_the_environment() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_everywhere(1, 1);
+    let nobody = "http://127.0.0.1:1";
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let ran = world.command(&["run"]).env(name, nobody).output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{name}: {}", world.log());
+    }
+    world.assert_clean();
+    // One that cannot be is named.
+    let wrong = world
+        .command(&["run"])
+        .env("HTTPS_PROXY", "http://")
+        .output();
+    let wrong = wrong.unwrap();
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert_eq!(wrong.status.code(), Some(78), "{said}");
+    assert!(said.contains("HTTPS_PROXY of the environment"), "{said}");
+}

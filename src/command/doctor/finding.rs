@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::probes::{Probe, Said};
+use crate::command::table;
 
 /// Whether a link of the chain holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -187,11 +187,7 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
             }
         }
     }
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(["result", "of", "probe", "ms", "seen"]);
+    let mut table = table(["result", "of", "probe", "ms", "seen"]);
     for finding in findings {
         let Subject { tenant, host } = &finding.subject;
         table.add_row([
