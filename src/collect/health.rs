@@ -79,7 +79,9 @@ impl Finding {
             Class::Throttled => "throttled",
             Class::RefuseTenant | Class::NewToken
                 if matches!(code, "AF10001" | "AADSTS501051")
-                    || !(code.starts_with("AADSTS") || code.starts_with("AF200")) =>
+                    || !(fault.is_of_sign_in
+                        || code.starts_with("AADSTS")
+                        || code.starts_with("AF200")) =>
             {
                 "permission_missing"
             }

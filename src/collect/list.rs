@@ -337,6 +337,7 @@ impl Collector {
                     // Microsoft answers, but not for this window; unless it wants not to be asked for a while.
                     Err(End::Fault(fault))
                         if fault.status.is_some()
+                            && !fault.is_of_sign_in
                             && fault.retry_after.is_none()
                             && is_of_window(fault.class)
                             && !fault.is_of_permission() =>
@@ -500,6 +501,7 @@ impl Collector {
     pub(super) async fn stream_failed(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now) = (stream.id, self.clock.now());
         match fault.class {
+            _ if fault.is_of_sign_in => return Err(End::Fault(fault)),
             _ if fault.is_of_permission() => {
                 let stream = (id, stream.content_type);
                 self.refused.borrow_mut().push((stream, fault));
@@ -523,6 +525,7 @@ impl Collector {
     async fn failed_beside(&self, stream: &Stream, fault: Fault) -> Result<(), End> {
         let (id, now, said) = (stream.id, self.clock.now(), fault.to_string());
         match fault.class {
+            _ if fault.is_of_sign_in => return Err(End::Fault(fault)),
             Class::RefuseTenant if fault.is_of_permission() => {}
             Class::RefuseTenant | Class::AuditLogOff => return Err(End::Fault(fault)),
             // Unless Microsoft wants it.

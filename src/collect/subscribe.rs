@@ -130,6 +130,7 @@ impl Collector {
                     .await?;
                 Ok(true)
             }
+            Err(fault) if fault.is_of_sign_in => Err(End::Fault(fault)),
             Err(mut fault) => {
                 let finding = Finding::of_fault(&fault, true);
                 // A start is not repeated, but what else is asked waits at the closed gate.

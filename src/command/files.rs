@@ -63,7 +63,7 @@ pub(super) fn unwritten(path: &Path, fault: &io::Error) -> Error {
             "{path}: {fault}; run this as root, or as its owner"
         ));
     }
-    if fault.kind() == ErrorKind::NotFound {
+    if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
         return Error::Configuration(format!(
             "{path}: {fault}; create its folder (install -d -m 750), or correct the path"
         ));

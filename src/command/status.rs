@@ -111,7 +111,7 @@ struct Row<'a> {
     trouble: Option<&'a (String, DateTime<Utc>)>,
 }
 
-/// Where no listing was complete for so long, no run comes any more: even a collection that is started once a day has had one.
+/// Where nothing came to its end for so long, no run comes any more: even a collection that is started once a day has had one.
 const STALE: TimeDelta = TimeDelta::hours(25);
 
 /// How a stream is, in one word.
@@ -170,8 +170,8 @@ impl State {
             }
             Self::Pending => "listed, not all fetched yet; the next run goes on",
             Self::Stale => {
-                "not listed for more than a day, and nothing says why: is o365-wodle still started? `o365-wodle doctor` looks, and \
-                 so do Wazuh's log and, for a timer, `systemctl list-timers`"
+                "no listing came to its end for more than a day: is o365-wodle still started, and Wazuh there? `o365-wodle doctor` \
+                 looks, and so do Wazuh's log and, for a timer, `systemctl list-timers`"
             }
             Self::Failing => "the last attempt failed, as said below; a later run tries again",
             Self::Damaged => {
@@ -197,7 +197,12 @@ impl Row<'_> {
                 State::Unavailable
             }
             Some(report) if report.error.is_some() => State::Failing,
-            Some(report) if report.last_success.is_some_and(|last| now - last > STALE) => {
+            // What takes runs to be listed brings records meanwhile.
+            Some(report)
+                if report.last_success.is_some_and(|listed| {
+                    now - listed.max(report.last_record.unwrap_or(listed)) > STALE
+                }) =>
+            {
                 State::Stale
             }
             Some(report) if report.pending > 0 => State::Pending,

@@ -239,17 +239,26 @@ pub(super) fn inherit(scope: &mut Scope<'_>, own: Own, from: &Inherited) -> Inhe
     }
 }
 
+/// The URL of a proxy that we can go through.
+pub(crate) fn proxy_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_known = matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
+    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
+    // A backslash, which some write before a user, is taken for a slash.
+    (url.has_host() && is_known && is_bare && !text.contains('\\')).then_some(url)
+}
+
 fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
-    let proxy = raw.proxy.filter(|proxy| match Url::parse(proxy) {
-        Ok(url) if url.password().is_some() => {
+    let proxy = raw.proxy.and_then(|proxy| match proxy_url(&proxy) {
+        Some(url) if url.password().is_some() => {
             let cure = "take it out, put it into a file of mode 0600 and name that with proxy_password_file";
             scope.refuse("proxy", "holds a password", cure);
-            false
+            None
         }
-        Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") => true,
-        _ => {
+        Some(url) => Some(url),
+        None => {
             scope.refuse("proxy", "is no URL of a proxy", "write \"http://user@proxy:3128\"");
-            false
+            None
         }
     });
     let proxy_password_file = scope.path("proxy_password_file", raw.proxy_password_file);

@@ -15,6 +15,7 @@ mod tenant;
 mod tests;
 
 pub use authority::authorities;
+pub(crate) use checked::proxy_url;
 pub use handover::{HandOver, NewSecret, parse_hand_over, parse_new_secret};
 pub use problem::{Flaw, Problem};
 pub(crate) use scope::is_loopback;

@@ -291,6 +291,15 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
     entry.split(':').nth(1)?.parse().ok()
 }
 
+/// Whether this process may write to a path, by its effective user and capabilities.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(path: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use reqwest::Url;
 
 /// Everything that the configuration says, checked.
 #[derive(Debug, Clone)]
@@ -109,7 +110,7 @@ pub struct Collect {
 #[derive(Debug, Clone)]
 pub struct Http {
     /// The forward proxy's URL, without password.
-    pub proxy: Option<String>,
+    pub proxy: Option<Url>,
     /// The file with the proxy's password.
     pub proxy_password_file: Option<PathBuf>,
     /// Hosts that are reached without the proxy.

@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
-use rustix::fs::access;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::seen::seen_table;
 use super::{Fault, number};
 use crate::config::Flaw;
-use crate::config::ownership::{self, Kind};
+use crate::config::ownership::{self, Kind, may_write};
 use crate::stopping::Stopping;
 use crate::teeth;
 
@@ -101,7 +100,7 @@ impl Lock {
     pub fn try_take(ledger: &Path, purpose: Purpose) -> Result<Self, Fault> {
         let path = lock_file(ledger);
         check_folder(ledger)?;
-        if access(folder(ledger), rustix::fs::Access::WRITE_OK) == Err(Errno::ACCESS) {
+        if may_write(folder(ledger)) == Err(Errno::ACCESS) {
             return Err(denied(folder(ledger)));
         }
         let mut file = OpenOptions::new()

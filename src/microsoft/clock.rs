@@ -101,18 +101,25 @@ mod tests {
         assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
         assert!(clock.skew().unwrap() > TimeDelta::days(9000));
 
-        let late = HeaderValue::from_static("Sun, 06 Nov 1994 08:00:00 GMT");
-        headers.insert(DATE, late);
-        clock.observe(
-            &headers,
-            Instant::now() - std::time::Duration::from_secs(31),
+        // An answer that came slowly tells what time it was when it began.
+        let begun = Instant::now();
+        let date = Utc::now().to_rfc2822().replace("+0000", "GMT");
+        tokio::time::advance(std::time::Duration::from_secs(90)).await;
+        let slow = Clock::default();
+        headers.insert(DATE, HeaderValue::from_str(&date).unwrap());
+        slow.observe(&headers, begun);
+        assert_eq!(slow.skew().unwrap().num_minutes(), -1);
+        headers.insert(
+            DATE,
+            HeaderValue::from_static("Sun, 06 Nov 1994 08:00:00 GMT"),
         );
-        assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+        slow.observe(&headers, begun - std::time::Duration::from_secs(1));
+        assert_eq!(slow.skew().unwrap().num_minutes(), -1, "newer is known");
 
         for date in ["yesterday", "Sat, 31 Dec 262142 23:59:59 GMT"] {
             headers.insert(DATE, HeaderValue::from_static(date));
             clock.observe(&headers, Instant::now());
-            assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:50:07+00:00");
+            assert_eq!(clock.now().to_rfc3339(), "1994-11-06T08:51:37+00:00");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Client, NoProxy, Proxy, redirect, retry, tls};
+use reqwest::{Client, NoProxy, Proxy, Url, redirect, retry, tls};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -59,7 +59,7 @@ pub struct Http {
     pub(super) patience: Duration,
     pub(super) retry: Retry,
     /// The rule by which the client goes through a proxy, which it does not tell itself.
-    proxies: Arc<Matcher>,
+    proxies: Option<Arc<Matcher>>,
 }
 
 impl Http {
@@ -87,11 +87,11 @@ impl Http {
             .referer(false)
             .retry(retry::never())
             .connect_timeout(settings.connect_timeout);
-        // Those of the environment are asked for below.
-        client = client.no_proxy();
-        if let Some(proxy) = proxy(settings)? {
-            client = client.proxy(proxy);
-        }
+        let way = Way::of(settings)?;
+        client = match &way {
+            Some(way) => client.proxy(way.client()?),
+            None => client.no_proxy(),
+        };
         if let Some(path) = &settings.ca_file {
             let certificates = config::authorities(path)
                 .map_err(|flaw| Error::Configuration(format!("http.ca_file {flaw}")))?;
@@ -110,7 +110,7 @@ impl Http {
                 attempts: settings.retries,
                 ..Retry::default()
             },
-            proxies: Arc::new(proxies(settings)),
+            proxies: way.map(|way| Arc::new(way.rule())),
         })
     }
 
@@ -118,7 +118,7 @@ impl Http {
     /// the host is one of those that are reached without.
     #[must_use]
     pub fn proxy_for(&self, url: &str) -> Option<String> {
-        let proxy = self.proxies.intercept(&url.parse().ok()?)?;
+        let proxy = self.proxies.as_ref()?.intercept(&url.parse().ok()?)?;
         Some(proxy.uri().to_string())
     }
 
@@ -139,70 +139,101 @@ impl fmt::Debug for Http {
     }
 }
 
-fn proxy(settings: &config::Http) -> Result<Option<Proxy>> {
-    let Some(address) = &settings.proxy else {
-        return of_environment(settings)
-            .map(|(name, address, without)| {
-                let proxy = Proxy::https(&address).map_err(|error| {
-                    Error::Configuration(format!(
-                        "{name} of the environment: {}; write http://USER@HOST:PORT, or remove it",
-                        causes(&error)
-                    ))
-                })?;
-                Ok(proxy.no_proxy(NoProxy::from_string(&without)))
-            })
-            .transpose();
-    };
-    let refuse =
-        |why: &str| Error::Configuration(format!("http.proxy: {why}; write http://USER@HOST:PORT"));
-    let mut url = reqwest::Url::parse(address).map_err(|error| refuse(&error.to_string()))?;
-    if let Some(path) = &settings.proxy_password_file {
-        let unusable = |why: &dyn fmt::Display| {
-            Error::Configuration(format!("http.proxy_password_file: {why}"))
+/// A way through a proxy.
+struct Way {
+    /// With user and password.
+    proxy: Url,
+    /// The hosts that are reached without, separated by commas.
+    without: String,
+    /// One of the environment is for TLS: what is not encrypted never leaves this host.
+    is_for_all: bool,
+}
+
+impl Way {
+    /// The way that `[http]` names, or the environment where that names none.
+    fn of(settings: &config::Http) -> Result<Option<Self>> {
+        let without = settings.no_proxy.join(",");
+        let Some(proxy) = &settings.proxy else {
+            return Self::of_environment(without);
         };
-        let password =
-            ownership::read(path, Kind::Secret, MAX_FILE).map_err(|flaw| unusable(&flaw))?;
-        let password = std::str::from_utf8(&password)
-            .map_err(|_| unusable(&format!("{} is no UTF-8 text", path.display())))?;
-        // A URL takes "%" as the start of an escape; all else it escapes by itself.
-        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).replace('%', "%25"));
-        url.set_password(Some(&password))
-            .map_err(|()| refuse("it has no host"))?;
+        let mut proxy = proxy.clone();
+        if let Some(path) = &settings.proxy_password_file {
+            let unusable = |why: &dyn fmt::Display| {
+                Error::Configuration(format!("http.proxy_password_file: {why}"))
+            };
+            let password =
+                ownership::read(path, Kind::Secret, MAX_FILE).map_err(|flaw| unusable(&flaw))?;
+            let password = std::str::from_utf8(&password)
+                .map_err(|_| unusable(&format!("{} is no UTF-8 text", path.display())))?;
+            // A URL takes "%" as the start of an escape; all else it escapes by itself.
+            let password = password.trim_end_matches(['\r', '\n']).replace('%', "%25");
+            let password = Zeroizing::new(password);
+            proxy
+                .set_password(Some(&password))
+                .map_err(|()| unusable(&"http.proxy has no host"))?;
+        }
+        Ok(Some(Self {
+            proxy,
+            without,
+            is_for_all: true,
+        }))
     }
-    let proxy = Proxy::all(url).map_err(|error| refuse(&causes(&error)))?;
-    Ok(Some(proxy.no_proxy(NoProxy::from_string(
-        &settings.no_proxy.join(","),
-    ))))
-}
 
-/// The proxy that the environment names, by which variable, and the hosts that are reached without. It is one for TLS: what is
-/// not encrypted never leaves this host.
-fn of_environment(settings: &config::Http) -> Option<(&'static str, String, String)> {
-    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let first = |names: &[&'static str]| {
-        let mut names = names.iter();
-        names.find_map(|&name| Some((name, value(name)?)))
-    };
-    let (name, address) = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
-    let without = if settings.no_proxy.is_empty() {
-        first(&["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, without)| without)
-    } else {
-        settings.no_proxy.join(",")
-    };
-    Some((name, address, without))
-}
+    fn of_environment(without: String) -> Result<Option<Self>> {
+        let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let first = |names: &[&'static str]| {
+            let mut names = names.iter();
+            names.find_map(|&name| Some((name, value(name)?)))
+        };
+        let Some((name, text)) = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+        else {
+            return Ok(None);
+        };
+        let text = text.trim();
+        let scheme = if text.contains("://") { "" } else { "http://" };
+        let proxy = config::proxy_url(&format!("{scheme}{text}"));
+        let proxy = proxy.ok_or_else(|| {
+            Error::Configuration(format!(
+                "{name} of the environment is no URL of a proxy; write http://USER:PASSWORD@HOST:PORT with \
+                 special characters escaped (%40 for @), or set proxy of [http]"
+            ))
+        })?;
+        let without = match (without.is_empty(), first(&["NO_PROXY", "no_proxy"])) {
+            (true, Some((_, hosts))) => hosts,
+            _ => without,
+        };
+        Ok(Some(Self {
+            proxy,
+            without,
+            is_for_all: false,
+        }))
+    }
 
-/// What the client does with [`proxy`], in the words of the library by which it does it.
-fn proxies(settings: &config::Http) -> Matcher {
-    match &settings.proxy {
-        Some(address) => Matcher::builder()
-            .all(address)
-            .no(settings.no_proxy.join(","))
-            .build(),
-        None => match of_environment(settings) {
-            Some((_, address, without)) => Matcher::builder().https(address).no(without).build(),
-            None => Matcher::builder().build(),
-        },
+    /// For the client.
+    fn client(&self) -> Result<Proxy> {
+        let proxy = if self.is_for_all {
+            Proxy::all(self.proxy.clone())
+        } else {
+            Proxy::https(self.proxy.clone())
+        };
+        let proxy = proxy.map_err(|error| {
+            Error::Configuration(format!("http.proxy: {}; correct it", causes(&error)))
+        })?;
+        Ok(proxy.no_proxy(NoProxy::from_string(&self.without)))
+    }
+
+    /// What the client does, in the words of the library by which it does it.
+    fn rule(&self) -> Matcher {
+        let mut shown = self.proxy.clone();
+        if shown.set_username("").is_ok() {
+            shown.set_password(None).unwrap_or_default();
+        }
+        let rule = if self.is_for_all {
+            Matcher::builder().all(shown.as_str())
+        } else {
+            Matcher::builder().https(shown.as_str())
+        };
+        rule.no(self.without.as_str()).build()
     }
 }
 

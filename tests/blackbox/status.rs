@@ -106,7 +106,10 @@ fn a_collection_that_is_no_longer_started_is_not_well() {
         let ledger = Connection::open(world.ledger()).unwrap();
         let last = (Utc::now() - TimeDelta::hours(hours)).timestamp_millis();
         ledger
-            .execute("UPDATE stream SET last_success = ?1", [last])
+            .execute(
+                "UPDATE stream SET last_success = ?1, last_record = ?1",
+                [last],
+            )
             .unwrap();
         drop(ledger);
         let (lines, said) = table(&world);

@@ -8,6 +8,7 @@ use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe, Said};
 use super::test_event;
 use crate::cli::DEFAULT_CONFIG;
+use crate::config::ownership::may_write;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger, lock_file};
 use crate::logging;
@@ -125,8 +126,7 @@ fn judge_ledger(path: &Path) -> Outcome {
     }
     let lock = lock_file(path);
     for (needed, named) in [(folder, path), (path, path), (&lock, &lock)] {
-        let access = rustix::fs::access(needed, rustix::fs::Access::WRITE_OK);
-        if let Err(error) = access
+        if let Err(error) = may_write(needed)
             && error != rustix::io::Errno::NOENT
         {
             let (file, why) = (named.display(), std::io::Error::from(error));

@@ -164,7 +164,7 @@ troubles! {
     NO_PROXY_THERE of CONNECTION: "{host}: the proxy {proxy} does not accept a connection ({why})"
         => "look whether the proxy runs; check proxy of [http] (HTTPS_PROXY of the environment, where there is none)";
     PROXY_REFUSES of PROXY: "{host}: the proxy does not let the request through ({why})"
-        => "check [http] proxy and proxy_password_file, and ask whoever runs the proxy to allow the host";
+        => "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow the host";
     UNTRUSTED of TLS: "{host}: its certificate is not trusted: somebody in between may open TLS ({why})"
         => "if your organisation inspects TLS, put its authority's certificate into [http] ca_file, or exempt the host; otherwise install ca-certificates";
     NO_TLS of TLS: "{host}: what accepts the connection there gives up before TLS ({why})"

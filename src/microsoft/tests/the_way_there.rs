@@ -73,7 +73,7 @@ async fn tls_is_verified_with_the_extra_authority_and_through_a_proxy() {
     let (proxy, asked) = fake::connect_proxy().await;
     let password = folder.path().join("password");
     private(&password, "p:w\n");
-    settings.proxy = Some(format!("http://user@{proxy}"));
+    settings.proxy = Some(format!("http://user@{proxy}").parse().unwrap());
     settings.proxy_password_file = Some(password);
     through(&settings, &fake.base).await.unwrap();
     let asked = asked.lock().unwrap().clone();
@@ -117,7 +117,7 @@ fn others_may_neither_read_the_proxys_password_nor_write_the_authorities() {
         Http::new(settings).unwrap_err().to_string()
     };
     let with_password = config::Http {
-        proxy: Some("http://user@127.0.0.1:1".to_owned()),
+        proxy: Some("http://user@127.0.0.1:1".parse().unwrap()),
         proxy_password_file: Some(file.clone()),
         ..plain()
     };
@@ -145,7 +145,7 @@ async fn a_proxy_gets_its_password_and_no_proxy_is_honoured() {
     let password = folder.path().join("password");
     private(&password, "p%41:@/ss\r\n");
     let mut settings = config::Http {
-        proxy: Some(proxy.base.replace("//", "//us%40er@")),
+        proxy: Some(proxy.base.replace("//", "//us%40er@").parse().unwrap()),
         proxy_password_file: Some(password),
         ..plain()
     };
@@ -177,7 +177,7 @@ async fn a_proxy_gets_its_password_and_no_proxy_is_honoured() {
 #[test]
 fn a_host_is_reached_without_the_proxy_by_the_rule_of_the_requests() {
     let settings = config::Http {
-        proxy: Some("http://user@proxy:3128".to_owned()),
+        proxy: Some("http://user@proxy:3128".parse().unwrap()),
         no_proxy: [
             "Manage.Office.com",
             " .example",

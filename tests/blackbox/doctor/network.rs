@@ -121,8 +121,7 @@ fn a_trusted_certificate_is_told_with_its_issuer() {
     assert_eq!(tls["host"], world.microsoft.url());
 }
 
-const CHECK: &str =
-    "check [http] proxy and proxy_password_file, and ask whoever runs the proxy to allow the host";
+const CHECK: &str = "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow the host";
 
 #[test]
 fn a_proxy() {
@@ -225,4 +224,34 @@ fn answering(answer: &'static str) -> SocketAddr {
         }
     });
     address
+}
+
+/// The way of a run, however it is written.
+#[test]
+fn a_proxy_of_the_environment_is_looked_at_without_its_password() {
+    let world = world(Options {
+        tls: true,
+        ..Options::default()
+    });
+    for proxy in [
+        "127.0.0.1:1/",
+        " http://127.0.0.1:1 ",
+        "http://user:p@ss@127.0.0.1:1",
+    ] {
+        let with = |arguments: &[&str]| {
+            let mut command = world.command(arguments);
+            command.env("HTTPS_PROXY", proxy).output().unwrap()
+        };
+        let found = findings(&with(&["doctor", "--json"]));
+        let said = "the proxy http://127.0.0.1:1/ does not accept a connection";
+        let is_said = |finding: &Value| finding["seen"].as_str().unwrap().contains(said);
+        assert!(found.iter().any(is_said), "{proxy}: {found:?}");
+        assert!(!format!("{found:?}").contains("ss@"), "{found:?}");
+        assert_eq!(with(&["run"]).status.code(), Some(75), "{proxy}");
+    }
+    for proxy in ["ftp://127.0.0.1:1", "http://DOMAIN\\user@127.0.0.1:1"] {
+        let mut run = world.command(&["run"]);
+        let run = run.env("HTTPS_PROXY", proxy).output().unwrap();
+        assert_eq!(run.status.code(), Some(78), "{proxy}");
+    }
 }

@@ -141,6 +141,27 @@ fn an_entry_that_cannot_be_read_keeps_nothing_new() {
 }
 
 #[test]
+fn a_sign_in_that_is_refused_in_between_is_no_fault_of_contents() {
+    for asked in [Operation::Content, Operation::Blob] {
+        let mut world = world(1);
+        assert_eq!(run(&world), 0, "{}", world.log());
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
+        let no_token = Action::Status {
+            status: 401,
+            body: r#"{"error": "invalid_client"}"#.into(),
+        };
+        let plan = Plan::default()
+            .rule(Rule::on(asked, Action::Message401))
+            .rule(Rule::on(Operation::Token, no_token).from(2));
+        world.microsoft.faults(plan);
+        assert_eq!(run(&world), 77, "{}", world.log());
+        assert_eq!(world.sum("failed"), 0, "{}", world.log());
+        assert_eq!(told(&world, "auth_failed"), 1, "{}", world.log());
+        all_comes_once_it_is_mended(&mut world);
+    }
+}
+
+#[test]
 fn contents_that_are_refused_keep_none_of_another_content_type() {
     let mut world = world(1);
     for minutes in 1..=20 {
