@@ -107,6 +107,8 @@ pub(super) struct Delivery {
     connection: u32,
     come_again: usize,
     tally: Tally,
+    /// Since when Wazuh takes nothing, though there is something for it.
+    held: Option<Instant>,
     /// Shares of memory that are free again, given back together: each time whoever waits for one wakes up.
     free: Vec<OwnedSemaphorePermit>,
 }
@@ -149,6 +151,7 @@ impl Delivery {
             connection: 1,
             come_again: 0,
             tally: Tally::default(),
+            held: None,
             free: Vec::new(),
         })
     }
@@ -273,7 +276,6 @@ impl Delivery {
     /// Gives datagrams to Wazuh, waiting as long as `send_timeout` allows until it takes the first of them;
     /// how many it took.
     fn hand_over(&mut self, datagrams: &[&[u8]]) -> Result<usize, Halt> {
-        let mut waiting_since = None;
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 self.meanwhile(order)?;
@@ -317,6 +319,7 @@ impl Delivery {
                     if let Outlet::Wazuh(wazuh) = &mut self.outlet {
                         wazuh.acknowledgement.sent(sent);
                     }
+                    self.held = None;
                     return Ok(sent);
                 }
                 Some(Err(fault @ (QueueFault::Missing(_) | QueueFault::NoReader(_)))) => {
@@ -325,19 +328,10 @@ impl Delivery {
                 }
                 Some(Err(fault)) => return Err(Halt::Failed(fault.into())),
             };
-            let since = *waiting_since.get_or_insert_with(Instant::now);
+            let since = *self.held.get_or_insert_with(Instant::now);
             if since.elapsed() >= self.send_timeout() {
-                return Err(Halt::Failed(why.map_or_else(
-                    || {
-                        Error::TryLater(format!(
-                            "Wazuh took no event for {} s: its queue is full or held (an agent that \
-                             is offline, a manager that is starting or overloaded). The next run goes \
-                             on where this one stopped.",
-                            since.elapsed().as_secs()
-                        ))
-                    },
-                    Error::from,
-                )));
+                let why = why.map_or_else(|| held(since.elapsed()), Error::from);
+                return Err(Halt::Failed(why));
             }
             if self.is_stopped() {
                 return Err(Halt::Asked);
@@ -540,10 +534,20 @@ impl Delivery {
             Ok(()) | Err(Halt::Asked) => {}
             Err(Halt::Failed(error)) => return Err(error),
         }
+        self.tally.held = self.held.map(|held| held.elapsed()).unwrap_or_default();
         self.tally.unconfirmed = self.unconfirmed.iter().map(|sent| sent.events).sum();
         self.ledger.close()?;
         Ok(self.tally)
     }
+}
+
+/// Wazuh took nothing for so long.
+pub(super) fn held(time: Duration) -> Error {
+    Error::TryLater(format!(
+        "Wazuh took no event for {} s: its queue is full or held (an agent that is offline, a manager that is starting or \
+         overloaded). The next run goes on where this one stopped.",
+        time.as_secs()
+    ))
 }
 
 /// A mark as the ledger keeps it.

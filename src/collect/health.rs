@@ -250,8 +250,10 @@ pub(super) fn of_standing(
         Finding::of_contents(standing.failed, why)
     });
     let lost = (standing.lost > 0).then(|| Finding::of_lost(standing.lost));
+    // What cannot be listed may well speak.
     let silence = standing
         .last_words
+        .filter(|_| !has_fault)
         .and_then(|(last, days)| Finding::of_silence(last, days, silent_after, now));
     [contents, lost, silence].into_iter().flatten().collect()
 }

@@ -105,7 +105,10 @@ impl Collector {
             are_left_alone |= is_failing;
             !is_failing && !is_unavailable(stream)
         });
-        let due = due.collect();
+        let mut due: Vec<Stream> = due.collect();
+        // The deadline must not come before the same ones again and again.
+        let first = self.work.run % due.len().max(1);
+        due.rotate_left(first);
         let mut beside = self.list_all_new(activity, due, missing).await?;
         let are_refused = self.leave_refused(now, unavailable).await?;
         self.leave_unavailable(now).await?;
@@ -114,6 +117,10 @@ impl Collector {
         self.is_well.set(self.is_well.get() || is_answered);
         self.conclude(now).await?;
         // The old comes after all that is new: a fault far back must not hold it up.
+        // (Unless contents that are known wait for it.)
+        if !beside.is_empty() && !beside.iter().any(|beside| beside.stream.is_sweep_asked) {
+            self.new_is_listed.notify_one();
+        }
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut beside)),
@@ -483,6 +490,9 @@ impl Collector {
             }
         }
         self.is_served.set(true);
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+            listing.is_answered();
+        }
         let incomplete = listing.incomplete();
         if incomplete.is_none() && matches!(aim, Aim::Marker | Aim::Span(_)) {
             self.complete(stream, window, aim).await?;

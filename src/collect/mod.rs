@@ -113,6 +113,8 @@ pub struct Tally {
     pub lost: usize,
     /// Events that Wazuh has not confirmed yet.
     pub unconfirmed: usize,
+    /// How long Wazuh had taken nothing at the end, though there was something for it.
+    pub held: Duration,
 }
 
 /// What stops a run with work left.
@@ -162,17 +164,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         .annotate
         .unwrap_or_else(|| home.before_wazuh_5());
     // Wazuh is looked at before Microsoft is called.
-    let outlet = if request.is_dry {
-        Outlet::Print
-    } else {
-        Outlet::Wazuh(Box::new(Wazuh {
-            queue: Some(Queue::connect(home.queue())?),
-            acknowledgement: Acknowledgement::new(&home, &settings.wazuh),
-            cap: Cap::from_saved(ledger.value("window")?.as_deref()),
-            send_timeout: settings.wazuh.send_timeout,
-            home,
-        }))
-    };
+    let outlet = outlet(settings, request, home, &ledger)?;
     let http = Http::new(&settings.http)?;
 
     let run = ledger.run();
@@ -196,6 +188,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
+        turns: Arc::new(Semaphore::new(blobs * BLOB as usize / ANSWER as usize)),
         blobs,
         unfinished: Cell::default(),
         patience: PATIENCE.min(request.deadline / 2),
@@ -238,11 +231,37 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     let tally = delivering
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let tally = tally?;
+    if stopped_by == Some(Stop::Deadline) {
+        judge_end(request, &tally)?;
+    }
     Ok(Summary {
         outcomes,
-        tally: tally?,
+        tally,
         stopped_by,
     })
+}
+
+/// Where events go: to Wazuh, if it is there.
+fn outlet(settings: &Settings, request: &Request, home: Home, ledger: &Ledger) -> Result<Outlet> {
+    if request.is_dry {
+        return Ok(Outlet::Print);
+    }
+    Ok(Outlet::Wazuh(Box::new(Wazuh {
+        queue: Some(Queue::connect(home.queue())?),
+        acknowledgement: Acknowledgement::new(&home, &settings.wazuh),
+        cap: Cap::from_saved(ledger.value("window")?.as_deref()),
+        send_timeout: settings.wazuh.send_timeout,
+        home,
+    })))
+}
+
+/// What is left to the next runs is no backlog where they may not get further either.
+fn judge_end(request: &Request, tally: &Tally) -> Result<()> {
+    if request.purpose == Purpose::Run && tally.held >= request.deadline / 2 {
+        return Err(deliver::held(tally.held));
+    }
+    Ok(())
 }
 
 /// Says, once a day, which tenants Wazuh's built-in module collects too.
@@ -281,6 +300,9 @@ struct Work {
     redactor: Option<Redactor>,
     /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
+    /// Turns of tenants that sign in and are listed: so many that all places are taken, and no more, so that some come to
+    /// their end before a deadline that is too near for all.
+    turns: Arc<Semaphore>,
     /// How many blobs there are places for.
     blobs: usize,
     /// Tenants that may have work left.
@@ -298,6 +320,12 @@ impl Work {
     async fn place(&self, shares: u32) -> Result<OwnedSemaphorePermit, desk::Closed> {
         let place = Arc::clone(&self.places).acquire_many_owned(shares).await;
         place.map_err(|_| desk::Closed)
+    }
+
+    /// Waits for a tenant's turn.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, desk::Closed> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.map_err(|_| desk::Closed)
     }
 
     /// How many blobs a tenant of this `concurrency` takes from the ledger at a time.
@@ -331,11 +359,20 @@ async fn at<T>(
     patience: Duration,
     work: impl Future<Output = T>,
 ) -> T {
+    holding(&mut Some(place), patience, work).await
+}
+
+/// The same, but that the place is kept where it does not take long.
+async fn holding<T>(
+    place: &mut Option<OwnedSemaphorePermit>,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
         return done;
     }
-    drop(place);
+    *place = None;
     work.await
 }
 
@@ -409,6 +446,7 @@ async fn finish(
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
+            warn_of_unlisted(collectors);
             Some(Stop::Deadline)
         }
     };
@@ -422,15 +460,33 @@ async fn finish(
     stopped_by
 }
 
+/// Says that a deadline was too near.
+fn warn_of_unlisted(collectors: &[Rc<Collector>]) {
+    let unlisted = collectors.iter();
+    let unlisted = unlisted.filter(|one| !one.is_listed.get() && !one.is_over.get());
+    let count = unlisted.count();
+    if count > 0 {
+        log::warn!(
+            "{count} of {} tenants were not listed to their end by then; the next run begins with others. If it stays so, \
+             raise [collect] deadline, and with it the timeout of whatever starts o365-wodle",
+            collectors.len()
+        );
+    }
+}
+
 /// Collects all tenants side by side until none has work left and Wazuh has confirmed what it has.
 ///
 /// A large backlog delays nobody: all that is asked of Microsoft waits for a place, and a tenant waits for
-/// one at a time, so that each gets the next after all others had theirs.
+/// one at a time, so that each gets the next after all others had theirs. Each run begins with another tenant, far from the
+/// last one: if the deadline comes before all had their turn, it does not come before the same ones again.
 async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
+    let mut collectors = collectors.to_vec();
+    let first = first(work.run, collectors.len());
+    collectors.rotate_left(first);
     loop {
         let mut tenants = JoinSet::new();
         work.unfinished.set(collectors.len());
-        for collector in collectors {
+        for collector in &collectors {
             let collector = Rc::clone(collector);
             tenants.spawn_local(async move {
                 // A hand-over that has stopped takes and tells nothing more; its thread knows why.
@@ -455,9 +511,28 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
     }
 }
 
+/// With which of so many tenants a run begins: in steps of five eighths, a few runs spread over all of them.
+fn first(run: usize, tenants: usize) -> usize {
+    let step = tenants * 5 / 8 + 1;
+    run.wrapping_mul(step).checked_rem(tenants).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{blobs_ahead, places};
+    use super::{blobs_ahead, first, places};
+
+    #[test]
+    fn runs_begin_all_over_the_tenants() {
+        assert_eq!(first(7, 0), 0);
+        assert_eq!(first(7, 1), 0);
+        for tenants in [4, 5, 16, 100, 300] {
+            let begins: Vec<_> = (1..=8).map(|run| first(run, tenants)).collect();
+            for quarter in 0..4 {
+                let is_in = |begin: &usize| begin * 4 / tenants == quarter;
+                assert!(begins.iter().any(is_in), "{tenants}: {begins:?}");
+            }
+        }
+    }
 
     #[test]
     fn places_are_two_a_tenant_and_enough_for_one() {

@@ -98,6 +98,10 @@ impl Collector {
             return Ok(true);
         }
         let turn = timeout(self.work.patience, self.start.lock()).await;
+        // From now on it is the start that is waited for.
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&content_type) {
+            listing.is_answered();
+        }
         if let Some(left) = self.throttled_for() {
             if left > LONGEST_REST {
                 let fault = Fault {

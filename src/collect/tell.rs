@@ -109,6 +109,8 @@ impl Collector {
                 let stream = streams
                     .iter()
                     .find(|(_, content_type)| Some(*content_type) == scope);
+                // What cannot be listed is neither silent nor known to speak again.
+                let is_unheard = found.iter().any(Finding::is_fault);
                 if let Some((stream, _)) = stream {
                     let standing = ledger.standing(*stream)?;
                     found.extend(health::of_standing(&standing, &found, silent_after, now));
@@ -123,7 +125,11 @@ impl Collector {
                     let may_last =
                         is_unknown && !is_asked && health::FAULTS.contains(&&*state.state);
                     let is_certificate = is_unread && state.state == "certificate_expiring";
-                    scope.is_some() || is_found || !(may_last || is_certificate)
+                    let lasts = match scope {
+                        Some(_) => is_unheard && state.state == "silent",
+                        None => may_last || is_certificate,
+                    };
+                    is_found || !lasts
                 };
                 let (states, said) =
                     health::assess_some(scope, before.clone(), is_looked_at, &found, now);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -20,7 +20,7 @@ use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, Stop, Work, at, fetch};
+use super::{ANSWER, BLOB, Stop, Work, at, fetch, holding};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -71,6 +71,8 @@ pub(super) struct Collector {
     pub(super) asked: Cell<Option<Instant>>,
     pub(super) is_listed: Cell<bool>,
     pub(super) news: Notify,
+    /// All that is new was listed, but not all that is to be listed beside it.
+    pub(super) new_is_listed: Notify,
     /// Whether Microsoft has answered so that no fault of the whole tenant can last.
     pub(super) is_well: Cell<bool>,
     /// The streams that are being listed.
@@ -144,6 +146,7 @@ impl Collector {
             asked: Cell::default(),
             is_listed: Cell::default(),
             news: Notify::new(),
+            new_is_listed: Notify::new(),
             is_well: Cell::default(),
             listing: RefCell::default(),
             gaps: RefCell::default(),
@@ -174,19 +177,24 @@ impl Collector {
         }
         let signed_in = self.activity.borrow().clone();
         let collected = async {
+            let mut turn = if self.is_listed.get() {
+                None
+            } else {
+                Some(self.work.turn().await?)
+            };
             let activity = if let Some(activity) = signed_in {
                 activity
             } else {
                 let place = self.work.place(ANSWER).await?;
-                let Some(activity) =
-                    at(place, self.work.patience, Box::pin(self.sign_in())).await?
+                let signing_in = at(place, self.work.patience, Box::pin(self.sign_in()));
+                let Some(activity) = holding(&mut turn, self.work.patience, signing_in).await?
                 else {
                     self.is_over.set(true);
                     return Ok(());
                 };
                 activity
             };
-            self.list_and_fetch(&activity).await
+            self.list_and_fetch(&activity, turn).await
         };
         match collected.await {
             Ok(()) => Ok(()),
@@ -224,20 +232,35 @@ impl Collector {
         }
     }
 
-    /// Lists what is new, then fetches what is pending; beside a listing that takes long, which must not hold up the known.
-    async fn list_and_fetch(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
+    /// Lists what is new, then fetches what is pending; beside what else is to be listed, and beside a listing that takes long,
+    /// which must not hold up the known.
+    async fn list_and_fetch(
+        self: &Rc<Self>,
+        activity: &Rc<Activity>,
+        mut turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), End> {
         if !self.is_listed.get() {
             let mut listing = Box::pin(self.list(activity));
-            let Ok(listed) = timeout(self.work.patience, &mut listing).await else {
-                self.news.notify_one();
-                return Box::pin(async {
-                    let (listed, fetched) = tokio::join!(listing, self.fetch_all(activity));
-                    listed.and(fetched)
-                })
-                .await;
-            };
-            listed?;
+            let begins = timeout(self.work.patience, self.new_is_listed.notified());
+            tokio::select! {
+                biased;
+                listed = &mut listing => listed?,
+                begins = begins => {
+                    if begins.is_ok() {
+                        turn = None;
+                    }
+                    self.news.notify_one();
+                    return Box::pin(async {
+                        // Where requests take long, so does their turn.
+                        let listing = holding(&mut turn, 2 * self.work.patience, listing);
+                        let (listed, fetched) = tokio::join!(listing, self.fetch_all(activity));
+                        listed.and(fetched)
+                    })
+                    .await;
+                }
+            }
         }
+        drop(turn);
         Box::pin(self.fetch_all(activity)).await
     }
 

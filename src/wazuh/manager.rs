@@ -58,6 +58,9 @@ pub(super) struct Manager {
     /// Doubled by each drop, halved by each second without.
     caution: u64,
     caution_until: u64,
+    /// Events that were dropped in this run, and when that was said last.
+    dropped: u64,
+    dropped_said: Option<u64>,
     /// After a loss: wait for calm.
     settling: bool,
 }
@@ -196,6 +199,8 @@ impl Manager {
             unmarked: false,
             caution: 1,
             caution_until: 0,
+            dropped: 0,
+            dropped_said: None,
             settling: false,
         }
     }
@@ -315,11 +320,16 @@ impl Manager {
                 log::info!("Wazuh's analysisd was restarted");
                 self.settling = true;
             } else if look.dropped > last.dropped {
-                log::warn!(
-                    "Wazuh's analysisd dropped {} events because its input queue was full; sending \
-                     slower. Another source floods it, or it has too little power.",
-                    look.dropped - last.dropped
-                );
+                self.dropped += look.dropped - last.dropped;
+                let is_due = |said: u64| look.answered >= said + 60_000;
+                if self.dropped_said.is_none_or(is_due) {
+                    self.dropped_said = Some(look.answered);
+                    log::warn!(
+                        "Wazuh's analysisd dropped {} events in this run because its input queue was full; sending slower. \
+                         Another source floods it, or it has too little power.",
+                        self.dropped
+                    );
+                }
                 self.caution = (self.caution * 2).min(32);
                 self.caution_until = look.answered + 1_000;
             } else if look.answered >= self.caution_until && self.caution > 1 {

@@ -146,7 +146,7 @@ fn a_deadline_holds_though_wazuh_takes_nothing() {
     }
     world.queue.pause();
     let begin = Instant::now();
-    world.run_expecting(0, &["--deadline", "4s"]);
+    world.run_expecting(75, &["--deadline", "4s"]);
     assert!(
         begin.elapsed() < Duration::from_secs(5),
         "{:?}",
