@@ -241,6 +241,7 @@ impl Finding {
 pub(super) fn of_standing(
     standing: &Standing,
     found: &[Finding],
+    is_unheard: bool,
     silent_after: Duration,
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
@@ -253,7 +254,7 @@ pub(super) fn of_standing(
     // What cannot be listed may well speak.
     let silence = standing
         .last_words
-        .filter(|_| !has_fault)
+        .filter(|_| !is_unheard)
         .and_then(|(last, days)| Finding::of_silence(last, days, silent_after, now));
     [contents, lost, silence].into_iter().flatten().collect()
 }

@@ -118,6 +118,8 @@ impl Collector {
         self.conclude(now).await?;
         // The old comes after all that is new: a fault far back must not hold it up.
         // (Unless contents that are known wait for it.)
+        self.turn.take();
+        self.is_heard.set(true);
         if !beside.is_empty() && !beside.iter().any(|beside| beside.stream.is_sweep_asked) {
             self.new_is_listed.notify_one();
         }
@@ -182,11 +184,11 @@ impl Collector {
 
     /// All that is new was listed: the tenant is well, unless it is not, and what expired is given up.
     async fn conclude(&self, now: DateTime<Utc>) -> Result<(), Closed> {
-        let is_well = self.is_well.get();
+        let is_well = self.is_well.get() && !self.is_over.get();
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         // What is on its way may come all the same.
-        let is_sure = self.clock.skew().is_some() && self.fetching.borrow().is_empty();
+        let is_sure = self.clock.skew().is_some() && !self.is_fetching.get();
         let past = now.min(Utc::now());
         let lost = self
             .work
@@ -258,6 +260,7 @@ impl Collector {
             .await?
         {
             Listed::Whole => {
+                self.heard.borrow_mut().insert(stream.content_type);
                 desk.ledger(move |ledger| ledger.listing_complete(id, now))
                     .await?;
             }

@@ -117,6 +117,19 @@ pub struct Tally {
     pub held: Duration,
 }
 
+impl Tally {
+    /// What is left to the next runs is no backlog where they may not get further either.
+    ///
+    /// # Errors
+    /// [`Error::TryLater`] if Wazuh took nothing for more than half of a run that its `deadline` ended.
+    pub(crate) fn unless_held(&self, deadline: Duration) -> Result<()> {
+        if self.held < deadline / 2 {
+            return Ok(());
+        }
+        Err(deliver::held(self.held))
+    }
+}
+
 /// What stops a run with work left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -215,6 +228,9 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
         let stopped_by = finish(&work, &collectors, &request.stopping, end).await;
+        if stopped_by == Some(Stop::Deadline) && request.purpose == Purpose::Run {
+            warn_of_unheard(&collectors);
+        }
         let outcomes = collectors
             .iter()
             .map(|collector| collector.outcome())
@@ -232,8 +248,8 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let tally = tally?;
-    if stopped_by == Some(Stop::Deadline) {
-        judge_end(request, &tally)?;
+    if stopped_by == Some(Stop::Deadline) && request.purpose == Purpose::Run {
+        tally.unless_held(request.deadline)?;
     }
     Ok(Summary {
         outcomes,
@@ -254,14 +270,6 @@ fn outlet(settings: &Settings, request: &Request, home: Home, ledger: &Ledger) -
         send_timeout: settings.wazuh.send_timeout,
         home,
     })))
-}
-
-/// What is left to the next runs is no backlog where they may not get further either.
-fn judge_end(request: &Request, tally: &Tally) -> Result<()> {
-    if request.purpose == Purpose::Run && tally.held >= request.deadline / 2 {
-        return Err(deliver::held(tally.held));
-    }
-    Ok(())
 }
 
 /// Says, once a day, which tenants Wazuh's built-in module collects too.
@@ -359,20 +367,11 @@ async fn at<T>(
     patience: Duration,
     work: impl Future<Output = T>,
 ) -> T {
-    holding(&mut Some(place), patience, work).await
-}
-
-/// The same, but that the place is kept where it does not take long.
-async fn holding<T>(
-    place: &mut Option<OwnedSemaphorePermit>,
-    patience: Duration,
-    work: impl Future<Output = T>,
-) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
         return done;
     }
-    *place = None;
+    drop(place);
     work.await
 }
 
@@ -446,7 +445,6 @@ async fn finish(
         }
         () = tokio::time::sleep_until(end) => {
             log::info!("the deadline has come: the next run goes on where this one stops");
-            warn_of_unlisted(collectors);
             Some(Stop::Deadline)
         }
     };
@@ -461,14 +459,15 @@ async fn finish(
 }
 
 /// Says that a deadline was too near.
-fn warn_of_unlisted(collectors: &[Rc<Collector>]) {
-    let unlisted = collectors.iter();
-    let unlisted = unlisted.filter(|one| !one.is_listed.get() && !one.is_over.get());
-    let count = unlisted.count();
+fn warn_of_unheard(collectors: &[Rc<Collector>]) {
+    let is_unheard = |one: &&Rc<Collector>| {
+        !one.is_heard.get() && !one.is_over.get() && one.throttled_for().is_none()
+    };
+    let count = collectors.iter().filter(is_unheard).count();
     if count > 0 {
         log::warn!(
-            "{count} of {} tenants were not listed to their end by then; the next run begins with others. If it stays so, \
-             raise [collect] deadline, and with it the timeout of whatever starts o365-wodle",
+            "not all that is new was listed of {count} of {} tenants; the next run begins elsewhere. If it stays so, raise the \
+             deadline ([collect] deadline), and with it the timeout of whatever starts o365-wodle",
             collectors.len()
         );
     }
@@ -511,10 +510,21 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
     }
 }
 
-/// With which of so many tenants a run begins: in steps of five eighths, a few runs spread over all of them.
+/// With which of so many tenants a run begins: in steps of about five eighths, a few runs spread over all of them, and as many
+/// runs as there are tenants begin with each once.
 fn first(run: usize, tenants: usize) -> usize {
-    let step = tenants * 5 / 8 + 1;
-    run.wrapping_mul(step).checked_rem(tenants).unwrap_or(0)
+    let mut step = tenants * 5 / 8 + 1;
+    while divisor(step, tenants) > 1 {
+        step += 1;
+    }
+    (run % tenants.max(1) * step)
+        .checked_rem(tenants)
+        .unwrap_or(0)
+}
+
+/// The greatest common divisor.
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 #[cfg(test)]
@@ -523,9 +533,12 @@ mod tests {
 
     #[test]
     fn runs_begin_all_over_the_tenants() {
-        assert_eq!(first(7, 0), 0);
-        assert_eq!(first(7, 1), 0);
-        for tenants in [4, 5, 16, 100, 300] {
+        for tenants in 0..=400 {
+            let mut begins: Vec<_> = (0..tenants).map(|run| first(run, tenants)).collect();
+            begins.sort_unstable();
+            assert_eq!(begins, (0..tenants).collect::<Vec<_>>());
+        }
+        for tenants in [16, 24, 100, 300] {
             let begins: Vec<_> = (1..=8).map(|run| first(run, tenants)).collect();
             for quarter in 0..4 {
                 let is_in = |begin: &usize| begin * 4 / tenants == quarter;

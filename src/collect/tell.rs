@@ -93,6 +93,7 @@ impl Collector {
             self.look_at_tenant();
         }
         let findings = self.findings.borrow().clone();
+        let heard = self.heard.borrow().clone();
         if findings.is_empty() {
             return None;
         }
@@ -110,10 +111,17 @@ impl Collector {
                     .iter()
                     .find(|(_, content_type)| Some(*content_type) == scope);
                 // What cannot be listed is neither silent nor known to speak again.
-                let is_unheard = found.iter().any(Finding::is_fault);
+                let is_heard = scope.is_some_and(|content_type| heard.contains(&content_type));
+                let is_unheard = !is_heard && found.iter().any(Finding::is_fault);
                 if let Some((stream, _)) = stream {
                     let standing = ledger.standing(*stream)?;
-                    found.extend(health::of_standing(&standing, &found, silent_after, now));
+                    found.extend(health::of_standing(
+                        &standing,
+                        &found,
+                        is_unheard,
+                        silent_after,
+                        now,
+                    ));
                 }
                 let before = known.remove(&scope).unwrap_or_default();
                 // A certificate that could not be read ends as it did; and who could not be asked may still refuse.

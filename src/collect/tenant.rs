@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, Stop, Work, at, fetch, holding};
+use super::{ANSWER, BLOB, Stop, Work, at, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -73,6 +74,15 @@ pub(super) struct Collector {
     pub(super) news: Notify,
     /// All that is new was listed, but not all that is to be listed beside it.
     pub(super) new_is_listed: Notify,
+    /// The turn that other tenants wait for, until all that is new was listed.
+    pub(super) turn: RefCell<Option<OwnedSemaphorePermit>>,
+    /// Content types of which all that is new was listed.
+    pub(super) heard: RefCell<HashSet<ContentType>>,
+    /// Whether all that is new was listed, as far as it can be.
+    pub(super) is_heard: Cell<bool>,
+    /// Whether anything is being fetched, or is about to be.
+    pub(super) is_fetching: Cell<bool>,
+    is_ended: Cell<bool>,
     /// Whether Microsoft has answered so that no fault of the whole tenant can last.
     pub(super) is_well: Cell<bool>,
     /// The streams that are being listed.
@@ -147,6 +157,11 @@ impl Collector {
             is_listed: Cell::default(),
             news: Notify::new(),
             new_is_listed: Notify::new(),
+            turn: RefCell::default(),
+            heard: RefCell::default(),
+            is_heard: Cell::default(),
+            is_fetching: Cell::default(),
+            is_ended: Cell::default(),
             is_well: Cell::default(),
             listing: RefCell::default(),
             gaps: RefCell::default(),
@@ -177,28 +192,46 @@ impl Collector {
         }
         let signed_in = self.activity.borrow().clone();
         let collected = async {
-            let mut turn = if self.is_listed.get() {
-                None
-            } else {
-                Some(self.work.turn().await?)
-            };
+            if !self.is_listed.get() {
+                let turn = self.work.turn().await?;
+                self.turn.replace(Some(turn));
+            }
             let activity = if let Some(activity) = signed_in {
                 activity
             } else {
                 let place = self.work.place(ANSWER).await?;
                 let signing_in = at(place, self.work.patience, Box::pin(self.sign_in()));
-                let Some(activity) = holding(&mut turn, self.work.patience, signing_in).await?
-                else {
+                let signed_in = self.in_turn(self.work.patience, signing_in).await?;
+                let Some(activity) = signed_in else {
                     self.is_over.set(true);
                     return Ok(());
                 };
                 activity
             };
-            self.list_and_fetch(&activity, turn).await
+            self.list_and_fetch(&activity).await
         };
-        match collected.await {
+        let collected = collected.await;
+        self.turn.take();
+        self.ends(collected).await
+    }
+
+    /// Works while it is the tenant's turn, which others get if that takes long.
+    async fn in_turn<T>(&self, patience: Duration, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(patience, &mut work).await {
+            return done;
+        }
+        self.turn.take();
+        work.await
+    }
+
+    /// What ends the collection is said at once, by whatever meets it first, and remembered: what goes on beside it may last
+    /// until the deadline.
+    async fn ends(&self, ended: Result<(), End>) -> Result<(), Closed> {
+        match ended {
             Ok(()) => Ok(()),
             Err(End::Closed(closed)) => Err(closed),
+            Err(_) if self.is_ended.replace(true) => Ok(()),
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
                 self.finds(None, Finding::of_fault(&fault, false));
@@ -234,25 +267,17 @@ impl Collector {
 
     /// Lists what is new, then fetches what is pending; beside what else is to be listed, and beside a listing that takes long,
     /// which must not hold up the known.
-    async fn list_and_fetch(
-        self: &Rc<Self>,
-        activity: &Rc<Activity>,
-        mut turn: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), End> {
+    async fn list_and_fetch(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         if !self.is_listed.get() {
             let mut listing = Box::pin(self.list(activity));
-            let begins = timeout(self.work.patience, self.new_is_listed.notified());
             tokio::select! {
                 biased;
                 listed = &mut listing => listed?,
-                begins = begins => {
-                    if begins.is_ok() {
-                        turn = None;
-                    }
+                _ = timeout(self.work.patience, self.new_is_listed.notified()) => {
                     self.news.notify_one();
                     return Box::pin(async {
                         // Where requests take long, so does their turn.
-                        let listing = holding(&mut turn, 2 * self.work.patience, listing);
+                        let listing = self.in_turn(2 * self.work.patience, listing);
                         let (listed, fetched) = tokio::join!(listing, self.fetch_all(activity));
                         listed.and(fetched)
                     })
@@ -260,17 +285,19 @@ impl Collector {
                 }
             }
         }
-        drop(turn);
         Box::pin(self.fetch_all(activity)).await
     }
 
     /// Lists everything.
     async fn list(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
         let listed = self.list_all(activity).await;
+        self.turn.take();
         self.is_listed.set(listed.is_ok());
-        self.is_over.set(listed.is_err());
+        if listed.is_err() {
+            self.is_over.set(true);
+        }
         self.news.notify_one();
-        listed
+        Ok(self.ends(listed).await?)
     }
 
     /// The whole tenant failed: says so, and remembers until when to leave it alone.
@@ -340,6 +367,7 @@ impl Collector {
 
     /// Fetches all pending blobs, several at once.
     async fn fetch_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
+        self.is_fetching.set(true);
         self.some_at_once(
             BLOB,
             async || self.pending().await,
@@ -349,14 +377,16 @@ impl Collector {
                 let entry = (content.clone(), Wait::default());
                 self.fetching.borrow_mut().insert(id, entry);
                 async move {
-                    let result = if this.refusals.borrow().are_of_stream(content.stream) {
+                    let is_left =
+                        this.is_over.get() || this.refusals.borrow().are_of_stream(content.stream);
+                    let result = if is_left {
                         Ok(())
                     } else {
                         let result = fetch::fetch(&this, &activity, &content).await;
                         this.fetched(content, result).await
                     };
                     this.fetching.borrow_mut().remove(&id);
-                    result
+                    Ok(this.ends(result).await?)
                 }
             },
         )
@@ -366,7 +396,7 @@ impl Collector {
     /// Some blobs more to fetch, as soon as there are any; none: all are, or are being fetched.
     async fn pending(&self) -> Result<Vec<Pending>, End> {
         loop {
-            if !self.is_listed.get() {
+            if !self.is_listed.get() && !self.is_over.get() {
                 let news = timeout(self.work.patience, self.news.notified());
                 news.await.unwrap_or_default();
             }

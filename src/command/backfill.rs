@@ -166,6 +166,9 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
             );
         }
         judge(&summary)?;
+        if !is_done {
+            tally.unless_held(ROUND)?;
+        }
         // What failed in an earlier round may be what is left.
         return if is_done { Ok(()) } else { trouble };
     }

@@ -206,7 +206,7 @@ fn a_deadline_too_near_for_all_is_near_for_others_each_time() {
             break;
         }
         assert!(
-            world.log().contains("tenants were not listed"),
+            world.log().contains("not all that is new was listed"),
             "{}",
             world.log()
         );
