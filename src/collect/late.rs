@@ -130,20 +130,18 @@ impl Collector {
 
     /// The deadline has come: who has not answered in all this time is said to fail.
     pub(super) async fn cut_off(&self) -> Result<(), Closed> {
-        if self.is_over.get() {
-            return Ok(());
-        }
+        let is_over = self.is_over.get();
         let (tenant, patience) = (&self.tenant, self.patience());
         // That Microsoft wants to be left alone is remembered elsewhere.
         if let Some(left) = self.throttled_for() {
-            if self.asked.get().is_some() {
+            if self.asked.get().is_some() && !is_over {
                 self.finds(None, Finding::of_fault(&Fault::throttled(left), false));
                 self.worse(Trouble::Unreachable);
             }
             return Ok(());
         }
         // Until its subscriptions are known, nothing of it is.
-        let asked = self.asked.get();
+        let asked = self.asked.get().filter(|_| !is_over);
         if asked.is_some_and(|asked| asked.elapsed() > patience) {
             let is_signed_in = self.activity.borrow().is_some();
             return self

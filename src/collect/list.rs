@@ -188,7 +188,7 @@ impl Collector {
         let (id, streams) = (self.tenant.tenant_id.clone(), self.streams.borrow().clone());
         // What is given up has expired by Microsoft's clock and by this machine's: either may be wrong.
         // What is on its way may come all the same.
-        let is_sure = self.clock.skew().is_some() && !self.is_fetching.get();
+        let is_sure = self.clock.skew().is_some() && self.fetching.borrow().is_empty();
         let past = now.min(Utc::now());
         let lost = self
             .work

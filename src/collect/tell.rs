@@ -111,8 +111,7 @@ impl Collector {
                     .iter()
                     .find(|(_, content_type)| Some(*content_type) == scope);
                 // What cannot be listed is neither silent nor known to speak again.
-                let is_heard = scope.is_some_and(|content_type| heard.contains(&content_type));
-                let is_unheard = !is_heard && found.iter().any(Finding::is_fault);
+                let is_unheard = scope.is_some_and(|content_type| !heard.contains(&content_type));
                 if let Some((stream, _)) = stream {
                     let standing = ledger.standing(*stream)?;
                     found.extend(health::of_standing(

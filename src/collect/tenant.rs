@@ -80,8 +80,6 @@ pub(super) struct Collector {
     pub(super) heard: RefCell<HashSet<ContentType>>,
     /// Whether all that is new was listed, as far as it can be.
     pub(super) is_heard: Cell<bool>,
-    /// Whether anything is being fetched, or is about to be.
-    pub(super) is_fetching: Cell<bool>,
     is_ended: Cell<bool>,
     /// Whether Microsoft has answered so that no fault of the whole tenant can last.
     pub(super) is_well: Cell<bool>,
@@ -160,7 +158,6 @@ impl Collector {
             turn: RefCell::default(),
             heard: RefCell::default(),
             is_heard: Cell::default(),
-            is_fetching: Cell::default(),
             is_ended: Cell::default(),
             is_well: Cell::default(),
             listing: RefCell::default(),
@@ -367,7 +364,6 @@ impl Collector {
 
     /// Fetches all pending blobs, several at once.
     async fn fetch_all(self: &Rc<Self>, activity: &Rc<Activity>) -> Result<(), End> {
-        self.is_fetching.set(true);
         self.some_at_once(
             BLOB,
             async || self.pending().await,
@@ -446,6 +442,7 @@ impl Collector {
         loop {
             while working.len() < self.tenant.concurrency
                 && fault.is_none()
+                && !(shares == BLOB && self.is_over.get())
                 && let Some(item) = items.next()
             {
                 let place = self.work.place(shares).await?;
@@ -481,7 +478,8 @@ impl Collector {
 
     /// Remembers how the run's requests ended.
     async fn count_requests(&self) -> Result<(), Closed> {
-        let Some(activity) = self.asking.take() else {
+        let asking = self.asking.borrow().clone();
+        let Some(activity) = asking else {
             return Ok(());
         };
         let (id, requests) = (self.tenant.tenant_id.clone(), activity.requests());

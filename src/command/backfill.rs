@@ -165,10 +165,10 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
                 left.spans
             );
         }
-        judge(&summary)?;
-        if !is_done {
+        if !is_done && summary.stopped_by == Some(Stop::Deadline) {
             tally.unless_held(ROUND)?;
         }
+        judge(&summary)?;
         // What failed in an earlier round may be what is left.
         return if is_done { Ok(()) } else { trouble };
     }
