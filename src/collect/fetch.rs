@@ -101,22 +101,21 @@ impl Collector {
                 return Ok(());
             }
             Err(Failure::Closed(closed)) => return Err(End::Closed(closed)),
-            Err(Failure::Fault(fault)) => match fault.class {
-                Class::Throttled => return Err(End::Fault(fault)),
-                _ if fault.is_of_sign_in => return Err(End::Fault(fault)),
-                _ => {
-                    if self.refusals.borrow_mut().failed(content.stream, &fault) {
-                        log::error!(
-                            "{} {}: its contents are refused, the others of them are left to the next run: {fault}",
-                            self.tenant.name,
-                            content.content_type
-                        );
-                    }
-                    is_foreign = fault.class == Class::ForeignAddress;
-                    let is_expired = fault.code.as_deref() == Some("AF20051");
-                    (fault.to_string(), false, is_expired, fault.retry_after)
+            Err(Failure::Fault(fault)) => {
+                if fault.is_of_sign_in || fault.class == Class::Throttled {
+                    return Err(End::Fault(fault));
                 }
-            },
+                if self.refusals.borrow_mut().failed(content.stream, &fault) {
+                    log::error!(
+                        "{} {}: its contents are refused, the others of them are left to the next run: {fault}",
+                        self.tenant.name,
+                        content.content_type
+                    );
+                }
+                is_foreign = fault.class == Class::ForeignAddress;
+                let is_expired = fault.code.as_deref() == Some("AF20051");
+                (fault.to_string(), false, is_expired, fault.retry_after)
+            }
             Err(Failure::Unreadable { what, is_damage }) => (what, is_damage, false, None),
         };
         self.worse(Trouble::Partial);

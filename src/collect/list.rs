@@ -116,13 +116,13 @@ impl Collector {
         let is_answered = is_answered && !are_refused && !are_left_alone;
         self.is_well.set(self.is_well.get() || is_answered);
         self.conclude(now).await?;
-        // The old comes after all that is new: a fault far back must not hold it up.
-        // (Unless contents that are known wait for it.)
         self.turn.take();
         self.is_heard.set(true);
+        // What is known is fetched beside the old, unless it waits for its true address.
         if !beside.is_empty() && !beside.iter().any(|beside| beside.stream.is_sweep_asked) {
             self.new_is_listed.notify_one();
         }
+        // The old comes after all that is new: a fault far back must not hold it up.
         self.some_at_once(
             ANSWER,
             async || Ok(std::mem::take(&mut beside)),

@@ -367,11 +367,20 @@ async fn at<T>(
     patience: Duration,
     work: impl Future<Output = T>,
 ) -> T {
+    or_give_back(patience, work, || drop(place)).await
+}
+
+/// Works, and gives something back once that takes long.
+async fn or_give_back<T>(
+    patience: Duration,
+    work: impl Future<Output = T>,
+    give_back: impl FnOnce(),
+) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
         return done;
     }
-    drop(place);
+    give_back();
     work.await
 }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, Stop, Work, at, fetch};
+use super::{ANSWER, BLOB, Stop, Work, at, fetch, or_give_back};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -80,7 +79,6 @@ pub(super) struct Collector {
     pub(super) heard: RefCell<HashSet<ContentType>>,
     /// Whether all that is new was listed, as far as it can be.
     pub(super) is_heard: Cell<bool>,
-    is_ended: Cell<bool>,
     /// Whether Microsoft has answered so that no fault of the whole tenant can last.
     pub(super) is_well: Cell<bool>,
     /// The streams that are being listed.
@@ -158,7 +156,6 @@ impl Collector {
             turn: RefCell::default(),
             heard: RefCell::default(),
             is_heard: Cell::default(),
-            is_ended: Cell::default(),
             is_well: Cell::default(),
             listing: RefCell::default(),
             gaps: RefCell::default(),
@@ -214,12 +211,7 @@ impl Collector {
 
     /// Works while it is the tenant's turn, which others get if that takes long.
     async fn in_turn<T>(&self, patience: Duration, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        if let Ok(done) = timeout(patience, &mut work).await {
-            return done;
-        }
-        self.turn.take();
-        work.await
+        or_give_back(patience, work, || drop(self.turn.take())).await
     }
 
     /// What ends the collection is said at once, by whatever meets it first, and remembered: what goes on beside it may last
@@ -228,7 +220,7 @@ impl Collector {
         match ended {
             Ok(()) => Ok(()),
             Err(End::Closed(closed)) => Err(closed),
-            Err(_) if self.is_ended.replace(true) => Ok(()),
+            Err(_) if self.is_over.replace(true) => Ok(()),
             Err(End::Fault(fault)) => {
                 let is_refused = matches!(fault.class, Class::RefuseTenant | Class::AuditLogOff);
                 self.finds(None, Finding::of_fault(&fault, false));
@@ -290,11 +282,9 @@ impl Collector {
         let listed = self.list_all(activity).await;
         self.turn.take();
         self.is_listed.set(listed.is_ok());
-        if listed.is_err() {
-            self.is_over.set(true);
-        }
+        let ended = self.ends(listed).await;
         self.news.notify_one();
-        Ok(self.ends(listed).await?)
+        Ok(ended?)
     }
 
     /// The whole tenant failed: says so, and remembers until when to leave it alone.

@@ -290,12 +290,7 @@ impl Ledger {
                  AND id IN (SELECT content FROM batch_content WHERE batch = ?1)",
             )?
             .execute([batch])?;
-        connection
-            .prepare_cached("DELETE FROM batch_content WHERE batch = ?1")?
-            .execute([batch])?;
-        connection
-            .prepare_cached("DELETE FROM batch WHERE id = ?1")?
-            .execute([batch])?;
+        delete(connection, batch)?;
         if let Some(recent) = &mut self.recent {
             for (_, key) in entries(&keys) {
                 recent.keys.remove(&key);
@@ -310,4 +305,15 @@ fn contents_of(connection: &Connection, batch: i64) -> Result<Vec<i64>, Fault> {
         .prepare_cached("SELECT content FROM batch_content WHERE batch = ?1")?
         .query_map([batch], |row| row.get(0))?
         .collect::<Result<_, _>>()?)
+}
+
+/// Deletes a batch, and what ties contents to it.
+pub(super) fn delete(connection: &Connection, batch: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM batch_content WHERE batch = ?1")?
+        .execute([batch])?;
+    connection
+        .prepare_cached("DELETE FROM batch WHERE id = ?1")?
+        .execute([batch])?;
+    Ok(())
 }

@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{params, params_from_iter};
 
-use super::{Fault, Ledger, number};
+use super::{Fault, Ledger, batches, number};
 use crate::config::ContentType;
 use crate::teeth;
 
@@ -354,12 +354,7 @@ impl Ledger {
         }
         let connection = self.write()?;
         for batch in forgotten {
-            connection
-                .prepare_cached("DELETE FROM batch_content WHERE batch = ?1")?
-                .execute([batch])?;
-            connection
-                .prepare_cached("DELETE FROM batch WHERE id = ?1")?
-                .execute([batch])?;
+            batches::delete(connection, batch)?;
         }
         self.commit()
     }
