@@ -18,6 +18,7 @@ mod metrics;
 mod safeguards;
 mod scale;
 mod scheduler;
+mod settings;
 mod sign_in;
 mod status;
 mod time;

@@ -90,7 +90,7 @@ fn the_troubleshooting_page_is_made_of_the_tables() {
             "make room on the disk, or mend what the reason names: `o365-wodle doctor`",
         ),
     ] {
-        let said = fault.to_string();
+        let said = crate::Error::from(fault).of_ledger(&file()).to_string();
         writeln!(page, "| {} | {cure} |", cell(said.trim_end_matches('.'))).unwrap();
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md");

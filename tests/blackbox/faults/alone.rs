@@ -1,46 +1,17 @@
-//! What fails, or does not come, alone: it keeps nobody else from being collected, and it is said.
+//! A listing or a content that fails, or does not come, alone: it keeps nobody else from being collected, and it is said.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use simulator::microsoft::{Action, Operation, Options, Plan, RetryAfter, Rule};
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 
 use crate::world::World;
 
-use super::{AGES, RECORDS, assert_clean, fill, run, throttle, world};
-
-/// Records of one content type.
-const OF_ONE: usize = AGES.len() * RECORDS;
-
-fn refused() -> Action {
-    status(403)
-}
-
-fn broken() -> Action {
-    status(500)
-}
-
-fn status(status: u16) -> Action {
-    let body = String::new();
-    Action::Status { status, body }
-}
-
-/// How many events tell of this state.
-fn told(world: &World, health: &str) -> usize {
-    let what = format!("\"health\":\"{health}\"");
-    let told = world.queue.received();
-    let has = |datagram: &&Vec<u8>| memchr::memmem::find(datagram, what.as_bytes()).is_some();
-    told.iter().filter(has).count()
-}
-
-/// As an operator does who has mended something.
-fn all_comes_once_it_is_mended(world: &mut World) {
-    world.microsoft.faults(Plan::default());
-    world.run(&["doctor"]);
-    assert_eq!(run(world), 0, "{}", world.log());
-    assert_clean(world);
-}
+use super::{
+    AGES, OF_ONE, RECORDS, all_comes_once_it_is_mended, assert_clean, broken, fill, refused, run,
+    told, world,
+};
 
 #[test]
 fn a_listing_that_hangs_keeps_no_other_content_type() {
@@ -141,27 +112,6 @@ fn an_entry_that_cannot_be_read_keeps_nothing_new() {
 }
 
 #[test]
-fn a_sign_in_that_is_refused_in_between_is_no_fault_of_contents() {
-    for asked in [Operation::Content, Operation::Blob] {
-        let mut world = world(1);
-        assert_eq!(run(&world), 0, "{}", world.log());
-        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
-        let no_token = Action::Status {
-            status: 401,
-            body: r#"{"error": "invalid_client"}"#.into(),
-        };
-        let plan = Plan::default()
-            .rule(Rule::on(asked, Action::Message401))
-            .rule(Rule::on(Operation::Token, no_token).from(2));
-        world.microsoft.faults(plan);
-        assert_eq!(run(&world), 77, "{}", world.log());
-        assert_eq!(world.sum("failed"), 0, "{}", world.log());
-        assert_eq!(told(&world, "auth_failed"), 1, "{}", world.log());
-        all_comes_once_it_is_mended(&mut world);
-    }
-}
-
-#[test]
 fn contents_that_are_refused_keep_none_of_another_content_type() {
     let mut world = world(1);
     for minutes in 1..=20 {
@@ -245,24 +195,6 @@ fn a_sweep_that_fails_keeps_nothing_new() {
         }
         assert_eq!(failed, 1, "{}", world.log());
     }
-}
-
-/// One content type cannot be started, so the subscriptions are listed in each run.
-#[test]
-fn a_list_of_subscriptions_that_fails_keeps_nothing_that_is_subscribed() {
-    let mut world = world(1);
-    world.set("http", "retries", "0");
-    let start = Rule::on(Operation::Start, broken()).content_type("DLP.All");
-    world.microsoft.faults(Plan::default().rule(start.clone()));
-    assert_eq!(run(&world), 3, "{}", world.log());
-    world.microsoft.advance(Duration::from_mins(20));
-    world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
-    let list = Rule::on(Operation::SubscriptionsList, broken());
-    world
-        .microsoft
-        .faults(Plan::default().rule(start).rule(list));
-    assert_eq!(run(&world), 3, "{}", world.log());
-    assert_clean(&mut world);
 }
 
 #[test]
@@ -461,90 +393,6 @@ fn blobs_that_drip_let_others_come_first_next_time() {
 }
 
 #[test]
-fn a_sign_in_that_hangs_is_told() {
-    let mut world = world(1);
-    world.set("http", "request_timeout", "\"1m\"");
-    fill(&mut world);
-    let rule = Rule::on(Operation::Token, Action::StallBeforeHeaders);
-    world.microsoft.faults(Plan::default().rule(rule));
-    for _ in 0..3 {
-        world.run_expecting(75, &["--deadline", "3s"]);
-    }
-    assert_eq!(world.run(&["status"]).status.code(), Some(3));
-    world.microsoft.faults(Plan::default());
-    world.run(&["doctor"]);
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_eq!(told(&world, "fetch_failed"), 1, "{}", world.log());
-    assert_eq!(told(&world, "recovered"), 1, "{}", world.log());
-    assert_clean(&mut world);
-}
-
-#[test]
-fn what_came_before_microsoft_wants_to_be_left_alone_counts() {
-    let mut world = world(1);
-    fill(&mut world);
-    let wait = throttle(429, RetryAfter::Seconds(600), Some(600));
-    let rule = Rule::on(Operation::Blob, wait).from(5);
-    world.microsoft.faults(Plan::default().rule(rule));
-    assert_eq!(run(&world), 3, "{}", world.log());
-    assert!(world.verdict().received > 0);
-    all_comes_once_it_is_mended(&mut world);
-}
-
-/// Nothing was asked of Microsoft, so nothing is left alone.
-#[test]
-fn a_secret_that_can_be_read_again_is_used_at_once() {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mut world = world(1);
-    world.keeps_secrets = true;
-    fill(&mut world);
-    world.configure();
-    let secret = world.folder.path().join("secrets/tenant-1");
-    let set = |mode| {
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    set(0o666);
-    for _ in 0..5 {
-        assert_eq!(run(&world), 78, "{}", world.log());
-    }
-    set(0o600);
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_clean(&mut world);
-}
-
-#[test]
-fn a_start_that_hangs_keeps_no_other_content_type() {
-    let mut world = world(1);
-    world.set("http", "request_timeout", "\"1m\"");
-    fill(&mut world);
-    let rule = Rule::on(Operation::Start, Action::StallBeforeHeaders).content_type("DLP.All");
-    world.microsoft.faults(Plan::default().rule(rule));
-    world.run_expecting(3, &["--deadline", "6s"]);
-    assert_eq!(world.verdict().missing.len(), OF_ONE, "{}", world.log());
-    let said = "DLP.All: the start of the subscription was not answered";
-    assert!(world.log().contains(said), "{}", world.log());
-    world.microsoft.faults(Plan::default());
-    world.microsoft.advance(Duration::from_mins(16));
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_clean(&mut world);
-}
-
-/// What was subscribed yesterday most likely is today.
-#[test]
-fn a_list_of_subscriptions_that_hangs_keeps_nothing() {
-    let mut world = world(1);
-    world.set("http", "request_timeout", "\"1m\"");
-    assert_eq!(run(&world), 0, "{}", world.log());
-    world.microsoft.advance(Duration::from_hours(25));
-    fill(&mut world);
-    let rule = Rule::on(Operation::SubscriptionsList, Action::StallBeforeHeaders);
-    world.microsoft.faults(Plan::default().rule(rule));
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_clean(&mut world);
-}
-
-#[test]
 fn a_day_that_fails_keeps_no_other_of_a_backfill() {
     let mut world = world(1);
     world.set("http", "retries", "0");
@@ -562,44 +410,6 @@ fn a_day_that_fails_keeps_no_other_of_a_backfill() {
     assert_eq!(world.verdict().missing.len(), RECORDS, "{}", world.log());
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_clean(&mut world);
-}
-
-/// Nothing of a tenant that is left alone for an hour is seen, and its state lasts all the same.
-#[test]
-fn what_lasts_is_told_though_its_tenant_is_left_alone() {
-    let mut world = World::with_tenants(1, Options::default());
-    world.keeps_secrets = true;
-    let rule = Rule::on(Operation::SubscriptionsList, Action::AuditLogOff);
-    world.microsoft.faults(Plan::default().rule(rule));
-    for (run, times) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
-        world.run_expecting(77, &[]);
-        assert_eq!(
-            told(&world, "audit_log_off"),
-            times,
-            "{run} {}",
-            world.log()
-        );
-    }
-    world.microsoft.faults(Plan::default());
-    world.run(&["doctor"]);
-    assert_eq!(run(&world), 0, "{}", world.log());
-    assert_eq!(told(&world, "recovered"), 1, "{}", world.log());
-}
-
-/// The next run has to know when, and somebody has to hear of it.
-#[test]
-fn a_sign_in_that_is_throttled_until_the_deadline_is_told() {
-    let mut world = World::with_tenants(1, Options::default());
-    world.keeps_secrets = true;
-    let throttled = throttle(429, RetryAfter::Seconds(30), None);
-    world
-        .microsoft
-        .faults(Plan::default().rule(Rule::on(Operation::Token, throttled)));
-    for _ in 0..3 {
-        world.run_expecting(75, &["--deadline", "3s"]);
-    }
-    assert_eq!(world.log().matches("not answered").count(), 0);
-    assert_eq!(told(&world, "throttled"), 1, "{}", world.log());
 }
 
 /// What one run did not list another within 15 minutes does not know to be missing.

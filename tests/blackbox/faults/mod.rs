@@ -2,6 +2,7 @@
 //! cannot is counted and said, and no run outstays its deadline.
 
 mod alone;
+mod before;
 mod ending;
 mod lasting;
 mod passing;
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use simulator::microsoft::{Action, INJECTED, Operation, Options, RetryAfter, Rule};
+use simulator::microsoft::{Action, INJECTED, Operation, Options, Plan, RetryAfter, Rule};
 use simulator::oracle::Verdict;
 
 use crate::world::World;
@@ -25,6 +26,9 @@ const AGES: [i64; 6] = [2, 9, 65, 300, 700, 1_380];
 
 /// Records of a blob.
 const RECORDS: usize = 2;
+
+/// Records of one content type.
+const OF_ONE: usize = AGES.len() * RECORDS;
 
 /// Microsoft wants 15 minutes between two starts of a subscription.
 const A_START_LATER: Duration = Duration::from_mins(16);
@@ -127,4 +131,33 @@ fn throttle(status: u16, retry_after: RetryAfter, tenant_wide: Option<u64>) -> A
         retry_after,
         tenant_wide: tenant_wide.map(Duration::from_secs),
     }
+}
+
+fn refused() -> Action {
+    status(403)
+}
+
+fn broken() -> Action {
+    status(500)
+}
+
+fn status(status: u16) -> Action {
+    let body = String::new();
+    Action::Status { status, body }
+}
+
+/// How many events tell of this state.
+fn told(world: &World, health: &str) -> usize {
+    let what = format!("\"health\":\"{health}\"");
+    let told = world.queue.received();
+    let has = |datagram: &&Vec<u8>| memchr::memmem::find(datagram, what.as_bytes()).is_some();
+    told.iter().filter(has).count()
+}
+
+/// As an operator does who has mended something.
+fn all_comes_once_it_is_mended(world: &mut World) {
+    world.microsoft.faults(Plan::default());
+    world.run(&["doctor"]);
+    assert_eq!(run(world), 0, "{}", world.log());
+    assert_clean(world);
 }
