@@ -38,10 +38,7 @@ pub enum Element<'a> {
 pub enum Damage {
     /// The body is empty, `null`, an error object, HTML or anything else that does not begin with `[`.
     #[error("the body is no JSON array")]
-    NotAnArray {
-        /// Its first bytes (at most 4,096), for the caller to find an error object in.
-        head: Vec<u8>,
-    },
+    NotAnArray,
     /// Something between or behind the elements is wrong; what could be read was handed out.
     #[error("a syntax error in the array at byte {offset}")]
     Syntax {
@@ -66,8 +63,6 @@ pub enum Damage {
 enum State {
     /// Nothing but white space or a byte order mark so far.
     Start,
-    /// The body is no array; its head is collected.
-    NotAnArray,
     /// Between elements.
     Between(Due),
     /// Inside a number, a literal or rubbish at the array's level.
@@ -98,7 +93,7 @@ pub struct Splitter {
     marked: Marked,
     nesting: Nesting,
     max_element: usize,
-    /// The part of the current element that came in earlier chunks, or the head of a non-array.
+    /// The part of the current element that came in earlier chunks.
     buffer: Vec<u8>,
     /// How many bytes of the current element came in earlier chunks; more than `buffer` holds if it is too long.
     earlier: u64,
@@ -170,7 +165,7 @@ impl Splitter {
     ///
     /// # Errors
     ///
-    /// [`Damage::NotAnArray`] as soon as that is certain and its head is complete; more bytes are of no use then.
+    /// [`Damage::NotAnArray`] as soon as that is certain; more bytes are of no use then.
     pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
         self.marked.read(chunk);
         let mut start = 0; // of the current element's part in this chunk
@@ -183,20 +178,8 @@ impl Splitter {
                         self.state = State::Between(Due::First);
                         at += 1;
                     }
-                    _ => self.state = State::NotAnArray,
+                    _ => return Err(Damage::NotAnArray),
                 },
-                State::NotAnArray => {
-                    let rest = chunk.get(at..).unwrap_or_default();
-                    let room = HEAD - self.buffer.len();
-                    self.buffer
-                        .extend_from_slice(rest.get(..room).unwrap_or(rest));
-                    if rest.len() >= room {
-                        return Err(Damage::NotAnArray {
-                            head: mem::take(&mut self.buffer),
-                        });
-                    }
-                    at = chunk.len();
-                }
                 State::Between(due) => {
                     start = at;
                     at += self.between(byte, due, at);
@@ -256,9 +239,7 @@ impl Splitter {
     /// Every kind of [`Damage`]; a truncation outweighs a syntax error, since a transfer that broke is tried again.
     pub fn finish(&mut self) -> Result<(), Damage> {
         match self.state {
-            State::Start | State::NotAnArray => Err(Damage::NotAnArray {
-                head: mem::take(&mut self.buffer),
-            }),
+            State::Start => Err(Damage::NotAnArray),
             State::End => self.fault.map_or(Ok(()), |offset| {
                 Err(Damage::Syntax {
                     offset,

@@ -27,7 +27,7 @@ pub enum Error {
     /// The ledger's disk is full, or fails, or the file is busy (75).
     #[error("the ledger cannot be written for now: {0}. Nothing is lost: the next run goes on.")]
     Unwritable(String),
-    /// Microsoft refused every tenant (exit code 77).
+    /// Microsoft refused every tenant whose credential could be read (exit code 77).
     #[error("{0}")]
     Refused(String),
     /// Some tenants or content types failed, the others succeeded (exit code 3).

@@ -15,7 +15,8 @@ use crate::config::{Log, LogFormat};
 /// Starts logging. `verbosity` is that of the command line: -1 quiet, 0 as it comes, 1, 2.
 ///
 /// With neither a terminal nor `-v`, nothing is written on standard error: under Wazuh such lines
-/// become events or vanish. What keeps the log file from being written is said on standard error.
+/// become events or vanish. What keeps the log file from being
+/// written is said on standard error, where anything is; `doctor` says it always.
 pub(crate) fn start(settings: &Log, verbosity: i8) {
     let on_stderr = match verbosity {
         0 if io::stderr().is_terminal() => LevelFilter::Warn,
@@ -92,7 +93,7 @@ fn in_file(file: File, settings: &Log) -> Logger {
                     let line = json!({
                         "time": now.to_string(),
                         "level": record.level().as_str(),
-                        "message": record.args().to_string(),
+                        "message": line(record),
                     });
                     writeln!(out, "{line}")
                 }

@@ -1,5 +1,6 @@
 //! The wish that a command ends: SIGTERM or SIGINT, heeded from its first lock to its last.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,6 +28,16 @@ impl Drop for ForNow {
     }
 }
 
+/// What a limit on the size of files refuses is to fail as on a full disk, and not to end the process.
+fn fail_beyond_a_limit() -> Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map_err(|error| unheeded(&error))?;
+    Ok(())
+}
+
+fn unheeded(error: &io::Error) -> Error {
+    Error::TryLater(format!("signals cannot be heeded: {error}"))
+}
+
 impl Stopping {
     /// Lets SIGTERM and SIGINT no longer end the process at once, but make this wish.
     ///
@@ -34,11 +45,9 @@ impl Stopping {
     /// The kernel refuses, which it has no reason to.
     pub fn by_signal() -> Result<Self> {
         let this = Self::default();
-        // What a limit on the size of files refuses is to fail as on a full disk.
-        let unheeded = |error| Error::TryLater(format!("signals cannot be heeded: {error}"));
-        flag::register(SIGXFSZ, Arc::default()).map_err(unheeded)?;
+        fail_beyond_a_limit()?;
         for signal in [SIGTERM, SIGINT] {
-            flag::register(signal, Arc::clone(&this.0)).map_err(unheeded)?;
+            flag::register(signal, Arc::clone(&this.0)).map_err(|error| unheeded(&error))?;
         }
         Ok(this)
     }
@@ -50,10 +59,11 @@ impl Stopping {
     pub fn by_signal_for_now() -> Result<(Self, ForNow)> {
         let this = Self::default();
         let is_over = Arc::<AtomicBool>::default();
-        let unheeded = |error| Error::TryLater(format!("signals cannot be heeded: {error}"));
+        fail_beyond_a_limit()?;
         for signal in [SIGTERM, SIGINT] {
-            flag::register_conditional_default(signal, Arc::clone(&is_over)).map_err(unheeded)?;
-            flag::register(signal, Arc::clone(&this.0)).map_err(unheeded)?;
+            flag::register_conditional_default(signal, Arc::clone(&is_over))
+                .map_err(|error| unheeded(&error))?;
+            flag::register(signal, Arc::clone(&this.0)).map_err(|error| unheeded(&error))?;
         }
         Ok((this, ForNow(is_over)))
     }

@@ -126,13 +126,16 @@ impl Delivery {
             wazuh.acknowledgement.connected(queue);
         }
         let mut unconfirmed = Vec::new();
-        for batch in ledger.unconfirmed()? {
-            unconfirmed.push(Sent {
-                id: batch.id,
-                events: batch.events,
-                mark: serde_json::from_str(&batch.mark).ok(),
-                connection: 0,
-            });
+        // Who only prints waits for no confirmation.
+        if let Outlet::Wazuh(_) = outlet {
+            for batch in ledger.unconfirmed()? {
+                unconfirmed.push(Sent {
+                    id: batch.id,
+                    events: batch.events,
+                    mark: serde_json::from_str(&batch.mark).ok(),
+                    connection: 0,
+                });
+            }
         }
         Ok(Self {
             orders,

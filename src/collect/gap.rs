@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::desk::Closed;
 use super::health::Said;
 use super::tenant::Collector;
-use super::window::{REACH, Window};
+use super::window::Window;
 use crate::config::ContentType;
 use crate::ledger::{Gap, HealthState, Ledger, Span, Stream};
 
@@ -96,7 +96,7 @@ impl Collector {
     pub(super) fn looks_for_gap(&self, content_type: ContentType, span: &Span) {
         let key = (content_type, Before::Span);
         self.gaps.borrow_mut().remove(&key);
-        let reach = self.clock.now() - REACH;
+        let reach = self.clock.reach();
         if span.until > reach && span.since + SLIPPED >= reach {
             return;
         }

@@ -233,7 +233,8 @@ impl Collector {
         let collect = &self.work.settings.collect;
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
-        let plan = window::plan(complete_to, collect.overlap, stream.floor, now);
+        let reach = self.clock.reach();
+        let plan = window::plan(complete_to, collect.overlap, stream.floor, now, reach);
         // Of what was never listed nothing was there before the subscription was started.
         let is_missed = |gap: &Window| {
             let is_started_since = stream.started.is_some_and(|started| started >= gap.end);

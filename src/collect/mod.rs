@@ -77,7 +77,7 @@ pub struct Request {
     pub tenants: Vec<Arc<Tenant>>,
     /// Narrows each tenant's content types, if given.
     pub content_types: Option<Vec<ContentType>>,
-    /// The run ends itself in order by then.
+    /// The run ends itself in order by then, counted from when it has the lock.
     pub deadline: Duration,
     /// Print events instead of sending them, and change nothing.
     pub is_dry: bool,
@@ -179,6 +179,8 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
     // Wazuh is looked at before Microsoft is called.
     let outlet = outlet(settings, request, home, &ledger)?;
     let http = Http::new(&settings.http)?;
+    // What can fail comes before the thread, which nobody would wait for.
+    let runtime = event_loop()?;
 
     let run = ledger.run();
     let (orders, received) = mpsc::channel();
@@ -212,7 +214,6 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         },
         run,
     });
-    let runtime = event_loop()?;
     let local = LocalSet::new();
     let (outcomes, stopped_by) = local.block_on(&runtime, async {
         let collectors: Vec<_> = request

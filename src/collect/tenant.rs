@@ -531,7 +531,8 @@ async fn credential(authentication: &Authentication) -> Result<Credential, Flaw>
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// All that a tenant signs in with, without reading what is secret: a back-off ends when any of it is replaced.
+/// All that a tenant signs in with, without reading what is secret: a back-off ends when any of it is
+/// replaced. What a command prints, or a credential of systemd's holds, is not seen.
 fn stamp(tenant: &Tenant) -> String {
     let files: Vec<&Path> = match &tenant.authentication {
         Authentication::Secret(Secret::File(file)) | Authentication::FederatedToken(file) => {
@@ -579,7 +580,7 @@ pub(crate) fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most:
     time.is_some_and(|time| time > now && time <= now + at_most + CLOCK_JITTER)
 }
 
-/// "; not before …", where that is not now.
+/// "; tried again after …", where that is not now.
 fn again(not_before: DateTime<Utc>, now: DateTime<Utc>) -> String {
     if not_before <= now {
         return String::new();

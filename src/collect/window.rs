@@ -6,7 +6,7 @@ use chrono::{DateTime, Days, NaiveTime, SubsecRound, Utc};
 
 pub use crate::microsoft::REACH;
 
-/// A half-open span `[start, end)` of contentCreated, at most 24 hours long.
+/// A half-open span `[start, end)` of contentCreated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Inclusive.
@@ -18,7 +18,7 @@ pub struct Window {
 /// What to list of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The windows, the oldest first; they tile `[start, now)` without gap or overlap, now being the last whole second.
+    /// The windows, each at most 24 hours long, the oldest first; they tile `[start, now)` without gap or overlap, now being the last whole second.
     pub windows: Vec<Window>,
     /// What can no longer be listed: from what is complete to where Microsoft's reach begins.
     pub gap: Option<Window>,
@@ -28,15 +28,15 @@ pub struct Plan {
 ///
 /// They start `overlap` before that, for what is listed late, but not below the floor, and at the UTC
 /// midnight before: a start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights
-/// as long as its reach allows. What lies between `complete_to` and the reach is lost.
+/// as long as its reach allows. What lies between `complete_to` and `reach` is lost.
 #[must_use]
 pub fn plan(
     complete_to: DateTime<Utc>,
     overlap: Duration,
     floor: DateTime<Utc>,
     now: DateTime<Utc>,
+    reach: DateTime<Utc>,
 ) -> Plan {
-    let reach = now - REACH;
     let gap = (complete_to < reach).then_some(Window {
         start: complete_to,
         end: reach,
@@ -92,6 +92,7 @@ mod tests {
             SIX_HOURS,
             at("2026-03-01T00:00:00Z"),
             at("2026-03-16T03:04:05Z"),
+            at("2026-03-09T03:09:05Z"),
         );
         let bounds: Vec<_> = plan
             .windows
@@ -134,24 +135,28 @@ mod tests {
     fn names_what_lies_beyond_the_reach() {
         let now = at("2026-03-16T03:00:00Z");
         let since = at("2026-03-01T06:00:00Z");
-        let plan = plan(since, SIX_HOURS, since, now);
+        // Where this machine's clock is ahead of Microsoft's, less can be asked for.
+        let reach = now - REACH + Duration::from_mins(10);
+        let plan = plan(since, SIX_HOURS, since, now, reach);
         assert_eq!(plan.windows[0].start, at("2026-03-09T03:05:00Z"));
         let gap = plan.gap.unwrap();
         assert_eq!(gap.start, at("2026-03-01T06:00:00Z"));
-        assert_eq!(gap.end, at("2026-03-09T03:05:00Z"));
+        assert_eq!(gap.end, at("2026-03-09T03:15:00Z"));
     }
 
     #[test]
     fn a_marker_in_the_future_lists_nothing() {
         let now = at("2026-03-16T03:00:00Z");
         let to_come = now + Days::new(30);
-        assert!(plan(to_come, SIX_HOURS, now, now).windows.is_empty());
+        let plan = plan(to_come, SIX_HOURS, now, now, now - REACH);
+        assert!(plan.windows.is_empty());
     }
 
     #[test]
     fn the_overlap_ends_at_the_floor() {
         let (now, floor) = (at("2026-03-16T03:00:00Z"), at("2026-03-16T00:30:00Z"));
-        let plan = plan(at("2026-03-16T02:00:00Z"), SIX_HOURS, floor, now);
+        let marker = at("2026-03-16T02:00:00Z");
+        let plan = plan(marker, SIX_HOURS, floor, now, now - REACH);
         assert_eq!(plan.windows[0].start, at("2026-03-16T00:00:00Z"));
     }
 
@@ -160,7 +165,7 @@ mod tests {
         fn windows_tile_the_span(now in 1_000_000_000i64..4_000_000_000, back in -10_000_000i64..10_000_000) {
             let now = DateTime::from_timestamp(now, 0).unwrap();
             let from = now - chrono::TimeDelta::seconds(back);
-            let plan = plan(from, Duration::ZERO, from, now);
+            let plan = plan(from, Duration::ZERO, from, now, now - REACH);
             let mut expected = midnight(from).max(now - REACH).min(now);
             for window in &plan.windows {
                 prop_assert_eq!(window.start, expected);

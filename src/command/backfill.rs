@@ -13,8 +13,8 @@ use crate::ledger::{BackfillLeft, Ledger, Lock, Purpose, ROUND};
 use crate::stopping::Stopping;
 use crate::{Error, Result};
 
-/// How far back Microsoft can be asked.
-const REACH: TimeDelta = TimeDelta::days(7);
+/// How long Microsoft keeps contents.
+const KEPT: TimeDelta = TimeDelta::days(7);
 /// How long a run that waits is given to take the lock.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Rounds in a row in which nothing moves before the rest is left to the scheduled runs …
@@ -81,10 +81,10 @@ pub(crate) fn span(
     };
     let since = at(&arguments.since);
     let until = arguments.until.as_ref().map_or(now, at).min(now);
-    if since < now - REACH {
+    if since < now - KEPT {
         return Err(Error::Usage(format!(
             "--since: Microsoft keeps 7 days; the earliest is {} (write 7d)",
-            (now - REACH).format("%FT%TZ")
+            (now - KEPT).format("%FT%TZ")
         )));
     }
     // Of what Microsoft is asked for, it has to be sure that it is still there.

@@ -102,7 +102,8 @@ pub(crate) fn import(
             ));
         }
         name(config, &settings, &mut incoming);
-        let kept = store_all(config, &settings, &mut incoming)?;
+        let kept = store_all(config, &settings, &mut incoming)
+            .map_err(|error| error.of_ledger(&settings.state.ledger))?;
         for one in &incoming {
             say(config, one, &kept, now, out).map_err(unsaid)?;
             wrong.extend(one.streams.iter().filter_map(damaged));

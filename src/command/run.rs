@@ -1,6 +1,5 @@
 //! `run`: one collection, and how it went as an exit code.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -126,9 +125,6 @@ fn say(summary: &Summary, is_dry: bool) {
             ""
         }
     );
-    if std::io::stderr().is_terminal() {
-        log::debug!("{} tenants", summary.outcomes.len());
-    }
 }
 
 /// The exit code, as an error where it is not 0.

@@ -96,7 +96,8 @@ pub struct Collect {
     pub resweep: Duration,
     /// A run ends itself in order by then.
     pub deadline: Duration,
-    /// Requests at once over all tenants: as many as so many tenants may have.
+    /// How much is asked for at a time over all tenants: twice as many blobs, at least one tenant's `concurrency`; of other
+    /// requests a quarter more.
     pub tenants_in_parallel: usize,
     /// How long record ids are remembered.
     pub deduplicate_for: Duration,
@@ -155,7 +156,7 @@ pub struct Tenant {
     pub content_types: Vec<ContentType>,
     /// The collecting organisation's tenant GUID, sent with each request.
     pub publisher_identifier: String,
-    /// Parallel blob fetches.
+    /// Blobs, and listings, at a time.
     pub concurrency: usize,
     /// The budget of requests; 0: no limit.
     pub requests_per_minute: u32,

@@ -36,7 +36,7 @@ pub struct BackfillLeft {
     pub spans: u64,
     /// Contents that wait to be fetched.
     pub contents: u64,
-    /// What grows as spans are listed.
+    /// The sum of the spans' beginnings, in milliseconds: it differs once anything of them was listed.
     pub listed: i64,
 }
 

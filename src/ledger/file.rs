@@ -343,7 +343,6 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     if application != APPLICATION_ID {
         return Err(of_another_program(path));
     }
-    // Our schema leaves this mark for good: without it the header is damaged, not old.
     settle(&connection)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     // A run of an earlier version may be at work, whose tables are not to be read.

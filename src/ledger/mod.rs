@@ -65,8 +65,6 @@ use seen::Recent;
 /// The open ledger of a run.
 pub struct Ledger {
     connection: Connection,
-    /// Whether a transaction is open.
-    dirty: bool,
     /// Whether nothing is ever committed.
     is_dry: bool,
     /// The number of this run.
@@ -121,8 +119,6 @@ impl Ledger {
             .filter_map(|name| name.map(|name| name.parse().ok()).transpose())
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            // An older ledger that must not change is migrated in a transaction without an end.
-            dirty: !connection.is_autocommit(),
             connection,
             is_dry: false,
             run: 0,
@@ -143,17 +139,16 @@ impl Ledger {
 
     /// Begins the transaction that the next [`Ledger::commit`] ends, unless one is open.
     fn write(&mut self) -> Result<&Connection, Fault> {
-        if !self.dirty {
+        if !self.is_dirty() {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            self.dirty = true;
         }
         Ok(&self.connection)
     }
 
-    /// Whether something waits for a commit.
+    /// Whether something waits for a commit. `SQLite` knows: a full disk may make it undo a transaction by itself.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.dirty
+        !self.connection.is_autocommit()
     }
 
     /// Makes everything written so far durable: one synchronisation of the disk.
@@ -161,9 +156,8 @@ impl Ledger {
     /// # Errors
     /// A full or failing disk: everything since the last commit is undone.
     pub fn commit(&mut self) -> Result<(), Fault> {
-        if self.dirty && !self.is_dry {
+        if self.is_dirty() && !self.is_dry {
             self.connection.execute_batch("COMMIT")?;
-            self.dirty = false;
         }
         Ok(())
     }

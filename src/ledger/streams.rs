@@ -507,7 +507,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Lets the next run list a stream down to its floor, even where `resweep` is off.
+    /// Lets the next run list a stream down to its floor, even where `resweep` is off: `swept` is minus the number of this
+    /// run until then.
     ///
     /// # Errors
     /// A full or failing disk.

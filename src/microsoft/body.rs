@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Response;
+use reqwest::header::CONTENT_LENGTH;
 use tokio::time::{Instant, timeout};
 
 use super::fault::{Class, Fault};
@@ -76,7 +77,9 @@ impl Blob {
             let size = chunk.len() as u64;
             self.received += size;
             // What says its length is not begun in vain.
-            let told = self.response.content_length().unwrap_or(0);
+            let told = self.response.headers().get(CONTENT_LENGTH);
+            let told = told.and_then(|length| length.to_str().ok()?.parse().ok());
+            let told: u64 = told.unwrap_or(0);
             if self.received.max(told) > MAX_BYTES && !teeth::is_off("limit") {
                 return Err(Fault::new(
                     Class::Failed,

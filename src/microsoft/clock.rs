@@ -1,9 +1,13 @@
 //! What time it is at Microsoft.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use tokio::time::Instant;
+
+/// How far back contents can be listed: Microsoft keeps 7 days; five minutes of it are left for the request to arrive.
+pub const REACH: Duration = Duration::from_mins(7 * 24 * 60 - 5);
 
 /// One tenant's clock: the server's time once an answer told it, the machine's before.
 ///
@@ -31,15 +35,18 @@ impl Clock {
             .unwrap_or_else(Utc::now)
     }
 
-    /// The later of Microsoft's time and this machine's, where they differ by minutes only: what
-    /// Microsoft's own clock says is out of reach must not be asked for, whichever of the two is late.
-    pub(super) fn later(&self) -> DateTime<Utc> {
+    /// Since when contents can be listed, by the later of Microsoft's time and this machine's where they
+    /// differ by minutes only: what Microsoft's own clock says is out of reach must not be asked for,
+    /// whichever of the two is late.
+    #[must_use]
+    pub fn reach(&self) -> DateTime<Utc> {
         let (server, local) = (self.now(), Utc::now());
-        if local - server <= TimeDelta::minutes(15) {
+        let later = if local - server <= TimeDelta::minutes(15) {
             server.max(local)
         } else {
             server
-        }
+        };
+        later - REACH
     }
 
     /// How far the machine's clock is ahead of the server's (negative: behind), if a server has

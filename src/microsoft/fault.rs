@@ -18,7 +18,7 @@ use crate::config::ContentType;
 pub enum Class {
     /// It passes, and was repeated already as often as the policy allows: the next run again.
     Retry,
-    /// Nothing goes to this tenant for `retry_after` (or some minutes).
+    /// Nothing goes to this tenant for `retry_after`; without one it is as after any passing fault.
     Throttled,
     /// The token was refused; handled inside: a second time it becomes [`Class::RefuseTenant`].
     NewToken,

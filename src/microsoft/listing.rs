@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::mem;
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use reqwest::Url;
@@ -19,12 +18,10 @@ const CHUNK: usize = 500;
 /// The longest element of a listing; real ones have some 500 bytes.
 const MAX_ELEMENT: usize = 64 * 1024;
 /// The most pages and contents of a window: far beyond what a tenant makes in a day.
-const MAX_PAGES: usize = 10_000;
-const MAX_CONTENTS: u64 = 5_000_000;
+const MAX_PAGES: usize = if cfg!(test) { 50 } else { 10_000 };
+const MAX_CONTENTS: u64 = if cfg!(test) { 2_000 } else { 5_000_000 };
 /// How often a window is listed again from its start within one run.
 const MAX_RESTARTS: u32 = 2;
-/// How far back contents can be listed: Microsoft keeps 7 days; five minutes of it are left for the request to arrive.
-pub const REACH: Duration = Duration::from_mins(7 * 24 * 60 - 5);
 
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +193,7 @@ impl<'a> Listing<'a> {
 
     /// The window as it can be asked for right now; `None` if it is empty or wholly out of reach.
     fn first_url(&self) -> Option<Url> {
-        let reach = self.activity.clock.later() - REACH;
+        let reach = self.activity.clock.reach();
         // Cut to whole seconds upwards, so that the start is within reach.
         let start = if self.start < reach {
             reach + TimeDelta::seconds(1)
@@ -276,6 +273,7 @@ impl<'a> Listing<'a> {
         self.followed.clear();
         self.broken = 0;
         self.bad = 0;
+        self.contents = 0;
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ const SEND_BUFFER: usize = 65_792;
 /// (`net.unix.max_dgram_qlen`).
 pub const AT_ONCE: usize = 32;
 
-/// How long one call waits for a place in a full queue, so that its caller notices a stop.
+/// How long one call waits for a place in a full queue, for each of its datagrams, so that its caller notices a stop.
 pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// An open way into Wazuh.

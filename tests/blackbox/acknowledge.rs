@@ -398,3 +398,22 @@ fn an_agent_that_is_offline_is_waited_for_though_nobody_confirms() {
     world.run_expecting(0, &[]);
     world.assert_clean();
 }
+
+/// As after a loss: what a manager has read and not processed counts as under way.
+#[test]
+fn no_more_is_under_way_than_may_be_unconfirmed() {
+    const CAP: usize = 2_500;
+    let (mut world, manager) = with_manager(Settings::default());
+    world.run_expecting(0, &[]);
+    rusqlite::Connection::open(world.ledger())
+        .unwrap()
+        .execute("INSERT OR REPLACE INTO value VALUES ('window', ?1)", [CAP])
+        .unwrap();
+    // It reads, and nothing of it reaches its writer.
+    manager.tune(|settings| settings.rate = Some(0.001));
+    issue(&mut world, 20, 250);
+    world.run_expecting(75, &["--deadline", "6s"]);
+    let has_read = |events| manager.wait_received(events as u64, Duration::ZERO);
+    assert!(has_read(CAP) && !has_read(CAP + 1), "{}", world.log());
+    assert_eq!(status(&world)["unconfirmed"], CAP);
+}

@@ -99,6 +99,15 @@ fn dots_are_a_cut_only_at_an_end() {
         let what: Vec<_> = flaws.into_iter().map(|flaw| flaw.what).collect();
         assert_eq!(what, ["the client secret is hidden or cut off"], "{cut}");
     }
+    // As Windows-1252 and as HTML have them.
+    for cut in [
+        &b"Secret: abC8Q~d.E_f-GhIj\x85"[..],
+        b"<p>Secret: abC8Q~d.E_f-GhIj&hellip;</p>",
+    ] {
+        let flaws = parse_new_secret(cut).unwrap_err();
+        let what: Vec<_> = flaws.into_iter().map(|flaw| flaw.what).collect();
+        assert_eq!(what, ["the client secret is hidden or cut off"]);
+    }
 }
 
 #[test]

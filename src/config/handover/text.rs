@@ -10,7 +10,7 @@ const BREAKS: [&str; 17] = [
 const INLINE: [&str; 13] = [
     "b", "strong", "i", "em", "u", "span", "font", "code", "a", "meta", "tbody", "style", "o:p",
 ];
-const ENTITIES: [(&str, char); 10] = [
+const ENTITIES: [(&str, char); 11] = [
     ("nbsp", ' '),
     ("amp", '&'),
     ("lt", '<'),
@@ -21,6 +21,7 @@ const ENTITIES: [(&str, char); 10] = [
     ("rdquo", '”'),
     ("bull", '•'),
     ("ndash", '–'),
+    ("hellip", '…'),
 ];
 
 /// The text of UTF-8, UTF-16 of either order (with a byte order mark, or seen by its zeros) or
@@ -57,6 +58,7 @@ pub(super) fn decode(bytes: &[u8]) -> Zeroizing<String> {
 
 fn windows_1252(byte: u8) -> char {
     match byte {
+        0x85 => '…',
         0x91 | 0x92 => '’',
         0x93 | 0x94 => '”',
         0x95 => '•',

@@ -76,6 +76,29 @@ async fn a_listing_never_ends_well_on_a_bad_link() {
     assert!(foreign.seen().is_empty());
 }
 
+/// Ever new links, and pages with ever more contents.
+#[tokio::test]
+async fn a_listing_is_given_up_where_it_has_no_end() {
+    for (each, said) in [(0, "more pages than"), (100, "more contents than")] {
+        let fake = api(move |base, _, n| {
+            let page: Vec<_> = (0..each)
+                .map(|at| content(base, &format!("{n}-{at}")))
+                .collect();
+            let next = format!(
+                "{base}/api/v1.0/{TENANT}/activity/feed/subscriptions/content?nextpage={n}"
+            );
+            reply(
+                200,
+                &[&format!("NextPageUri: {next}")],
+                serde_json::json!(page).to_string(),
+            )
+        })
+        .await;
+        let fault = listed(&activity(&fake)).await.unwrap_err();
+        assert!(fault.to_string().contains(said), "{fault}");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_element_is_counted_and_a_damaged_page_is_no_end() {
     let fake = api(|base, _, n| {

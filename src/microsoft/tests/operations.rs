@@ -201,6 +201,19 @@ async fn a_transfer_that_ends_early_is_a_fault() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_longer_than_1_gib_is_not_begun() {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n[{{}}",
+        (1_u64 << 30) + 1
+    );
+    let mut answer = Some(Reply::Stall(head.into_bytes()));
+    let fake = api(move |_, _, _| answer.take().unwrap()).await;
+    let fault = fetched(&activity(&fake), &fake.base).await.unwrap_err();
+    assert_eq!(fault.class, Class::Failed, "{fault}");
+    assert!(fault.to_string().contains("larger than 1 GiB"), "{fault}");
+}
+
+#[tokio::test]
 async fn starting_what_runs_is_a_success_and_too_soon_closes_no_gate() {
     let fake = api(|_, _, n| match n {
         0 => reply(400, &[], fault("AF20024")),
