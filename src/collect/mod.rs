@@ -15,6 +15,7 @@ mod refusals;
 mod subscribe;
 mod tell;
 mod tenant;
+mod walk;
 pub mod window;
 
 use std::cell::Cell;

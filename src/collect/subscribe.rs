@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::health::Finding;
-use super::list::{UNAVAILABLE, is_of_window};
+use super::list::UNAVAILABLE;
 use super::tenant::{Collector, End, is_ahead};
+use super::walk::is_of_window;
 use crate::config::ContentType;
 use crate::ledger::Stream;
 use crate::microsoft::{Activity, Class, Fault, START_AGAIN};

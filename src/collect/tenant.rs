@@ -581,7 +581,7 @@ pub(crate) fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>, at_most:
 }
 
 /// "; tried again after …", where that is not now.
-fn again(not_before: DateTime<Utc>, now: DateTime<Utc>) -> String {
+pub(super) fn again(not_before: DateTime<Utc>, now: DateTime<Utc>) -> String {
     if not_before <= now {
         return String::new();
     }

@@ -24,6 +24,9 @@ use crate::teeth;
 /// `o365` in ASCII: marks the file as ours in its header.
 const APPLICATION_ID: i32 = 0x6f33_3635;
 
+/// The shortest database that there is: one of its smallest pages.
+const SHORTEST: u64 = 512;
+
 /// Each released schema is one step; steps are never changed, only added.
 const STEPS: &[&str] = &[
     include_str!("schema.sql"),
@@ -330,6 +333,10 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Fault> {
     let length = fs::metadata(path).map_err(unwritable(path))?.len();
     if length == 0 {
         return Err(Fault::Corrupt("the file is empty".to_owned()));
+    }
+    // For SQLite a header without an end is an empty database, and then one of another program.
+    if length < SHORTEST {
+        return Err(Fault::Corrupt("the file is cut off".to_owned()));
     }
     let mut connection = Connection::open_with_flags(
         path,

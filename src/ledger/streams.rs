@@ -49,6 +49,8 @@ pub struct Stream {
     pub unavailable_until: Option<DateTime<Utc>>,
     /// No listing before then.
     pub not_before: Option<DateTime<Utc>>,
+    /// Whether its last listing failed.
+    pub has_failed: bool,
 }
 
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
@@ -305,7 +307,8 @@ impl Ledger {
         Ok(self
             .connection
             .prepare_cached(
-                "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before
+                "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before,
+                     failures > 0
                  FROM stream WHERE tenant_id = ?1 AND content_type = ?2",
             )?
             .query_row(params![tenant_id, content_type.as_str()], |row| {
@@ -320,6 +323,7 @@ impl Ledger {
                     started: time_or_never(row.get(5)?),
                     unavailable_until: time_or_never(row.get(6)?),
                     not_before: time_or_never(row.get(7)?),
+                    has_failed: row.get(8)?,
                 })
             })
             .optional()?)

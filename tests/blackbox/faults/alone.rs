@@ -398,7 +398,8 @@ fn a_day_that_fails_keeps_no_other_of_a_backfill() {
     world.set("http", "retries", "0");
     assert_eq!(run(&world), 0, "{}", world.log());
     for day in 2..6 {
-        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::days(day));
+        let ago = TimeDelta::days(day) + TimeDelta::minutes(1);
+        world.issue_small(0, "Audit.Exchange", RECORDS, ago);
     }
     // After the new of yesterday and today, the second of the days that the backfill asks for.
     let rule = Rule::on(Operation::Content, broken())
@@ -428,4 +429,39 @@ fn what_a_narrowed_run_did_not_look_at_is_not_started() {
     assert_eq!(run(&world), 0, "{}", world.log());
     assert_eq!(world.log().matches("subscription").count(), 0);
     assert_clean(&mut world);
+}
+
+/// After an outage of three days the first of them can never be listed.
+#[test]
+fn a_window_that_cannot_be_read_or_hangs_keeps_no_later_one() {
+    let damaged = Action::Status {
+        status: 200,
+        body: "[{\"contentType\":".to_owned(),
+    };
+    for action in [damaged, Action::BadNextPage, Action::StallBeforeHeaders] {
+        let mut world = world(1);
+        world.set("http", "retries", "0");
+        world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
+        assert_eq!(run(&world), 0, "{}", world.log());
+        world.microsoft.advance(Duration::from_hours(72));
+        for day in 0..3 {
+            let ago = TimeDelta::days(day) + TimeDelta::minutes(1);
+            world.issue_small(0, "Audit.Exchange", RECORDS, ago);
+        }
+        let first = world.microsoft.now() - TimeDelta::days(3);
+        let day = first.date_naive().format("%F").to_string();
+        let rule = Rule::on(Operation::Content, action.clone()).start(&day);
+        world.microsoft.faults(Plan::default().rule(rule));
+        for _ in 0..3 {
+            assert!(matches!(run(&world), 3 | 75), "{}", world.log());
+        }
+        let missing = world.verdict().missing;
+        assert!(
+            missing.is_empty(),
+            "{action:?}: {missing:?} {}",
+            world.log()
+        );
+        all_comes_once_it_is_mended(&mut world);
+    }
 }

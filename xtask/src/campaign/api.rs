@@ -182,6 +182,7 @@ fn strikes(setup: &Arc<Setup>, faults: Vec<(Action, Rule)>) -> Trial {
         );
         assert!(ended.took < DEADLINE + Duration::from_secs(5), "{ended:?}");
     }
+    let missed = bench.microsoft.struck().iter().all(|times| *times == 0);
     // A fault for ever may send a client into the same refusal again, a run later.
     bench.allow(&[Violation::StartTooSoon, Violation::AlreadyEnabled]);
     bench.microsoft.faults(Plan::default());
@@ -189,5 +190,8 @@ fn strikes(setup: &Arc<Setup>, faults: Vec<(Action, Rule)>) -> Trial {
     bench.microsoft.advance(Duration::from_hours(7));
     bench.rotate();
     bench.until_clean();
-    bench.judge()
+    Trial {
+        missed,
+        ..bench.judge()
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use simulator::microsoft::Options;
 
 use super::bench::{Bench, Ended};
-use super::kill::strace;
+use super::kill::injected;
 use super::power::Image;
 use super::{Case, Column, Setup, Trial};
 
@@ -111,11 +111,14 @@ fn failing(
     for file in &files {
         more.extend(["-P", file]);
     }
-    let ended = bench.go(&strace(&more));
+    let (ended, struck) = injected(&bench, &more);
     said_clearly(&bench, &ended);
     bench.cut_off();
     bench.until_clean();
-    bench.judge()
+    Trial {
+        missed: !struck,
+        ..bench.judge()
+    }
 }
 
 /// It did not matter, or nothing could be done for now, and a person was told why.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use simulator::microsoft::Options;
 use simulator::wazuh::Settings;
 
-use super::bench::{Bench, kill_after};
+use super::bench::{Bench, Ended, kill_after};
 use super::{Case, Column, Setup, Trial};
 
 /// What can change a file, a socket or what another process sees.
@@ -107,6 +107,15 @@ pub(super) fn strace<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["strace", "-f", "-qqq", "-o", "/dev/null"], more].concat()
 }
 
+/// A run in which strace injects something; whether it did.
+pub(super) fn injected(bench: &Bench, more: &[&str]) -> (Ended, bool) {
+    let file = bench.folder.path().join("injected");
+    let strace = ["strace", "-f", "-qqq", "-o", file.to_str().unwrap()];
+    let ended = bench.go(&[&strace, more].concat());
+    let trace = std::fs::read_to_string(file).unwrap_or_default();
+    (ended, trace.contains("(INJECTED)"))
+}
+
 /// How often each call is made by the thread that makes it most: strace counts by thread.
 fn counts(bench: &Bench) -> BTreeMap<String, usize> {
     let file = bench.folder.path().join("trace");
@@ -163,8 +172,32 @@ pub(super) fn random(column: &Column) -> Vec<Case> {
                 move || killed(&setup, scene, Random(seed << 32 | number), usual, latency),
             ));
         }
+        for number in 0..runs / 20 {
+            let setup = Arc::clone(&column.setup);
+            cases.push(Case::new(
+                format!("a large blob {number}, seed {seed}"),
+                move || killed_over_a_large_blob(&setup, Random(seed << 32 | number)),
+            ));
+        }
     }
     cases
+}
+
+/// Killed in the midst of several batches: no more than one of them may come again.
+fn killed_over_a_large_blob(setup: &Arc<Setup>, mut random: Random) -> Trial {
+    const RECORDS: usize = 10_000;
+    let mut bench = Bench::new(setup, Options::default());
+    bench.issue_one(RECORDS);
+    let mut child = bench.spawn(&[]);
+    let read = usize::try_from(random.below(RECORDS as u64)).unwrap();
+    assert!(bench.queue.wait_for(read, Duration::from_secs(30)));
+    let missed = kill_after(&mut child, Duration::ZERO);
+    bench.cut_off();
+    bench.until_clean();
+    Trial {
+        missed,
+        ..bench.judge()
+    }
 }
 
 fn killed(

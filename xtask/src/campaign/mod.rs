@@ -137,7 +137,9 @@ pub(crate) struct Trial {
 /// A row's figures.
 #[derive(Default)]
 struct Sum {
+    /// Those in which something went wrong.
     cases: usize,
+    /// The others.
     missed: usize,
     total: Trial,
     failures: Vec<String>,
@@ -221,6 +223,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
             if is_well { "passed" } else { "FAILED" },
             since.elapsed().as_secs()
         );
+        if sum.missed > 0 {
+            println!("    in {} cases more nothing went wrong", sum.missed);
+        }
         for failure in sum.failures.iter().take(20) {
             println!("    {}", failure.replace('\n', "\n      "));
         }
@@ -258,9 +263,9 @@ fn all(cases: Vec<Case>, jobs: usize, verbose: bool) -> Sum {
         }
     });
     let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if sum.missed * 3 > sum.cases {
+    if sum.missed * 2 > sum.cases {
         let why = format!(
-            "nothing went wrong in {} of the cases: they prove nothing",
+            "nothing went wrong in {} cases more: they prove nothing",
             sum.missed
         );
         sum.failures.push(why);
@@ -271,9 +276,9 @@ fn all(cases: Vec<Case>, jobs: usize, verbose: bool) -> Sum {
 impl Sum {
     fn add(&mut self, name: &str, result: Result<Trial, String>) {
         match result {
+            Ok(trial) if trial.missed && trial.lost + trial.repeated == 0 => self.missed += 1,
             Ok(trial) => {
                 self.cases += trial.tries.max(1);
-                self.missed += usize::from(trial.missed);
                 self.total.lost += trial.lost;
                 self.total.repeated += trial.repeated;
                 self.total.allowed += trial.allowed;

@@ -11,7 +11,7 @@ use simulator::microsoft::Options;
 use simulator::wazuh::Settings;
 
 use super::bench::Bench;
-use super::kill::{Random, strace};
+use super::kill::{Random, injected};
 use super::{Case, Column, Setup, Trial};
 
 /// What a case does.
@@ -53,6 +53,11 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             format!("full for ever, seed {seed}"),
             Box::new(|setup| full(setup, true)),
         );
+        for number in 0..4 {
+            let random = Random(seed << 32 | number);
+            let name = format!("closed in the midst of a blob {number}, seed {seed}");
+            add(name, Box::new(move |setup| closed(setup, random)));
+        }
         for end in [End::Terminated, End::Killed] {
             for number in 0..6 {
                 add(
@@ -154,7 +159,7 @@ pub(super) fn hand_to(path: &Path, user: u32) {
 fn send_fails(setup: &Arc<Setup>, error: &str, when: usize) -> Trial {
     let mut bench = bench(setup);
     let inject = format!("inject=sendmmsg:error={error}:when={when}..{}", when + 2);
-    let ended = bench.go(&strace(&["-e", "trace=sendmmsg", "-e", &inject]));
+    let (ended, struck) = injected(&bench, &["-e", "trace=sendmmsg", "-e", &inject]);
     assert!(
         matches!(ended.code, Some(0 | 3 | 75)),
         "{ended:?}\nlog: {}",
@@ -163,6 +168,31 @@ fn send_fails(setup: &Arc<Setup>, error: &str, when: usize) -> Trial {
     bench.cut_off();
     bench.microsoft.advance(Duration::from_hours(2));
     bench.rotate();
+    bench.until_clean();
+    Trial {
+        missed: !struck,
+        ..bench.judge()
+    }
+}
+
+/// The reader dies in the midst, with what it had not read, and another takes over.
+fn closed(setup: &Arc<Setup>, mut random: Random) -> Trial {
+    const RECORDS: usize = 5_000;
+    let mut bench = Bench::new(setup, Options::default());
+    // Between what is read and what the kernel keeps nobody can tell.
+    bench.queue.slow(Some(3_000.0));
+    bench.issue_one(RECORDS);
+    let run = bench.spawn(&[]);
+    let read = usize::try_from(random.below(RECORDS as u64 - 500)).unwrap();
+    assert!(bench.queue.wait_for(read, Duration::from_secs(30)));
+    bench.queue.close();
+    let known = super::bench::confirmed(&bench.ledger());
+    bench.allowed += bench.queue.count().saturating_sub(known);
+    std::thread::sleep(random.moment(Duration::from_secs(1)));
+    bench.queue.slow(None);
+    bench.queue.rebind().unwrap();
+    let ended = bench.wait(run);
+    assert!(matches!(ended.code, Some(0 | 75)), "{ended:?}");
     bench.until_clean();
     bench.judge()
 }

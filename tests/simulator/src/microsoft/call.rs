@@ -48,6 +48,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Whether it names a `startTime` that begins so.
+    pub(super) fn starts(&self, time: &str) -> bool {
+        let mut query = self.query.iter();
+        query.any(|(key, value)| key.eq_ignore_ascii_case("startTime") && value.starts_with(time))
+    }
+
     pub(super) fn new(
         method: Method,
         uri: &Uri,

@@ -181,6 +181,7 @@ pub struct Rule {
     tenant: Option<String>,
     content_type: Option<String>,
     content: Option<String>,
+    start: Option<String>,
     share: Option<f64>,
     attempts: Option<u32>,
     from: u32,
@@ -206,6 +207,7 @@ impl Rule {
             tenant: None,
             content_type: None,
             content: None,
+            start: None,
             share: None,
             attempts: None,
             from: 1,
@@ -232,6 +234,13 @@ impl Rule {
     #[must_use]
     pub fn content(mut self, content_id: &str) -> Self {
         self.content = Some(content_id.to_owned());
+        self
+    }
+
+    /// Only listings whose `startTime` begins so, such as `2026-03-14`.
+    #[must_use]
+    pub fn start(mut self, time: &str) -> Self {
+        self.start = Some(time.to_owned());
         self
     }
 
@@ -332,6 +341,7 @@ impl Plan {
                     .operation
                     .is_some_and(|wanted| wanted != call.operation)
                 || !rule.matches(&call.tenant, call.content_type.as_deref(), &call.content_id)
+                || rule.start.as_ref().is_some_and(|start| !call.starts(start))
                 || rule
                     .share
                     .is_some_and(|p| !chosen(seed ^ index as u64, &key, p))

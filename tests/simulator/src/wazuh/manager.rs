@@ -91,10 +91,20 @@ impl Manager {
         there() || self.wait(timeout, |_| there())
     }
 
-    /// Waits until `others`, `processed` and `alerts` are empty, workers' hands included.
+    /// Waits until its socket, `others`, `processed` and `alerts` are empty, workers' hands included.
     #[must_use]
     pub fn wait_idle(&self, timeout: Duration) -> bool {
-        self.wait(timeout, Pipeline::is_idle)
+        let since = Instant::now();
+        while since.elapsed() < timeout {
+            let is_drained = |life: &Life| life.reader.is_drained();
+            let is_drained = lock(&self.life).as_ref().is_none_or(is_drained);
+            // What was drained may still be in the reader's hand.
+            thread::sleep(Duration::from_millis(2));
+            if is_drained && self.wait(timeout.saturating_sub(since.elapsed()), Pipeline::is_idle) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits until this life's process took `n` events, other senders' included, off the socket.

@@ -168,6 +168,12 @@ impl Queue {
         }
     }
 
+    /// Whether nothing waits for the reader in the kernel.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        lock(&self.reader).as_ref().is_none_or(Reader::is_drained)
+    }
+
     /// The reader dies. Its socket file stays, as after a SIGTERM: connecting gives ECONNREFUSED,
     /// and what the kernel still held is lost.
     pub fn close(&self) {

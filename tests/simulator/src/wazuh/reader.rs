@@ -89,6 +89,7 @@ pub(super) fn until_nul(datagram: &[u8]) -> &[u8] {
 
 /// Reads a socket until it is dropped.
 pub(super) struct Reader {
+    socket: UnixDatagram,
     commands: mpsc::Sender<(Command, SyncSender<()>)>,
     pending: Arc<AtomicBool>,
     waker: Waker,
@@ -100,6 +101,7 @@ impl Reader {
     pub(super) fn spawn(socket: UnixDatagram, from: Instant, sink: Sink) -> io::Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let waker = Waker::new()?;
+        let mine = socket.try_clone()?;
         let pending = Arc::new(AtomicBool::new(false));
         let side = Side {
             socket,
@@ -112,11 +114,17 @@ impl Reader {
             .name("wazuh-reader".into())
             .spawn(move || side.run(from))?;
         Ok(Self {
+            socket: mine,
             commands,
             pending,
             waker,
             thread: Some(thread),
         })
+    }
+
+    /// Whether nothing waits for it in the kernel.
+    pub(super) fn is_drained(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.socket).is_ok_and(|bytes| bytes == 0)
     }
 
     /// Returns when nothing is read any more.

@@ -1,0 +1,187 @@
+//! Windows of a stream, listed one after the other into the ledger.
+
+use super::desk::Closed;
+use super::gap::Before;
+use super::tenant::{CLOCK_JITTER, Collector, End};
+use super::window::Window;
+use crate::ledger::{Ledger, NewContent, Span, Stream};
+use crate::microsoft::{Activity, Class, Fault};
+use crate::teeth;
+
+/// What a window is listed for.
+#[derive(Clone, Copy)]
+pub(super) enum Aim {
+    /// What is new; the marker moves to its end.
+    Marker,
+    /// What is new, while the marker stays before what could not be read.
+    Contents,
+    /// What a backfill asked for; the span begins at its end.
+    Span(Span),
+    /// What a backfill asked for, while the span begins before what could not be read.
+    Rest(Span),
+}
+
+/// How the listing of some windows ended.
+pub(super) enum Listed {
+    /// All were listed.
+    Whole,
+    /// Something of them was not.
+    InPart(Fault),
+    /// Nothing more can be listed now.
+    Failed(Fault),
+    /// The subscription has ended and cannot be started now, as was said.
+    Unsubscribed,
+}
+
+impl Collector {
+    /// Lists some windows, all of them though one fails: one that Microsoft does not answer ends it, so in the next run the
+    /// newer ones come before it.
+    pub(super) async fn list_windows(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        mut windows: Vec<Window>,
+        mut aim: Aim,
+    ) -> Result<Listed, End> {
+        let mut failed = None;
+        let last = windows.len().saturating_sub(1);
+        let comes_last = last > 0 && stream.has_failed && matches!(aim, Aim::Marker);
+        if comes_last {
+            windows.rotate_left(1);
+            aim = Aim::Contents;
+        }
+        for (number, window) in windows.into_iter().enumerate() {
+            if comes_last && number == last {
+                aim = Aim::Marker;
+            }
+            let mut is_restarted = false;
+            loop {
+                match self.list_window(activity, stream, window, aim).await {
+                    Ok(fault) => {
+                        failed = failed.or(fault);
+                        break;
+                    }
+                    Err(End::Fault(fault))
+                        if !is_restarted && fault.class == Class::StartSubscription =>
+                    {
+                        is_restarted = true;
+                        if !self.start(activity, stream).await? {
+                            return Ok(Listed::Unsubscribed);
+                        }
+                    }
+                    Err(End::Fault(_)) if teeth::is_off("marker") => {
+                        self.complete(stream, window, aim).await?;
+                        break;
+                    }
+                    // Microsoft answers, but not for this window; unless it wants not to be asked for a while.
+                    Err(End::Fault(fault))
+                        if fault.status.is_some()
+                            && !fault.is_of_sign_in
+                            && fault.retry_after.is_none()
+                            && is_of_window(fault.class)
+                            && !fault.is_of_permission() =>
+                    {
+                        // It weighs more than an entry that cannot be read.
+                        failed = failed
+                            .filter(|failed: &Fault| failed.status.is_some())
+                            .or(Some(fault));
+                        break;
+                    }
+                    Err(End::Fault(fault)) => return Ok(Listed::Failed(fault)),
+                    Err(closed) => return Err(closed),
+                }
+            }
+            // What comes after what could not be read is listed anyway.
+            aim = match aim {
+                Aim::Marker if failed.is_some() => Aim::Contents,
+                Aim::Span(span) if failed.is_some() => Aim::Rest(span),
+                aim => aim,
+            };
+        }
+        Ok(failed.map_or(Listed::Whole, Listed::InPart))
+    }
+
+    /// Nothing before the end of a window has to be listed again.
+    async fn complete(&self, stream: &Stream, window: Window, aim: Aim) -> Result<(), Closed> {
+        let (id, is_span) = (stream.id, matches!(aim, Aim::Span(_)));
+        // What was planned by a clock that ran ahead, the answers to the listing tell.
+        let now = self.clock.now();
+        let is_ahead = window.end > now + CLOCK_JITTER;
+        let end = if is_ahead { now } else { window.end };
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+            listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
+        }
+        let before = if is_span { Before::Span } else { Before::New };
+        self.ends_gap(stream.content_type, before).await?;
+        let completed = move |ledger: &mut Ledger| match aim {
+            Aim::Span(span) | Aim::Rest(span) => ledger.span_listed_to(span.id, end),
+            Aim::Marker | Aim::Contents => ledger.window_complete(id, end),
+        };
+        self.work.desk.ledger(completed).await
+    }
+
+    /// Lists a window into the ledger; what is incomplete about it.
+    async fn list_window(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        window: Window,
+        aim: Aim,
+    ) -> Result<Option<Fault>, End> {
+        let (id, floor) = (stream.id, stream.floor);
+        let mut listing = activity.list(stream.content_type, window.start, window.end);
+        let mut new = 0;
+        while let Some(contents) = listing.next().await.map_err(End::Fault)? {
+            let contents: Vec<NewContent> = contents
+                .into_iter()
+                .map(|content| NewContent {
+                    content_id: content.id,
+                    uri: content.uri,
+                    created: content.created,
+                    expires: content.expires,
+                })
+                .collect();
+            let more = self
+                .work
+                .desk
+                .ledger(move |ledger| match aim {
+                    Aim::Marker | Aim::Contents => ledger.insert_contents(id, floor, &contents),
+                    Aim::Span(of) | Aim::Rest(of) => {
+                        ledger.insert_span_contents(id, &of, &contents)
+                    }
+                })
+                .await?;
+            new += more;
+            if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+                listing.is_answered();
+            }
+            if more > 0 {
+                self.news.notify_one();
+            }
+        }
+        self.is_served.set(true);
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
+            listing.is_answered();
+        }
+        let incomplete = listing.incomplete();
+        if incomplete.is_none() && matches!(aim, Aim::Marker | Aim::Span(_)) {
+            self.complete(stream, window, aim).await?;
+        }
+        log::debug!(
+            "{} {}: {new} new contents from {} to {}",
+            self.tenant.name,
+            stream.content_type,
+            window.start.format("%F %T"),
+            window.end.format("%F %T")
+        );
+        Ok(incomplete)
+    }
+}
+
+/// Whether a fault says nothing of what else is asked for.
+pub(super) fn is_of_window(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Retry | Class::Failed | Class::RestartWindow | Class::SkipBlob | Class::OurBug
+    )
+}
