@@ -13,7 +13,7 @@ use super::acknowledge::{
 };
 use super::home::{self, Home, Process};
 use super::ossec_conf;
-use super::statistics::{ask, number};
+use super::statistics::{PATIENCE, ask, number};
 
 /// The anti-flooding buffer, unless `ossec.conf` says otherwise.
 const USUAL_BUFFER: u64 = 5_000;
@@ -227,7 +227,7 @@ impl Agent {
             return self.state;
         }
         let asked = SystemTime::now();
-        let state = ask(&self.home.agent_socket(), "getstate")
+        let state = ask(&self.home.agent_socket(), "getstate", PATIENCE)
             .ok()
             .and_then(|data| State::from_answer(&data, now, asked));
         self.ask_at = monotonic_millis() + if state.is_some() { ASK_EVERY } else { 1_000 };

@@ -65,6 +65,7 @@ fn mark() -> Mark {
     Mark {
         reader: None,
         dropped: None,
+        decoded: None,
         taken: 0,
         stage: Stage::Sent,
         socket: None,

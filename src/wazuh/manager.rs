@@ -1,16 +1,17 @@
 //! A manager: analysisd tells its queues and counters on its statistics socket (4.4 to 4.14).
 
-use std::io;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::acknowledge::{
-    Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
+    Allowance, Assurance, Mark, ReaderId, Stage, Step, Told, Verdict, monotonic_millis,
 };
 use super::home::Home;
-use super::statistics::{ask, number};
+use super::statistics::{PATIENCE, ask, number};
 use crate::config::{self, EventsPerSecond};
 
 /// How old a look at the statistics may be: a request costs analysisd 0.35 ms.
@@ -21,6 +22,14 @@ const GRACE: u64 = 1_000;
 const FLUSHED_AFTER: u64 = 1_200;
 /// What a queue holds unless the statistics say otherwise.
 const USUAL_SIZE: u64 = 16_384;
+/// The longest that an answer of an analysisd without power is waited for: the patience is doubled by each that does not come.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1_600);
+/// After so long without an answer it is sent without one: analysisd may read all the same, and where it does not, its socket
+/// is soon full.
+const SENT_BLINDLY_AFTER: u64 = 5_000;
+/// How long to wait after each loss that follows another without a confirmation in between, doubled each time.
+const AFTER_LOSSES: u64 = 1_000;
+const AFTER_LOSSES_AT_MOST: u64 = 30_000;
 /// Events beyond the credits of `<limits><eps>` that may wait, so that others never take all.
 const BESIDE_CREDITS: u64 = 256;
 
@@ -61,8 +70,17 @@ pub(super) struct Manager {
     /// Events that were dropped in this run, and when that was said last.
     dropped: u64,
     dropped_said: Option<u64>,
-    /// After a loss: wait for calm.
-    settling: bool,
+    /// After a loss: wait for calm, and until then.
+    settling: Option<u64>,
+    /// How long the next loss makes us wait.
+    next_settling: u64,
+    /// Our events so far, and what was decoded of all when there were so many of them, of the reader that is there now.
+    sent: u64,
+    origin: Option<(u64, u64)>,
+    patience: Duration,
+    /// Since when it does not answer.
+    silent_since: Option<u64>,
+    is_blindness_said: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +105,8 @@ pub(super) struct Look {
     alerts: Passage,
     /// Events that `<limits><eps>` still allows.
     credits: Option<u64>,
+    /// Whether events of our location are among those that are counted as decoded.
+    is_counted: bool,
 }
 
 /// A queue and how many events have left it.
@@ -127,7 +147,10 @@ impl Look {
             .and_then(number)
             // A location that has no counter of its own: any drop may be ours.
             .unwrap_or_else(|| sum(dropped));
-        let decoded = sum(breakdown.get("decoded_breakdown")?);
+        let decoded = breakdown.get("decoded_breakdown")?;
+        let modules = decoded.get("modules_breakdown");
+        let is_counted = modules.is_some_and(|modules| modules.get(location).is_some());
+        let decoded = sum(decoded);
         Some(Self {
             asked: 0,
             answered: 0,
@@ -140,6 +163,7 @@ impl Look {
                 counter("/metrics/events/written_breakdown/alerts")?,
             )?,
             credits: counter("/metrics/eps/available_credits"),
+            is_counted,
         })
     }
 
@@ -149,6 +173,25 @@ impl Look {
             Step::Processed => Some(self.processed),
             Step::Alerts => Some(self.alerts),
             Step::Socket | Step::State | Step::Buffer => None,
+        }
+    }
+
+    /// Whether what was in a queue has left it. A worker that has an event of `others` in its hand waits there for credits.
+    fn is_empty(&self, step: Step, queue: Passage) -> bool {
+        queue.occupancy == 0 && (step != Step::Others || self.credits != Some(0))
+    }
+
+    fn enter(&self, step: Step, queue: Passage, in_hands: u64) -> Stage {
+        if self.is_empty(step, queue) {
+            Stage::Passed {
+                step,
+                at: self.answered,
+            }
+        } else {
+            Stage::Waiting {
+                step,
+                goal: queue.left + queue.occupancy + in_hands,
+            }
         }
     }
 
@@ -201,7 +244,25 @@ impl Manager {
             caution_until: 0,
             dropped: 0,
             dropped_said: None,
-            settling: false,
+            settling: None,
+            next_settling: 0,
+            sent: 0,
+            origin: None,
+            patience: PATIENCE,
+            silent_since: None,
+            is_blindness_said: false,
+        }
+    }
+
+    /// What it tells right now.
+    pub(super) fn describe(&self) -> Told {
+        match ask(&self.socket, "getstats", LONGEST_PATIENCE) {
+            Ok(data) if Look::read(&data, &self.location, &self.home).is_some() => Told::Confirms,
+            Ok(_) => Told::Nothing,
+            Err(error) => match error.kind() {
+                ErrorKind::InvalidData | ErrorKind::NotFound => Told::Nothing,
+                _ => Told::Silent,
+            },
         }
     }
 
@@ -225,7 +286,7 @@ impl Manager {
         let (sent_since, unpaced) = (self.sent_since, self.unpaced);
         let (caution, settling) = (self.caution, self.settling);
         let Some(look) = self.look(now) else {
-            return Some(Allowance::hold(100));
+            return self.allowance_without_look(now);
         };
         let others = look.others;
         let room = if unpaced {
@@ -233,11 +294,11 @@ impl Manager {
         } else {
             look.room(sent_since, caution)
         };
-        if settling {
-            if others.occupancy > others.size / 16 {
+        if let Some(until) = settling {
+            if others.occupancy > others.size / 16 || now < until {
                 return Some(Allowance::hold(50));
             }
-            self.settling = false;
+            self.settling = None;
         }
         Some(Allowance {
             events: usize::try_from(room).unwrap_or(usize::MAX),
@@ -245,7 +306,27 @@ impl Manager {
         })
     }
 
+    /// While it does not answer: nothing for a while, then as where nobody tells.
+    fn allowance_without_look(&mut self, now: u64) -> Option<Allowance> {
+        let is_blind = self
+            .silent_since
+            .is_some_and(|since| now >= since + SENT_BLINDLY_AFTER);
+        if !is_blind {
+            return Some(Allowance::hold(100));
+        }
+        if !self.is_blindness_said {
+            self.is_blindness_said = true;
+            log::warn!(
+                "{}: Wazuh's analysisd does not tell what it has processed: events are sent to it slowly, and stay unconfirmed \
+                 until it does",
+                self.socket.display()
+            );
+        }
+        None
+    }
+
     pub(super) fn sent(&mut self, events: usize) {
+        self.sent += events as u64;
         self.sent_since = self.sent_since.saturating_add(events as u64);
         self.unmarked |= events > 0;
     }
@@ -259,6 +340,12 @@ impl Manager {
         baseline
     }
 
+    /// What will have been decoded at least, ours and others', once all that was sent so far is.
+    pub(super) fn decoded_then(&self) -> Option<u64> {
+        let (decoded, sent) = self.origin?;
+        Some(decoded + (self.sent - sent))
+    }
+
     /// `None`: nobody tells.
     pub(super) fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Option<Verdict> {
         if self.is_silent() && (self.answers == Answers::Unknown || mark.dropped.is_none()) {
@@ -270,8 +357,15 @@ impl Manager {
             return Some(Verdict::Pending);
         };
         let verdict = assess(mark, unread, look, now, in_hands);
-        if verdict == Verdict::Lost {
-            self.settling = true;
+        match verdict {
+            // One event may make many batches be lost.
+            Verdict::Lost if self.settling.is_none() => {
+                self.settling = Some(now + self.next_settling);
+                self.next_settling =
+                    (2 * self.next_settling).clamp(AFTER_LOSSES, AFTER_LOSSES_AT_MOST);
+            }
+            Verdict::Confirmed(_) => self.next_settling = 0,
+            Verdict::Lost | Verdict::Pending => {}
         }
         Some(verdict)
     }
@@ -280,14 +374,15 @@ impl Manager {
     fn look(&mut self, now: u64) -> Option<&Look> {
         if now >= self.ask_at {
             let asked = monotonic_millis();
-            let answer = ask(&self.socket, "getstats").and_then(|data| {
+            let answer = ask(&self.socket, "getstats", self.patience).and_then(|data| {
                 Look::read(&data, &self.location, &self.home)
-                    .ok_or_else(|| io::ErrorKind::InvalidData.into())
+                    .ok_or_else(|| ErrorKind::InvalidData.into())
             });
             let answered = monotonic_millis();
             match answer {
                 Ok(look) => {
                     self.answers = Answers::Yes;
+                    self.silent_since = None;
                     self.ask_at = answered + LOOK_EVERY;
                     self.learn(Look {
                         asked,
@@ -296,12 +391,16 @@ impl Manager {
                     });
                 }
                 Err(error) => {
-                    if error.kind() == io::ErrorKind::InvalidData && self.look.is_none() {
+                    if error.kind() == ErrorKind::InvalidData && self.look.is_none() {
                         self.answers = Answers::Unknown;
                         self.ask_at = answered + 10_000;
                     } else {
                         // What took long is not tried again soon: this thread has work to do.
                         self.ask_at = answered + 100 + 5 * (answered - asked);
+                        self.silent_since.get_or_insert(asked);
+                        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                            self.patience = (2 * self.patience).min(LONGEST_PATIENCE);
+                        }
                     }
                     log::debug!("no statistics from {}: {error}", self.socket.display());
                     // Kept for its reader and its counters, not for its figures.
@@ -315,10 +414,16 @@ impl Manager {
     }
 
     fn learn(&mut self, look: Look) {
+        // What was dropped is never decoded.
+        let goes_on =
+            |last: &Look| last.reader.same_as(&look.reader) && last.dropped == look.dropped;
+        if !self.look.as_ref().is_some_and(goes_on) {
+            self.origin = look.is_counted.then_some((look.others.left, self.sent));
+        }
         if let Some(last) = &self.look {
             if !last.reader.same_as(&look.reader) {
                 log::info!("Wazuh's analysisd was restarted");
-                self.settling = true;
+                self.settling.get_or_insert(0);
             } else if look.dropped > last.dropped {
                 self.dropped += look.dropped - last.dropped;
                 let is_due = |said: u64| look.answered >= said + 60_000;
@@ -357,7 +462,9 @@ fn assess(mark: &mut Mark, unread: Option<u32>, look: &Look, now: u64, in_hands:
     }
     mark.stage = match mark.stage {
         Stage::Sent => {
-            if !mark.is_read(unread, now, Some(look.asked)) {
+            // Whoever read it, analysisd cannot have decoded what is not counted.
+            let is_decoded = mark.decoded.is_none_or(|then| look.others.left >= then);
+            if !mark.is_read(unread, now, Some(look.asked)) || !is_decoded {
                 return Verdict::Pending;
             }
             Stage::Passed {
@@ -381,12 +488,12 @@ fn assess(mark: &mut Mark, unread: Option<u32>, look: &Look, now: u64, in_hands:
                 }
             };
             match look.passage(next) {
-                Some(queue) if look.asked > at => enter(next, queue, look, in_hands),
+                Some(queue) if look.asked > at => look.enter(next, queue, in_hands),
                 _ => mark.stage,
             }
         }
         Stage::Waiting { step, goal } => match look.passage(step) {
-            Some(queue) if queue.occupancy == 0 || queue.left >= goal => Stage::Passed {
+            Some(queue) if look.is_empty(step, queue) || queue.left >= goal => Stage::Passed {
                 step,
                 at: look.answered,
             },
@@ -396,20 +503,6 @@ fn assess(mark: &mut Mark, unread: Option<u32>, look: &Look, now: u64, in_hands:
         },
     };
     Verdict::Pending
-}
-
-fn enter(step: Step, queue: Passage, look: &Look, in_hands: u64) -> Stage {
-    if queue.occupancy == 0 {
-        Stage::Passed {
-            step,
-            at: look.answered,
-        }
-    } else {
-        Stage::Waiting {
-            step,
-            goal: queue.left + queue.occupancy + in_hands,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::Value;
 use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
-use simulator::wazuh::{Background, Manager, Settings};
+use simulator::wazuh::{Background, EpsLimit, Manager, Settings};
 
 use crate::world::World;
 
@@ -416,4 +416,74 @@ fn no_more_is_under_way_than_may_be_unconfirmed() {
     let has_read = |events| manager.wait_received(events as u64, Duration::ZERO);
     assert!(has_read(CAP) && !has_read(CAP + 1), "{}", world.log());
     assert_eq!(status(&world)["unconfirmed"], CAP);
+}
+
+/// `<limits><eps>`: a worker has an event in its hand, in no queue, until there is a credit for it.
+#[test]
+fn what_waits_for_a_credit_is_not_confirmed() {
+    let limit = EpsLimit {
+        maximum: 20,
+        timeframe: 10,
+    };
+    let settings = Settings {
+        workers: 4,
+        eps: Some(limit),
+        ..Settings::default()
+    };
+    let (mut world, manager) = with_manager(settings);
+    issue(&mut world, 1, 203);
+    world.run_expecting(0, &["--deadline", "6s"]);
+    assert_eq!(status(&world)["unconfirmed"], 203, "{}", world.log());
+    manager.kill();
+    manager.tune(|settings| settings.eps = None);
+    manager.revive(Duration::ZERO).unwrap();
+    world.run_expecting(0, &[]);
+    world.run_expecting(0, &[]);
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.missing.is_empty(), "{verdict} {}", world.log());
+}
+
+/// Somebody else reads the queue beside a manager that lives: its counters tell nothing of ours.
+#[test]
+fn what_another_took_is_not_confirmed() {
+    let (mut world, manager) = with_manager(Settings::default());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = simulator::wazuh::Queue::bind(elsewhere.path()).unwrap();
+    world.set("wazuh", "queue", &format!("{:?}", other.path()));
+    issue(&mut world, 1, 20);
+    world.run_expecting(0, &["--deadline", "6s"]);
+    assert_eq!(other.count(), 20);
+    assert_eq!(status(&world)["unconfirmed"], 20, "{}", world.log());
+    drop(manager);
+}
+
+/// It reads all the while, but has no power to say what it did, or does not say it at all.
+#[test]
+fn a_manager_that_answers_late_or_never_gets_its_events() {
+    for late in [500, 2_500] {
+        let (mut world, manager) = with_manager(Settings::default());
+        let answers_after = |after| manager.tune(|settings| settings.answers_after = after);
+        answers_after(Duration::from_millis(late));
+        issue(&mut world, 1, 100);
+        world.run_expecting(0, &["--deadline", "15s"]);
+        let is_there = manager.wait_received(100, Duration::from_secs(1));
+        assert!(is_there, "{late:?}: {}", world.log());
+        let is_silent = late > 2_000;
+        assert_eq!(
+            world.log().contains("does not tell what it has processed"),
+            is_silent
+        );
+        let doctor = world.run(&["doctor"]);
+        let said = String::from_utf8(doctor.stdout).unwrap();
+        assert_eq!(
+            said.contains("the manager does not answer"),
+            is_silent,
+            "{said}"
+        );
+        answers_after(Duration::ZERO);
+        world.run_expecting(0, &[]);
+        assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+        let verdict = judge(&mut world, &manager);
+        assert!(verdict.is_clean(), "{late:?}: {verdict} {}", world.log());
+    }
 }

@@ -167,6 +167,10 @@ fn acknowledgement(settings: &Settings, home: &Home) -> Outcome {
         }
         Told::Forwards(Some(false)) => Outcome::Failed(probes::AGENT_OFFLINE.with(&[])),
         Told::Forwards(None) => Outcome::Note(probes::AGENT_SILENT.with(&[])),
+        Told::Silent => {
+            let socket = home.statistics_socket();
+            Outcome::Note(probes::MANAGER_SILENT.with(&[("socket", &socket.display())]))
+        }
         Told::Nothing => {
             let socket = home.statistics_socket();
             Outcome::Note(probes::NOBODY_TELLS.with(&[("socket", &socket.display())]))

@@ -124,6 +124,8 @@ troubles! {
         => "look into the agent's logs/ossec.log, and at the manager's address and port 1514";
     AGENT_SILENT of ACKNOWLEDGEMENT: "the agent does not tell its state"
         => "restart the agent; look for var/run/wazuh-agentd.state in its home";
+    MANAGER_SILENT of ACKNOWLEDGEMENT: "the manager does not answer at {socket}: events are sent slowly, and stay unconfirmed until it does"
+        => "look whether Wazuh is still starting, stopped or short of power: /var/ossec/bin/wazuh-control status";
     NOBODY_TELLS of ACKNOWLEDGEMENT: "nobody tells what was processed: events count as delivered when they are taken"
         => "on a manager from 4.4 on, look at {socket}";
 

@@ -218,7 +218,11 @@ impl Manager {
         let path = self.home.join("queue/sockets/analysis");
         let statistics = if has_statistics {
             let core = Arc::clone(&core);
-            let answer: Answer = Box::new(move |request| core.answer(request));
+            let answer: Answer = Box::new(move |request| {
+                let after = lock(&core.state).pipeline.settings.answers_after;
+                thread::sleep(after);
+                core.answer(request)
+            });
             Some(Server::spawn(path, ready, answer)?)
         } else {
             remove(&path)?;

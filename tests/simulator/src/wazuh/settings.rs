@@ -1,5 +1,7 @@
 //! How a manager behaves.
 
+use std::time::Duration;
+
 /// How a manager behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -22,6 +24,8 @@ pub struct Settings {
     pub background: Background,
     /// whether there is a statistics socket (from 4.4 on)
     pub statistics: bool,
+    /// how long it takes to answer there: a host without power
+    pub answers_after: Duration,
 }
 
 impl Default for Settings {
@@ -36,6 +40,7 @@ impl Default for Settings {
             file_buffer: usize::MAX,
             background: Background::default(),
             statistics: true,
+            answers_after: Duration::ZERO,
         }
     }
 }

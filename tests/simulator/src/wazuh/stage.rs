@@ -62,8 +62,15 @@ impl<T> Stage<T> {
             .min(take)
             .min(workers.saturating_sub(self.hands.len()));
         let overtaking = roll(dice, workers + 1).min(take - hold);
+        let is_full = out.len() == room;
         let end = out.len() - overtaking;
         self.hands.extend(out.drain(end - hold..end));
+        // a worker takes the next one, and then waits until it may give it on
+        if is_full {
+            let idle = workers.saturating_sub(self.hands.len());
+            let next = self.queue.len().min(idle);
+            self.hands.extend(self.queue.drain(..next));
+        }
         out
     }
 }
