@@ -476,6 +476,7 @@ impl Delivery {
                     self.ledger.set_value("assurance", assurance.as_str())?;
                     wazuh.cap.confirmed(sent.events);
                     self.tally.confirmed += sent.events;
+                    self.tally.assurance = Some(assurance);
                 }
                 Verdict::Lost => {
                     for content in self.ledger.forget(sent.id)? {
@@ -530,6 +531,13 @@ impl Delivery {
             }
             if let Outlet::Wazuh(wazuh) = &this.outlet {
                 this.ledger.set_value("window", &wazuh.cap.save())?;
+                let long = this.held.map(|since| since.elapsed());
+                let held = long
+                    .filter(|long| *long >= HELD)
+                    .map(|long| (Utc::now() - long, HOLDS));
+                if held.is_some() || this.ledger.held()?.is_some() {
+                    this.ledger.set_held(held)?;
+                }
             }
             this.commit()
         };
@@ -544,11 +552,16 @@ impl Delivery {
     }
 }
 
+/// From when on at the end of a run somebody may want to know that Wazuh takes nothing.
+const HELD: Duration = Duration::from_secs(5);
+
+/// Why it takes nothing, as far as can be told from its queue.
+const HOLDS: &str = "its queue is full or held (an agent that is offline, a manager that is starting or overloaded)";
+
 /// Wazuh took nothing for so long.
 pub(super) fn held(time: Duration) -> Error {
     Error::TryLater(format!(
-        "Wazuh took no event for {} s: its queue is full or held (an agent that is offline, a manager that is starting or \
-         overloaded). The next run goes on where this one stopped.",
+        "Wazuh took no event for {} s: {HOLDS}. The next run goes on where this one stopped.",
         time.as_secs()
     ))
 }

@@ -134,7 +134,8 @@ impl Collector {
         let (tenant, patience) = (&self.tenant, self.patience());
         // That Microsoft wants to be left alone is remembered elsewhere.
         if let Some(left) = self.throttled_for() {
-            if self.asked.get().is_some() && !is_over {
+            let is_listed = self.is_served.get() || self.listing.borrow().is_empty();
+            if (self.asked.get().is_some() || !is_listed) && !is_over {
                 self.finds(None, Finding::of_fault(&Fault::throttled(left), false));
                 self.worse(Trouble::Unreachable);
             }
@@ -154,9 +155,8 @@ impl Collector {
         }
         let now = self.clock.now();
         let (mut unanswered, mut endless) = (Vec::new(), Vec::new());
-        let late = Fault::late("a listing was not answered by the run's deadline");
-        let unstarted =
-            Fault::late("the start of the subscription was not answered by the run's deadline");
+        let late = self.not_answered("a listing");
+        let unstarted = self.not_answered("the start of the subscription");
         let long = took_too_long("a listing did not come to its end by the run's deadline");
         for (content_type, listing) in self.listing.take() {
             if listing.answered.elapsed() > patience {
@@ -229,9 +229,26 @@ impl Collector {
         late
     }
 
+    /// What to say of what was asked for in vain: what Microsoft answered, if it did.
+    fn not_answered(&self, what: &str) -> Fault {
+        let asking = self.asking.borrow();
+        let bad = asking.as_ref().and_then(|activity| activity.bad_answer());
+        match bad {
+            Some(bad) => Fault {
+                message: format!(
+                    "{what} was not answered well by the run's deadline: {}",
+                    bad.message
+                )
+                .into(),
+                ..bad
+            },
+            None => Fault::late(&format!("{what} was not answered by the run's deadline")),
+        }
+    }
+
     /// Nothing of the tenant came.
     async fn is_late(&self, what: &str) -> Result<(), Closed> {
-        let fault = Fault::late(&format!("{what} was not answered by the run's deadline"));
+        let fault = self.not_answered(what);
         self.finds(None, Finding::of_fault(&fault, false));
         self.worse(Trouble::Unreachable);
         let failed = Failed::AtMicrosoft {

@@ -36,7 +36,7 @@ use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{self, Ledger, Lock, Purpose};
 use crate::microsoft::{Clock, Http, event_loop};
 use crate::stopping::Stopping;
-use crate::wazuh::{Acknowledgement, Cap, Home, Queue, native};
+use crate::wazuh::{Acknowledgement, Assurance, Cap, Home, Queue, native};
 use crate::{Error, Result};
 
 use deliver::{Delivery, Outlet, Wazuh};
@@ -110,6 +110,8 @@ pub struct Tally {
     pub filtered: usize,
     /// Events that Wazuh confirmed in this run, of earlier ones too.
     pub confirmed: usize,
+    /// How sure the last of these confirmations is.
+    pub assurance: Option<Assurance>,
     /// Events that Wazuh lost and that have to come again.
     pub lost: usize,
     /// Events that Wazuh has not confirmed yet.
@@ -178,7 +180,14 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         .annotate
         .unwrap_or_else(|| home.before_wazuh_5());
     // Wazuh is looked at before Microsoft is called.
-    let outlet = outlet(settings, request, home, &ledger)?;
+    let outlet = match outlet(settings, request, home, &ledger) {
+        Ok(outlet) => outlet,
+        Err(error) => {
+            ledger.set_held(Some((Utc::now(), &error.to_string())))?;
+            ledger.commit()?;
+            return Err(error);
+        }
+    };
     let http = Http::new(&settings.http)?;
     // What can fail comes before the thread, which nobody would wait for.
     let runtime = event_loop()?;

@@ -12,6 +12,7 @@ use crate::collect::{Request, Summary, Trouble, collect};
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::Purpose;
 use crate::stopping::Stopping;
+use crate::wazuh::Assurance;
 use crate::{Error, Result};
 
 /// Collects once.
@@ -110,8 +111,9 @@ fn say(summary: &Summary, is_dry: bool) {
     let sent = if is_dry {
         format!("{} events printed", tally.sent)
     } else {
+        let assurance = tally.assurance.unwrap_or(Assurance::Confirmed).as_str();
         format!(
-            "{} events sent, {} confirmed, {} not yet confirmed",
+            "{} events sent, {} {assurance}, {} not yet confirmed",
             tally.sent, tally.confirmed, tally.unconfirmed
         )
     };

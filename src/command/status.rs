@@ -31,6 +31,7 @@ pub(crate) fn status(
                 unconfirmed: ledger.unconfirmed_events()?,
                 assurance: ledger.value("assurance")?,
                 backfill: ledger.backfill_left()?,
+                held: ledger.held()?,
             },
         ),
         None => Default::default(),
@@ -54,9 +55,10 @@ pub(crate) fn status(
             });
         }
     }
-    let is_well = rows
-        .iter()
-        .all(|row| !row.tenant.enabled || row.state(now).is_well());
+    let is_well = whole.held.is_none()
+        && rows
+            .iter()
+            .all(|row| !row.tenant.enabled || row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
         let report = json!({
@@ -64,6 +66,10 @@ pub(crate) fn status(
             "time": now.to_rfc3339(),
             "assurance": whole.assurance,
             "unconfirmed": whole.unconfirmed,
+            "held": whole.held.as_ref().map(|(since, error)| json!({
+                "since": since.to_rfc3339(),
+                "error": error,
+            })),
             "backfill": {
                 "spans": whole.backfill.spans,
                 "contents": whole.backfill.contents,
@@ -100,6 +106,8 @@ struct Whole {
     /// Events.
     unconfirmed: u64,
     backfill: BackfillLeft,
+    /// Since when Wazuh takes nothing, and why.
+    held: Option<(DateTime<Utc>, String)>,
 }
 
 /// A line of the table.
@@ -299,6 +307,13 @@ fn print_table(
         if count > 0 {
             writeln!(out, "{count} {}: {}", state.word(), state.meaning())?;
         }
+    }
+    if let Some((since, why)) = &whole.held {
+        let (since, why) = (since.format("%F %T"), why.trim_end_matches('.'));
+        writeln!(
+            out,
+            "\nWazuh has taken nothing since {since} UTC: {why}. Nothing is lost for now; `o365-wodle doctor` says more."
+        )?;
     }
     let mut said: Vec<&str> = Vec::new();
     for row in rows {

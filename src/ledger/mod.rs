@@ -188,6 +188,32 @@ impl Ledger {
             .optional()?)
     }
 
+    /// Since when Wazuh takes nothing, as far as runs saw, and why.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn held(&self) -> Result<Option<(DateTime<Utc>, String)>, Fault> {
+        let held = self.value("held")?;
+        Ok(held.and_then(|held| {
+            let (since, why) = held.split_once(' ')?;
+            Some((time(since.parse().ok()?), why.to_owned()))
+        }))
+    }
+
+    /// Remembers that Wazuh takes nothing, since then unless that is known already; `None`: that it does.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn set_held(&mut self, held: Option<(DateTime<Utc>, &str)>) -> Result<(), Fault> {
+        let Some((since, why)) = held else {
+            self.write()?
+                .execute("DELETE FROM value WHERE name = 'held'", [])?;
+            return Ok(());
+        };
+        let since = self.held()?.map_or(since, |(known, _)| known.min(since));
+        self.set_value("held", &format!("{} {why}", since.timestamp_millis()))
+    }
+
     /// When a damaged ledger was set aside for this one, if ever.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{Method, RequestBuilder, Url};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -101,6 +101,12 @@ impl Activity {
     #[must_use]
     pub fn throttled_for(&self) -> Option<Duration> {
         self.budget.closed_for()
+    }
+
+    /// The last answer, if it is a fault that passes, so that the request is repeated.
+    #[must_use]
+    pub fn bad_answer(&self) -> Option<Fault> {
+        self.budget.bad_answer()
     }
 
     /// The tenant's clock.
@@ -220,13 +226,15 @@ impl Activity {
     /// One request whose answer has to be a JSON array; nothing but white space was taken from it.
     pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Blob, Fault> {
         let mut answer = self.send(call, Method::GET, url).await?;
-        if answer.first_byte().await? == Some(b'[') {
+        // Any other success says that something else is yet to come.
+        let is_whole = answer.response().status() == StatusCode::OK;
+        if answer.first_byte().await? == Some(b'[') && is_whole {
             self.believe(&answer);
             return Ok(answer);
         }
         let body = answer.head(FAULT_BYTES).await;
         // Nothing may be written so.
-        if body.trim_ascii() == b"null" {
+        if body.trim_ascii() == b"null" && is_whole {
             self.believe(&answer);
             answer.put_back(Bytes::from_static(b"[]"));
             return Ok(answer);

@@ -72,6 +72,8 @@ struct State {
     due: Instant,
     /// No request leaves before.
     closed_until: Instant,
+    /// The last answer, if it is a fault for which the request is repeated.
+    bad: Option<Box<Fault>>,
 }
 
 impl Budget {
@@ -87,6 +89,7 @@ impl Budget {
             state: Mutex::new(State {
                 due: now,
                 closed_until: now,
+                bad: None,
             }),
             counts: Counts::default(),
         }
@@ -180,6 +183,9 @@ impl Budget {
         match (fault.class, wait) {
             (Class::Retry | Class::Throttled, Some(wait)) => {
                 log::debug!("again in {:.1} s: {fault}", wait.as_secs_f64());
+                if fault.class == Class::Retry && fault.status.is_some() {
+                    self.lock().bad = Some(Box::new(fault));
+                }
                 *tried += 1;
                 sleep(wait).await;
                 Ok(())
@@ -188,7 +194,15 @@ impl Budget {
         }
     }
 
+    /// The last answer, if it is a fault for which the request is repeated.
+    pub(super) fn bad_answer(&self) -> Option<Fault> {
+        self.lock().bad.as_deref().cloned()
+    }
+
     pub(super) fn count(&self, outcome: Outcome) {
+        if let Outcome::Ok = outcome {
+            self.lock().bad = None;
+        }
         let count = match outcome {
             Outcome::Ok => &self.counts.ok,
             Outcome::Throttled => &self.counts.throttled,

@@ -306,7 +306,7 @@ fn events_about_the_collection_are_counted_as_sent() {
     world.run_expecting(77, &[]);
     let log = world.log();
     assert!(
-        log.contains(" 1 events sent, 1 confirmed, 0 not yet"),
+        log.contains(" 1 events sent, 1 accepted, 0 not yet"),
         "{log}"
     );
 }

@@ -202,3 +202,42 @@ fn a_damaged_ledger_is_named_with_the_cure() {
         assert!(said.contains(&expected), "{command:?}: {said}");
     }
 }
+
+/// Listings are well all the while.
+#[test]
+fn that_wazuh_takes_nothing_is_said_until_it_does() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("wazuh", "send_timeout", "\"6s\"");
+    let held = |world: &World| {
+        let output = world.run_as_it_stands(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let error = status["held"]["error"].as_str().map(str::to_owned);
+        let (lines, code) = table(world);
+        let is_said = lines
+            .iter()
+            .any(|line| line.starts_with("Wazuh has taken nothing since 20"));
+        assert_eq!(is_said, error.is_some(), "{lines:?}");
+        assert_eq!(code, Some(if is_said { 3 } else { 0 }), "{lines:?}");
+        error
+    };
+    world.run_expecting(0, &[]);
+    assert_eq!(held(&world), None);
+
+    world.queue.close();
+    world.run_expecting(75, &[]);
+    let error = held(&world).unwrap();
+    assert!(error.contains("queue"), "{error}");
+    world.queue.rebind().unwrap();
+    world.run_expecting(0, &[]);
+    assert_eq!(held(&world), None);
+
+    world.queue.pause();
+    world.issue_small(0, "Audit.Exchange", 400, TimeDelta::minutes(5));
+    world.run_expecting(75, &[]);
+    let error = held(&world).unwrap();
+    assert!(error.contains("full or held"), "{error}");
+    world.queue.resume();
+    world.run_expecting(0, &[]);
+    assert_eq!(held(&world), None);
+    world.assert_clean();
+}

@@ -201,6 +201,18 @@ async fn a_transfer_that_ends_early_is_a_fault() {
 }
 
 #[tokio::test]
+async fn only_200_is_a_whole_answer() {
+    for status in [202, 203, 204, 206] {
+        for body in ["[]", "[{}]", "null"] {
+            let fake = api(move |_, _, _| reply(status, &[], body)).await;
+            let fault = fetched(&activity(&fake), &fake.base).await.unwrap_err();
+            assert_eq!(fault.class, Class::Retry, "{fault}");
+            assert_eq!(fault.status, Some(status), "{fault}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_longer_than_1_gib_is_not_begun() {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n[{{}}",

@@ -172,3 +172,36 @@ fn a_sign_in_that_is_throttled_until_the_deadline_is_told() {
     assert_eq!(world.log().matches("not answered").count(), 0);
     assert_eq!(told(&world, "throttled"), 1, "{}", world.log());
 }
+
+/// An answer came each time, and so it is said, though the deadline ended the tries.
+#[test]
+fn what_is_answered_badly_until_the_deadline_is_said_as_it_was() {
+    for operation in [Operation::Token, Operation::Content] {
+        let mut world = world(1);
+        world.set("http", "retries", "5");
+        fill(&mut world);
+        let rule = Rule::on(operation, broken());
+        world.microsoft.faults(Plan::default().rule(rule));
+        world.run_expecting(75, &["--deadline", "8s"]);
+        let log = world.log();
+        assert!(
+            log.contains("was not answered well by the run's deadline"),
+            "{log}"
+        );
+        assert!(log.contains("HTTP 500"), "{log}");
+        assert!(!log.contains("proxy or firewall"), "{log}");
+        all_comes_once_it_is_mended(&mut world);
+    }
+}
+
+#[test]
+fn a_tenant_that_is_throttled_until_the_deadline_had_nothing() {
+    let mut world = world(1);
+    fill(&mut world);
+    let busy = throttle(429, RetryAfter::Seconds(20), None);
+    let rule = Rule::on(Operation::Content, busy);
+    world.microsoft.faults(Plan::default().rule(rule));
+    world.run_expecting(75, &["--deadline", "5s"]);
+    world.microsoft.advance(Duration::from_hours(1));
+    all_comes_once_it_is_mended(&mut world);
+}
