@@ -303,6 +303,13 @@ impl Oracle {
         };
         if let Some(known) = self.obligations.get_mut(at) {
             known.arrived += 1;
+            let tenant = self.tenants.name(known.tenant);
+            let who = annotation.tenant.as_ref();
+            let named = who.and_then(|name| self.names.get(name));
+            if let Some(named) = named.filter(|named| *named != tenant) {
+                self.altered
+                    .push(format!("{subscription} of {tenant} came as {named}'s"));
+            }
             let equal = known.is(hash);
             if !equal && !reshaped {
                 let what = match &known.kept {

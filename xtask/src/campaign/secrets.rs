@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::{Case, Column, Setup, Trial};
 const SECRET: &str = "canary~Secret.1+/=&%9d1c0de7";
 const ASSERTION: &str = "canary-head.canary-claims.canary-Assertion_5eed";
 const PROXY_PASSWORD: &str = "canary:Proxy/word@5eed";
+const PFX_PASSWORD: &str = "fixture-pa%%word";
 
 type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
 
@@ -30,6 +31,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
         cases.push(Case::new(name, move || work(&setup)));
     };
     add("the search finds".to_owned(), Box::new(|_| finds()));
+    add("each way signs in".to_owned(), Box::new(signs_in));
     add("core dump".to_owned(), Box::new(dump));
     add("another process looks".to_owned(), Box::new(looked_at));
     let mut faults = super::api::faults();
@@ -46,7 +48,28 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     cases
 }
 
-/// Three ways to sign in: a secret's file, a command that prints one, another provider's token.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn certificates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/certificates")
+}
+
+/// A line of a private key's text, and the bytes that it stands for.
+fn of_private_key() -> (String, Vec<u8>) {
+    let text = fs::read_to_string(certificates().join("key.pem")).unwrap();
+    let line = text.lines().nth(9).unwrap().to_owned();
+    let value = |letter: &u8| LETTERS.iter().position(|known| known == letter).unwrap();
+    let bytes = line.as_bytes().chunks_exact(4).flat_map(|four| {
+        let word = four
+            .iter()
+            .fold(0, |word, letter| word << 6 | value(letter));
+        [16, 8, 0].map(|shift| u8::try_from(word >> shift & 255).unwrap())
+    });
+    let bytes = bytes.collect();
+    (line, bytes)
+}
+
+/// Four ways to sign in: a secret's file, a command that prints one, another provider's token, a certificate with its key.
 fn bench(setup: &Arc<Setup>) -> Bench {
     let mut bench = Bench::new(setup, Options::default());
     bench.set("log", "level", "\"trace\"");
@@ -72,15 +95,26 @@ fn bench(setup: &Arc<Setup>) -> Bench {
         let id = spec.tenant_id.clone();
         bench.microsoft.change_tenant(&id, change);
     }
+    let certificate = fs::read(certificates().join("certificate.pem")).unwrap();
+    let spec = TenantSpec {
+        certificates: vec![certificate],
+        ..TenantSpec::numbered(4)
+    };
+    bench.add_tenant("tenant-4", spec);
     bench.issue_some();
     bench
 }
 
-/// Gives the second and third tenants another way to sign in than the one that the world wrote.
+/// Gives all tenants but the first another way to sign in than the one that the world wrote.
 fn other_ways(bench: &Bench) {
     let folder = bench.folder.path();
     let token = folder.join("federated");
     write(&token, ASSERTION, 0o600);
+    let pfx = folder.join("modern.pfx");
+    fs::copy(certificates().join("modern.pfx"), &pfx).unwrap();
+    fs::set_permissions(&pfx, fs::Permissions::from_mode(0o600)).unwrap();
+    let password = folder.join("pfx-password");
+    write(&password, PFX_PASSWORD, 0o600);
     let secret = folder.join("secrets/tenant-2");
     let script = format!(
         "env > {0}/child; tr '\\0' '\\n' < /proc/self/cmdline >> {0}/child; cat {1}",
@@ -96,6 +130,14 @@ fn other_ways(bench: &Bench) {
             "tenant-3",
             format!("federated_token_file = \"{}\"", token.display()),
         ),
+        (
+            "tenant-4",
+            format!(
+                "certificate_file = {:?}\ncertificate_password_file = {:?}",
+                pfx.display().to_string(),
+                password.display().to_string()
+            ),
+        ),
     ] {
         let path = folder.join(format!("tenants.d/{name}.toml"));
         let text = fs::read_to_string(&path).unwrap();
@@ -103,6 +145,16 @@ fn other_ways(bench: &Bench) {
         assert!(text.contains(&line));
         write(&path, &text.replace(&line, &way), 0o640);
     }
+}
+
+/// What is searched for was used.
+fn signs_in(setup: &Arc<Setup>) -> Trial {
+    let bench = bench(setup);
+    let mut command = bench.command(&[], &["run"]);
+    other_ways(&bench);
+    let ended = bench.wait(command.spawn().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}\nlog: {}", bench.tail());
+    bench.judge()
 }
 
 /// A run with a fault at the highest level of logging; nothing that it leaves behind holds a canary.
@@ -154,9 +206,13 @@ fn leaks(setup: &Arc<Setup>, rule: Rule) -> Trial {
         seen.push(("a datagram".to_owned(), datagram));
     }
     let mut canaries = bench.microsoft.credentials();
-    canaries.extend([SECRET, ASSERTION, PROXY_PASSWORD].map(str::to_owned));
+    let (line, key) = of_private_key();
+    canaries.extend([SECRET, ASSERTION, PROXY_PASSWORD, PFX_PASSWORD, &line].map(str::to_owned));
     for canary in &canaries {
-        let forms = forms(canary);
+        let mut forms = forms(canary);
+        if *canary == line {
+            forms.push(key.clone());
+        }
         for (place, bytes) in &seen {
             if forms.iter().any(|form| contains(bytes, form)) {
                 found.insert(place.clone());
@@ -217,7 +273,6 @@ fn forms(text: &str) -> Vec<Vec<u8>> {
 
 /// Of whole groups of three bytes.
 fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |three: &[u8]| {
         let word = three
             .iter()

@@ -135,6 +135,22 @@ fn the_same_id_in_two_content_types_or_tenants_is_two_records() {
 }
 
 #[test]
+fn a_record_that_comes_as_anothers_is_altered() {
+    let mut oracle = Oracle::new();
+    oracle.tenant("contoso", TENANT);
+    oracle.tenant("fabrikam", OTHER);
+    for id in ["a", "b"] {
+        oracle.issued(TENANT, "Audit.General", record(id).as_bytes());
+    }
+    for (id, name) in [("a", "contoso"), ("b", "fabrikam")] {
+        let more = format!(r#","o365_wodle":{{"tenant":"{name}"}}"#);
+        oracle.received(&datagram("Audit.General", &record(id), &more));
+    }
+    let said = format!("Audit.General of {TENANT} came as {OTHER}'s");
+    assert_eq!(oracle.verdict().altered, [said]);
+}
+
+#[test]
 fn record_number_is_part_of_the_identity() {
     let part = |n: u32| format!(r#"{{"Id":"a","RecordType":2,"RecordNumber":{n}}}"#);
     let mut oracle = Oracle::new();
