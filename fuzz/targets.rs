@@ -106,6 +106,12 @@ pub(crate) fn hand_over(data: &[u8]) {
     let flaws = [parse_hand_over(data).err(), parse_new_secret(data).err()];
     for flaw in flaws.into_iter().flatten().flatten() {
         assert!(!flaw.what.is_empty() && !flaw.cure.is_empty());
+        let said = format!("{} {}", flaw.what, flaw.cure);
+        let is_shown = |piece: &[u8]| {
+            piece.iter().all(u8::is_ascii_alphanumeric)
+                && str::from_utf8(piece).is_ok_and(|piece| said.contains(piece))
+        };
+        assert!(!data.windows(20).any(is_shown), "{said}");
     }
 }
 

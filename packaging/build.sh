@@ -38,6 +38,12 @@ fail() {
     exit 1
 }
 
+# What is signed, or built from a version's tag, is a release.
+if [[ -n ${SIGN_KEY:-} ]] || git describe --exact-match --match 'v*' HEAD > /dev/null 2>&1; then
+    version=$(sed -nE '/^\[workspace.package\]/,/^\[/s/^version = "([^"]+)"/\1/p' Cargo.toml)
+    grep -m 1 '^## \[' CHANGELOG.md | grep -qF "## [$version]" || fail "CHANGELOG.md does not begin with $version: write its entry"
+fi
+
 install_tools() {
     command -v cargo > /dev/null || fail 'there is no cargo: install Rust, see rust-version in Cargo.toml'
     local missing=()

@@ -1,10 +1,12 @@
 //! What can be wrong with a ledger.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
 use crate::Error;
+use crate::config::ownership;
 
 /// What is wrong with the ledger, said in the operator's words.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,74 @@ impl Fault {
             other => other,
         }
     }
+}
+
+pub(super) fn not_ours(path: &Path, what: impl Into<String>, cure: impl Into<String>) -> Fault {
+    Fault::NotOurs {
+        path: path.to_owned(),
+        what: what.into(),
+        cure: cure.into(),
+    }
+}
+
+pub(super) fn of_another_program(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "this is a database of another program",
+        "Name another file in [state] ledger.",
+    )
+}
+
+pub(super) fn irregular(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "this is no regular file, so it cannot be the ledger",
+        "Name a file in [state] ledger, or move away what stands there.",
+    )
+}
+
+pub(super) fn foreign(path: &Path, what: &str, owner: &dyn Display) -> Fault {
+    let cure = format!("Either {}", ownership::run_as_owner(path));
+    not_ours(path, format!("{what} belongs to user id {owner}"), cure)
+}
+
+pub(super) fn denied(path: &Path) -> Fault {
+    not_ours(
+        path,
+        "the user that runs this may not use it",
+        "Run it as the user that owns the ledger, or give that one its folder and all that is in it (chown -R, chmod -R u+rwX)",
+    )
+}
+
+pub(super) fn open_to_others(path: &Path, mode: &dyn Display) -> Fault {
+    not_ours(
+        path,
+        format!("others may read or write the ledger (mode {mode})"),
+        format!("Take that right away: chmod 600 {}", path.display()),
+    )
+}
+
+pub(super) fn folder_open_to_others(folder: &Path, mode: &dyn Display) -> Fault {
+    not_ours(
+        folder,
+        format!("others may write in the ledger's folder (mode {mode})"),
+        format!("Make it yours alone: chmod 750 {}", folder.display()),
+    )
+}
+
+/// All that may be wrong with what stands at the ledger's path, for `docs/troubleshooting.md`.
+#[cfg(test)]
+pub(crate) fn what_is_not_ours() -> Vec<Fault> {
+    let (file, folder) = (Path::new("{file}"), Path::new("{folder}"));
+    vec![
+        irregular(file),
+        of_another_program(file),
+        foreign(file, "the ledger", &"{id}"),
+        denied(file),
+        open_to_others(file, &"{mode}"),
+        foreign(folder, "the ledger's folder", &"{id}"),
+        folder_open_to_others(folder, &"{mode}"),
+    ]
 }
 
 /// Whether the file system of a file is full.

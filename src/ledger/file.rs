@@ -1,7 +1,6 @@
 //! The ledger as a file: its lock, its creation, what may stand at its path, setting it aside.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,6 +13,9 @@ use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, M
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use super::fault::{
+    denied, folder_open_to_others, foreign, irregular, not_ours, of_another_program, open_to_others,
+};
 use super::seen::seen_table;
 use super::{Fault, number};
 use crate::config::Flaw;
@@ -499,74 +501,6 @@ fn check_folder(path: &Path) -> Result<(), Fault> {
 
 fn mode(metadata: &fs::Metadata) -> String {
     format!("{:04o}", metadata.mode() & 0o7777)
-}
-
-fn not_ours(path: &Path, what: impl Into<String>, cure: impl Into<String>) -> Fault {
-    Fault::NotOurs {
-        path: path.to_owned(),
-        what: what.into(),
-        cure: cure.into(),
-    }
-}
-
-fn of_another_program(path: &Path) -> Fault {
-    not_ours(
-        path,
-        "this is a database of another program",
-        "Name another file in [state] ledger.",
-    )
-}
-
-fn irregular(path: &Path) -> Fault {
-    not_ours(
-        path,
-        "this is no regular file, so it cannot be the ledger",
-        "Name a file in [state] ledger, or move away what stands there.",
-    )
-}
-
-fn foreign(path: &Path, what: &str, owner: &dyn Display) -> Fault {
-    let cure = format!("Either {}", ownership::run_as_owner(path));
-    not_ours(path, format!("{what} belongs to user id {owner}"), cure)
-}
-
-fn denied(path: &Path) -> Fault {
-    not_ours(
-        path,
-        "the user that runs this may not use it",
-        "Run it as the user that owns the ledger, or give that one its folder and all that is in it (chown -R, chmod -R u+rwX)",
-    )
-}
-
-fn open_to_others(path: &Path, mode: &dyn Display) -> Fault {
-    not_ours(
-        path,
-        format!("others may read or write the ledger (mode {mode})"),
-        format!("Take that right away: chmod 600 {}", path.display()),
-    )
-}
-
-fn folder_open_to_others(folder: &Path, mode: &dyn Display) -> Fault {
-    not_ours(
-        folder,
-        format!("others may write in the ledger's folder (mode {mode})"),
-        format!("Make it yours alone: chmod 750 {}", folder.display()),
-    )
-}
-
-/// All that may be wrong with what stands at the ledger's path, for `docs/troubleshooting.md`.
-#[cfg(test)]
-pub(crate) fn what_is_not_ours() -> Vec<Fault> {
-    let (file, folder) = (Path::new("{file}"), Path::new("{folder}"));
-    vec![
-        irregular(file),
-        of_another_program(file),
-        foreign(file, "the ledger", &"{id}"),
-        denied(file),
-        open_to_others(file, &"{mode}"),
-        foreign(folder, "the ledger's folder", &"{id}"),
-        folder_open_to_others(folder, &"{mode}"),
-    ]
 }
 
 fn is_ours(uid: u32) -> bool {

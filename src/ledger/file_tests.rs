@@ -41,6 +41,7 @@ fn what_is_corrupt_is_set_aside_and_the_new_ledger_knows_it() {
             [vec![0; 4096], whole[4096..].to_vec()].concat(),
         ),
         ("cut in half", whole[..half].to_vec()),
+        ("cut within its header", whole[..60].to_vec()),
     ];
     for (name, bytes) in damages {
         fs::write(&path, &bytes).unwrap();

@@ -1,24 +1,40 @@
 //! What we remember: a `SQLite` file with the markers, contents, batches and record ids.
 //!
-//! Invariants, each with its tests:
+//! Invariants, each with tests that guard it beside the model's (`no_order_of_losses_and_kills_loses_a_record`):
 //!
 //! 1. A marker moves only after every page of its window was read and every content of it stands
 //!    here. Streams are keyed by tenant GUID and content type.
+//!    (`listings_and_markers_survive_only_with_their_commit`, `a_marker_never_moves_back`)
 //! 2. After a batch was accepted by the socket, one transaction remembers its record ids, the
 //!    reader's identity and counters, and which blobs it finished. A kill between send and commit
 //!    repeats at most one batch. A blob is sent when all its records are, confirmed when all its
-//!    batches are.
+//!    batches are. (`agrees_with_a_model_through_crashes`,
+//!    `a_confirmed_content_is_done_and_its_records_stay_known`)
 //! 3. When Wazuh restarts, or reports drops, with batches unconfirmed, those batches and their ids
-//!    are forgotten together and their contents are pending again. Confirmed ones never.
+//!    are forgotten together, their contents are pending again, and nothing is sent before its input
+//!    queue is calm. Confirmed ones never. At most 50,000 events are unconfirmed at any time.
+//!    (`a_lost_batch_is_forgotten_with_its_ids_and_contents`, `losses_in_a_row_slow_down`,
+//!    `no_more_is_under_way_than_may_be_unconfirmed`)
 //! 4. A pending blob is tried each run, but never before others' first try, until it expires; then
-//!    it is counted and said. Back-off outlives a run.
+//!    it is counted and said. Back-off outlives a run, is at most an hour, and ends with a pass of
+//!    `doctor` or a new secret. (`a_content_tried_in_vain_comes_after_the_untried_and_not_twice_in_a_run`,
+//!    `what_expires_unfetched_is_counted`, `back_off_grows_to_an_hour_and_outlives_the_run`)
 //! 5. Deduplication: key (tenant GUID, content type, `Id`, `RecordNumber`); a record without an id
 //!    is known by its content's id, its bytes and which of the equal ones there it is. Remembered by
 //!    the content's creation in whole time buckets, so that pruning is dropping a bucket.
-//! 6. Contents that are known, or below the floor, cost nothing.
+//!    (`keys_tell_apart_what_differs_and_nothing_else`, `folded_keys_are_found_and_dropped_with_their_bucket`,
+//!    `records_are_known_as_long_as_is_set`)
+//! 6. Listings overlap; contents that are known, or below the floor, cost nothing.
+//!    (`starts_at_the_midnight_before_and_cuts_at_midnights`,
+//!    `known_contents_and_those_below_the_floor_cost_nothing`)
 //! 7. A kill at any instruction, a power cut, a full disk: never loss, never a wrong marker. Only a
-//!    file that `SQLite` calls corrupt or no database is set aside.
-//! 8. One run at a time.
+//!    file that `SQLite` calls corrupt or no database is set aside; what is not ours is exit code 78,
+//!    a disk that is full, fails or is busy 75. (`what_is_corrupt_is_set_aside_and_the_new_ledger_knows_it`,
+//!    `what_is_not_ours_stays_untouched`, rows 1 to 5 of the campaign)
+//! 8. One run at a time. (`one_run_at_a_time`, row 7 of the campaign)
+//! 9. A body that ends too early is tried again; one whose syntax is broken is read as far as it can
+//!    be once three runs found it so, and closed as damaged.
+//!    (`a_transfer_that_ends_early_is_a_fault`, `a_damaged_content_that_comes_again_is_counted_once`)
 //!
 //! All writes of a run go through one connection into one open transaction, which [`Ledger::commit`]
 //! ends: what is read sees what was written, and a batch, the ends of its blobs and the listings
@@ -53,7 +69,7 @@ pub use batches::{Batch, Unconfirmed};
 pub use contents::{NewContent, Pending};
 pub use fault::Fault;
 #[cfg(test)]
-pub(crate) use file::what_is_not_ours;
+pub(crate) use fault::what_is_not_ours;
 pub use file::{Lock, Opened, Purpose, ROUND, installation_key, lock_file, set_aside};
 pub use health::{Gap, HealthState, Scope, Standing};
 pub use report::StreamReport;
