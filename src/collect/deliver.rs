@@ -109,6 +109,8 @@ pub(super) struct Delivery {
     tally: Tally,
     /// Since when Wazuh takes nothing, though there is something for it.
     held: Option<Instant>,
+    /// Why, if it is more than that there is no room.
+    held_by: Option<String>,
     /// Shares of memory that are free again, given back together: each time whoever waits for one wakes up.
     free: Vec<OwnedSemaphorePermit>,
 }
@@ -155,6 +157,7 @@ impl Delivery {
             come_again: 0,
             tally: Tally::default(),
             held: None,
+            held_by: None,
             free: Vec::new(),
         })
     }
@@ -332,6 +335,7 @@ impl Delivery {
                 Some(Err(fault)) => return Err(Halt::Failed(fault.into())),
             };
             let since = *self.held.get_or_insert_with(Instant::now);
+            self.held_by = why.as_ref().map(ToString::to_string);
             if since.elapsed() >= self.send_timeout() {
                 let why = why.map_or_else(|| held(since.elapsed()), Error::from);
                 return Err(Halt::Failed(why));
@@ -532,11 +536,16 @@ impl Delivery {
             if let Outlet::Wazuh(wazuh) = &this.outlet {
                 this.ledger.set_value("window", &wazuh.cap.save())?;
                 let long = this.held.map(|since| since.elapsed());
-                let held = long
-                    .filter(|long| *long >= HELD)
-                    .map(|long| (Utc::now() - long, HOLDS));
-                if held.is_some() || this.ledger.held()?.is_some() {
-                    this.ledger.set_held(held)?;
+                if let Some(long) = long.filter(|long| *long >= HELD) {
+                    let why = this.held_by.as_deref().unwrap_or(HOLDS);
+                    this.ledger.set_held(Some((Utc::now() - long, why)))?;
+                } else if this
+                    .ledger
+                    .held()?
+                    .is_some_and(|(_, why)| this.tally.sent > 0 || why != HOLDS)
+                {
+                    // That its queue is there again says nothing of one that is full.
+                    this.ledger.set_held(None)?;
                 }
             }
             this.commit()

@@ -155,8 +155,8 @@ impl Collector {
         }
         let now = self.clock.now();
         let (mut unanswered, mut endless) = (Vec::new(), Vec::new());
-        let late = self.not_answered("a listing");
-        let unstarted = self.not_answered("the start of the subscription");
+        let late = self.not_answered("a listing", "/subscriptions/content");
+        let unstarted = self.not_answered("the start of the subscription", "/subscriptions/start");
         let long = took_too_long("a listing did not come to its end by the run's deadline");
         for (content_type, listing) in self.listing.take() {
             if listing.answered.elapsed() > patience {
@@ -229,11 +229,11 @@ impl Collector {
         late
     }
 
-    /// What to say of what was asked for in vain: what Microsoft answered, if it did.
-    fn not_answered(&self, what: &str) -> Fault {
+    /// What to say of what was asked for in vain: what Microsoft answered to such a request, at `path`, if it did.
+    fn not_answered(&self, what: &str, path: &str) -> Fault {
         let asking = self.asking.borrow();
         let bad = asking.as_ref().and_then(|activity| activity.bad_answer());
-        match bad {
+        match bad.filter(|bad| bad.url.ends_with(path)) {
             Some(bad) => Fault {
                 message: format!(
                     "{what} was not answered well by the run's deadline: {}",
@@ -248,7 +248,7 @@ impl Collector {
 
     /// Nothing of the tenant came.
     async fn is_late(&self, what: &str) -> Result<(), Closed> {
-        let fault = self.not_answered(what);
+        let fault = self.not_answered(what, "");
         self.finds(None, Finding::of_fault(&fault, false));
         self.worse(Trouble::Unreachable);
         let failed = Failed::AtMicrosoft {

@@ -34,33 +34,41 @@ pub(super) enum Listed {
 }
 
 impl Collector {
-    /// Lists some windows, all of them though one fails: one that Microsoft does not answer ends it, so in the next run the
-    /// newer ones come before it.
+    /// Lists some windows, all of them though one fails, unless Microsoft does not answer.
+    ///
+    /// Where the last listing failed, every other run begins with another window than the oldest: one that is never answered
+    /// must not keep the newer ones from being listed.
     pub(super) async fn list_windows(
         &self,
         activity: &Activity,
         stream: &Stream,
         mut windows: Vec<Window>,
-        mut aim: Aim,
+        aim: Aim,
     ) -> Result<Listed, End> {
-        let mut failed = None;
-        let last = windows.len().saturating_sub(1);
-        let comes_last = last > 0 && stream.has_failed && matches!(aim, Aim::Marker);
-        if comes_last {
-            windows.rotate_left(1);
-            aim = Aim::Contents;
-        }
+        let newest = windows.last().copied();
+        let count = windows.len();
+        let is_turned = stream.has_failed && matches!(aim, Aim::Marker) && count > 1;
+        let first = match self.work.run {
+            run if is_turned && run % 2 == 1 => 1 + run / 2 % (count - 1),
+            _ => 0,
+        };
+        windows.rotate_left(first);
+        // Whether something before a window is not listed.
+        let (mut failed, mut is_behind) = (None, first > 0);
         for (number, window) in windows.into_iter().enumerate() {
-            if comes_last && number == last {
-                aim = Aim::Marker;
+            if first > 0 && number == count - first {
+                is_behind = false;
             }
+            // What comes after what could not be read is listed anyway.
+            let aim = match aim {
+                Aim::Marker if is_behind => Aim::Contents,
+                Aim::Span(span) if is_behind => Aim::Rest(span),
+                aim => aim,
+            };
             let mut is_restarted = false;
-            loop {
+            let fault = loop {
                 match self.list_window(activity, stream, window, aim).await {
-                    Ok(fault) => {
-                        failed = failed.or(fault);
-                        break;
-                    }
+                    Ok(fault) => break fault,
                     Err(End::Fault(fault))
                         if !is_restarted && fault.class == Class::StartSubscription =>
                     {
@@ -71,7 +79,7 @@ impl Collector {
                     }
                     Err(End::Fault(_)) if teeth::is_off("marker") => {
                         self.complete(stream, window, aim).await?;
-                        break;
+                        break None;
                     }
                     // Microsoft answers, but not for this window; unless it wants not to be asked for a while.
                     Err(End::Fault(fault))
@@ -81,24 +89,28 @@ impl Collector {
                             && is_of_window(fault.class)
                             && !fault.is_of_permission() =>
                     {
-                        // It weighs more than an entry that cannot be read.
-                        failed = failed
-                            .filter(|failed: &Fault| failed.status.is_some())
-                            .or(Some(fault));
-                        break;
+                        break Some(fault);
                     }
                     Err(End::Fault(fault)) => return Ok(Listed::Failed(fault)),
                     Err(closed) => return Err(closed),
                 }
-            }
-            // What comes after what could not be read is listed anyway.
-            aim = match aim {
-                Aim::Marker if failed.is_some() => Aim::Contents,
-                Aim::Span(span) if failed.is_some() => Aim::Rest(span),
-                aim => aim,
             };
+            if let Some(fault) = fault {
+                is_behind = true;
+                // It weighs more than an entry that cannot be read.
+                let weighs_less =
+                    |failed: &Fault| failed.status.is_none() && fault.status.is_some();
+                if failed.as_ref().is_none_or(weighs_less) {
+                    failed = Some(fault);
+                }
+            }
         }
-        Ok(failed.map_or(Listed::Whole, Listed::InPart))
+        match (failed, newest) {
+            (Some(fault), _) => return Ok(Listed::InPart(fault)),
+            (None, Some(newest)) if first > 0 => self.complete(stream, newest, aim).await?,
+            (None, _) => {}
+        }
+        Ok(Listed::Whole)
     }
 
     /// Nothing before the end of a window has to be listed again.

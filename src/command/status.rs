@@ -55,10 +55,9 @@ pub(crate) fn status(
             });
         }
     }
-    let is_well = whole.held.is_none()
-        && rows
-            .iter()
-            .all(|row| !row.tenant.enabled || row.state(now).is_well());
+    let mut enabled = rows.iter().filter(|row| row.tenant.enabled);
+    let is_held = whole.held.is_some() && enabled.clone().next().is_some();
+    let is_well = !is_held && enabled.all(|row| row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
         let report = json!({

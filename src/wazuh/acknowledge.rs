@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | manager from 4.4 on | the room in its queues | its counters passed ours, queue by queue, and it has lived on for 1.2 s |
 //! | agent | a steady pace, its buffer, its connection | its buffer drained while it was connected |
+//! | the same, while it does not answer | a slow pace | never: that waits for an answer |
 //! | any other, or `acknowledge = "off"` | a steady pace | it read the datagrams and lives |
 //!
 //! Source: Wazuh's `analysisd/state.c` and `client-agent/state.c`.
@@ -283,7 +284,7 @@ impl Acknowledgement {
         }
     }
 
-    /// How many more events may be sent. Call it before sending; nothing waits in it.
+    /// How many more events may be sent. Call it before sending; it waits for no more than one answer of Wazuh's.
     pub fn allowance(&mut self, now: Instant) -> Allowance {
         let told = match &mut self.source {
             Source::Manager(manager) => manager.allowance(),

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use super::acknowledge::{
     Allowance, Assurance, Mark, ReaderId, Stage, Step, Told, Verdict, monotonic_millis,
 };
 use super::home::Home;
+use super::pace::Pace;
 use super::statistics::{PATIENCE, ask, number};
 use crate::config::{self, EventsPerSecond};
 
@@ -22,7 +23,7 @@ const GRACE: u64 = 1_000;
 const FLUSHED_AFTER: u64 = 1_200;
 /// What a queue holds unless the statistics say otherwise.
 const USUAL_SIZE: u64 = 16_384;
-/// The longest that an answer of an analysisd without power is waited for: the patience is doubled by each that does not come.
+/// How long an answer is waited for once one did not come in time: analysisd may have no power.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1_600);
 /// After so long without an answer it is sent without one: analysisd may read all the same, and where it does not, its socket
 /// is soon full.
@@ -78,8 +79,9 @@ pub(super) struct Manager {
     sent: u64,
     origin: Option<(u64, u64)>,
     patience: Duration,
-    /// Since when it does not answer.
+    /// Since when it does not answer, and the pace after a while.
     silent_since: Option<u64>,
+    blind: Pace,
     is_blindness_said: bool,
 }
 
@@ -149,7 +151,8 @@ impl Look {
             .unwrap_or_else(|| sum(dropped));
         let decoded = breakdown.get("decoded_breakdown")?;
         let modules = decoded.get("modules_breakdown");
-        let is_counted = modules.is_some_and(|modules| modules.get(location).is_some());
+        let is_counted = modules.is_some_and(|modules| modules.get(location).is_some())
+            && !OWN_QUEUE.contains(&location);
         let decoded = sum(decoded);
         Some(Self {
             asked: 0,
@@ -250,6 +253,7 @@ impl Manager {
             origin: None,
             patience: PATIENCE,
             silent_since: None,
+            blind: Pace::new(EventsPerSecond::Auto),
             is_blindness_said: false,
         }
     }
@@ -286,7 +290,7 @@ impl Manager {
         let (sent_since, unpaced) = (self.sent_since, self.unpaced);
         let (caution, settling) = (self.caution, self.settling);
         let Some(look) = self.look(now) else {
-            return self.allowance_without_look(now);
+            return Some(self.allowance_without_look(now));
         };
         let others = look.others;
         let room = if unpaced {
@@ -306,13 +310,13 @@ impl Manager {
         })
     }
 
-    /// While it does not answer: nothing for a while, then as where nobody tells.
-    fn allowance_without_look(&mut self, now: u64) -> Option<Allowance> {
+    /// While it does not answer: nothing for a while, then as slowly as where nobody tells and no pace is set.
+    fn allowance_without_look(&mut self, now: u64) -> Allowance {
         let is_blind = self
             .silent_since
             .is_some_and(|since| now >= since + SENT_BLINDLY_AFTER);
         if !is_blind {
-            return Some(Allowance::hold(100));
+            return Allowance::hold(100);
         }
         if !self.is_blindness_said {
             self.is_blindness_said = true;
@@ -322,11 +326,13 @@ impl Manager {
                 self.socket.display()
             );
         }
-        None
+        let (events, look_again) = self.blind.permits(Instant::now());
+        Allowance { events, look_again }
     }
 
     pub(super) fn sent(&mut self, events: usize) {
         self.sent += events as u64;
+        self.blind.sent(events);
         self.sent_since = self.sent_since.saturating_add(events as u64);
         self.unmarked |= events > 0;
     }
@@ -383,7 +389,8 @@ impl Manager {
                 Ok(look) => {
                     self.answers = Answers::Yes;
                     self.silent_since = None;
-                    self.ask_at = answered + LOOK_EVERY;
+                    // An analysisd without power is not asked all the time.
+                    self.ask_at = answered + LOOK_EVERY.max(2 * (answered - asked));
                     self.learn(Look {
                         asked,
                         answered,
@@ -399,7 +406,7 @@ impl Manager {
                         self.ask_at = answered + 100 + 5 * (answered - asked);
                         self.silent_since.get_or_insert(asked);
                         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-                            self.patience = (2 * self.patience).min(LONGEST_PATIENCE);
+                            self.patience = LONGEST_PATIENCE;
                         }
                     }
                     log::debug!("no statistics from {}: {error}", self.socket.display());
@@ -457,7 +464,8 @@ fn assess(mark: &mut Mark, unread: Option<u32>, look: &Look, now: u64, in_hands:
         .reader
         .as_ref()
         .is_some_and(|reader| !reader.same_as(&look.reader));
-    if another || mark.dropped.is_some_and(|before| look.dropped > before) {
+    // Where nothing was known before, any drop may be of it.
+    if another || look.dropped > mark.dropped.unwrap_or(0) {
         return Verdict::Lost;
     }
     mark.stage = match mark.stage {

@@ -419,7 +419,7 @@ fn losses_in_a_row_slow_down() {
         let lost = manager.assess(&mut mark, Some(0));
         assert_eq!(lost, Some(Verdict::Lost));
         let until = manager.settling.take().unwrap();
-        waits.push(until.saturating_sub(monotonic_millis()).div_ceil(1_000));
+        waits.push((until + 500).saturating_sub(monotonic_millis()) / 1_000);
     }
     assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30]);
 }

@@ -1,8 +1,8 @@
 //! The outside world we write to: the queue socket of Wazuh and what Wazuh tells about it.
 //!
-//! Nothing here waits longer than some milliseconds (a statistics request that is not answered: 200 ms;
-//! [`queue::Queue::send`]: 20 ms for each datagram that it is given), and nothing knows of Microsoft, the ledger or an asynchronous runtime: the caller owns
-//! one thread that sends, waits and commits.
+//! Nothing here waits longer than some milliseconds (a statistics request that is not answered: 200 ms, then 1.6 s, but no two
+//! of them in a row; [`queue::Queue::send`]: 20 ms for each datagram that it is given), and nothing knows of Microsoft, the
+//! ledger or an asynchronous runtime: the caller owns one thread that sends, waits and commits.
 
 pub mod acknowledge;
 mod agent;

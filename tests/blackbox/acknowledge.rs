@@ -412,7 +412,7 @@ fn no_more_is_under_way_than_may_be_unconfirmed() {
     // It reads, and nothing of it reaches its writer.
     manager.tune(|settings| settings.rate = Some(0.001));
     issue(&mut world, 20, 250);
-    world.run_expecting(75, &["--deadline", "6s"]);
+    world.run_expecting(75, &["--deadline", "10s"]);
     let has_read = |events| manager.wait_received(events as u64, Duration::ZERO);
     assert!(has_read(CAP) && !has_read(CAP + 1), "{}", world.log());
     assert_eq!(status(&world)["unconfirmed"], CAP);
@@ -460,7 +460,7 @@ fn what_another_took_is_not_confirmed() {
 /// It reads all the while, but has no power to say what it did, or does not say it at all.
 #[test]
 fn a_manager_that_answers_late_or_never_gets_its_events() {
-    for late in [500, 2_500] {
+    for late in [300, 2_500] {
         let (mut world, manager) = with_manager(Settings::default());
         let answers_after = |after| manager.tune(|settings| settings.answers_after = after);
         answers_after(Duration::from_millis(late));
@@ -486,4 +486,25 @@ fn a_manager_that_answers_late_or_never_gets_its_events() {
         let verdict = judge(&mut world, &manager);
         assert!(verdict.is_clean(), "{late:?}: {verdict} {}", world.log());
     }
+}
+
+/// It drops what it is sent while it does not answer, and then says so.
+#[test]
+fn what_is_dropped_in_silence_comes_again() {
+    let (mut world, manager) = with_manager(Settings::default());
+    manager.tune(|settings| {
+        settings.answers_after = Duration::from_millis(2_500);
+        settings.others = 10;
+        settings.rate = Some(1.0);
+    });
+    issue(&mut world, 1, 200);
+    world.run_expecting(0, &["--deadline", "15s"]);
+    assert!(manager.dropped() > 0, "{}", world.log());
+    manager.tune(|settings| *settings = Settings::default());
+    for _ in 0..3 {
+        world.run_expecting(0, &[]);
+    }
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.missing.is_empty(), "{verdict} {}", world.log());
 }

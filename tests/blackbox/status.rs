@@ -236,6 +236,9 @@ fn that_wazuh_takes_nothing_is_said_until_it_does() {
     world.run_expecting(75, &[]);
     let error = held(&world).unwrap();
     assert!(error.contains("full or held"), "{error}");
+    // A run that has nothing for it sees no better.
+    world.run_expecting(0, &["--content-type", "DLP.All"]);
+    assert!(held(&world).is_some());
     world.queue.resume();
     world.run_expecting(0, &[]);
     assert_eq!(held(&world), None);

@@ -3,14 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 
 use crate::world::World;
 
 use super::{
-    AGES, OF_ONE, RECORDS, all_comes_once_it_is_mended, assert_clean, broken, fill, refused, run,
-    told, world,
+    AGES, OF_ONE, RECORDS, all_comes_once_it_is_mended, assert_clean, broken, each, fill, refused,
+    run, told, told_of, world,
 };
 
 #[test]
@@ -59,6 +59,7 @@ fn a_content_type_that_is_refused_alone_keeps_no_other() {
 fn where_nothing_can_be_had_no_part_failed() {
     for action in [broken(), Action::Reset] {
         let mut world = world(1);
+        world.set("http", "retries", "1");
         fill(&mut world);
         let rule = Rule::on(Operation::Content, action);
         world.microsoft.faults(Plan::default().rule(rule.clone()));
@@ -141,8 +142,12 @@ fn contents_that_are_refused_keep_none_of_another_content_type() {
         world.microsoft.advance(Duration::from_mins(5));
         assert_eq!(run(&world), 3, "{}", world.log());
     }
-    assert_eq!(told(&world, "recovered"), 0, "{}", world.log());
-    assert_eq!(told(&world, "fetch_failed"), 2, "{}", world.log());
+    // This machine's clock, which comes nearer to Microsoft's at some hours, is another matter.
+    for content_type in ["Audit.Exchange", "DLP.All"] {
+        let of_stream = |health| told_of(&world, health, content_type);
+        assert_eq!(of_stream("recovered"), 0, "{}", world.log());
+        assert_eq!(of_stream("fetch_failed"), 1, "{}", world.log());
+    }
     world.microsoft.advance(Duration::from_hours(2));
     all_comes_once_it_is_mended(&mut world);
 }
@@ -431,37 +436,46 @@ fn what_a_narrowed_run_did_not_look_at_is_not_started() {
     assert_clean(&mut world);
 }
 
-/// After an outage of three days the first of them can never be listed.
+/// After an outage of three days one of them can never be listed.
 #[test]
 fn a_window_that_cannot_be_read_or_hangs_keeps_no_later_one() {
-    let damaged = Action::Status {
+    let damaged = || Action::Status {
         status: 200,
         body: "[{\"contentType\":".to_owned(),
     };
-    for action in [damaged, Action::BadNextPage, Action::StallBeforeHeaders] {
+    let rows = [
+        (damaged(), 3),
+        (Action::BadNextPage, 3),
+        (Action::StallBeforeHeaders, 3),
+        (Action::StallBeforeHeaders, 2),
+    ];
+    let name = |row: &(Action, i64)| format!("{row:?}");
+    each(&rows, name, |(action, ago)| {
         let mut world = world(1);
         world.set("http", "retries", "0");
         world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
         world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(1));
         assert_eq!(run(&world), 0, "{}", world.log());
         world.microsoft.advance(Duration::from_hours(72));
-        for day in 0..3 {
+        for day in (0..4).filter(|day| day != ago) {
             let ago = TimeDelta::days(day) + TimeDelta::minutes(1);
             world.issue_small(0, "Audit.Exchange", RECORDS, ago);
         }
-        let first = world.microsoft.now() - TimeDelta::days(3);
-        let day = first.date_naive().format("%F").to_string();
+        let day = world.microsoft.now() - TimeDelta::days(*ago);
+        let day = day.date_naive().format("%F").to_string();
         let rule = Rule::on(Operation::Content, action.clone()).start(&day);
         world.microsoft.faults(Plan::default().rule(rule));
-        for _ in 0..3 {
+        for _ in 0..8 {
             assert!(matches!(run(&world), 3 | 75), "{}", world.log());
+            // A back-off of the stream would be another matter.
+            world.microsoft.advance(Duration::from_hours(1));
         }
         let missing = world.verdict().missing;
-        assert!(
-            missing.is_empty(),
-            "{action:?}: {missing:?} {}",
-            world.log()
-        );
+        assert!(missing.is_empty(), "{missing:?} {}", world.log());
         all_comes_once_it_is_mended(&mut world);
-    }
+        let status = world.status();
+        let marker: DateTime<Utc> = status[0]["marker"].as_str().unwrap().parse().unwrap();
+        let lag = world.microsoft.now() - marker;
+        assert!(lag < TimeDelta::minutes(1), "the marker: {status:?}");
+    });
 }

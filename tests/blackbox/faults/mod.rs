@@ -148,10 +148,18 @@ fn status(status: u16) -> Action {
 
 /// How many events tell of this state.
 fn told(world: &World, health: &str) -> usize {
+    told_of(world, health, "")
+}
+
+/// How many events of a content type tell of this state.
+fn told_of(world: &World, health: &str, content_type: &str) -> usize {
     let what = format!("\"health\":\"{health}\"");
+    let has =
+        |datagram: &[u8], text: &str| memchr::memmem::find(datagram, text.as_bytes()).is_some();
     let told = world.queue.received();
-    let has = |datagram: &&Vec<u8>| memchr::memmem::find(datagram, what.as_bytes()).is_some();
-    told.iter().filter(has).count()
+    let told = told.iter();
+    told.filter(|told| has(told, &what) && has(told, content_type))
+        .count()
 }
 
 /// As an operator does who has mended something.
