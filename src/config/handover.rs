@@ -79,6 +79,13 @@ pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
     let client_secret = secret(&fields, &mut flaws);
+    if tenant_id.is_some() && tenant_id == client_id {
+        let cure = "copy each from the app registration's overview page in Azure";
+        flaws.push(Flaw::new(
+            "the tenant ID and the client ID are the same",
+            cure,
+        ));
+    }
     match (tenant_id, client_id, client_secret) {
         (Some(tenant_id), Some(client_id), Some(client_secret)) if flaws.is_empty() => {
             Ok(HandOver {

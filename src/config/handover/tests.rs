@@ -85,6 +85,17 @@ fn names_beside_the_ids_are_remarks() {
 }
 
 #[test]
+fn one_guid_cannot_be_both_ids() {
+    let text = filled("Tenant ID: {T}\nClient ID: {T}\nSecret: {S}");
+    assert_eq!(
+        outcome(text.as_bytes()),
+        Err(vec![
+            "the tenant ID and the client ID are the same".to_owned()
+        ])
+    );
+}
+
+#[test]
 fn dots_are_a_cut_only_at_an_end() {
     let found = |secret: &str| parse_new_secret(format!("Secret: {secret}").as_bytes());
     let whole = "abC8Q~d...f-GhIjKlMnOpQrStUvWxYz01234567";
