@@ -335,7 +335,9 @@ impl Delivery {
                 Some(Err(fault)) => return Err(Halt::Failed(fault.into())),
             };
             let since = *self.held.get_or_insert_with(Instant::now);
-            self.held_by = why.as_ref().map(ToString::to_string);
+            if why.is_some() || self.has_queue() {
+                self.held_by = why.as_ref().map(ToString::to_string);
+            }
             if since.elapsed() >= self.send_timeout() {
                 let why = why.map_or_else(|| held(since.elapsed()), Error::from);
                 return Err(Halt::Failed(why));
@@ -349,6 +351,10 @@ impl Delivery {
             }
             self.look_around()?;
         }
+    }
+
+    fn has_queue(&self) -> bool {
+        matches!(&self.outlet, Outlet::Wazuh(wazuh) if wazuh.queue.is_some())
     }
 
     fn send_timeout(&self) -> Duration {
@@ -533,8 +539,14 @@ impl Delivery {
             for sent in &this.unconfirmed {
                 this.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
             }
-            if let Outlet::Wazuh(wazuh) = &this.outlet {
+            if let Outlet::Wazuh(wazuh) = &mut this.outlet {
                 this.ledger.set_value("window", &wazuh.cap.save())?;
+                if let Some(reader) = wazuh.acknowledgement.save() {
+                    this.ledger.set_value("reader", &reader)?;
+                }
+                if !this.unconfirmed.is_empty() {
+                    wazuh.acknowledgement.warn_of_silence();
+                }
                 let long = this.held.map(|since| since.elapsed());
                 if let Some(long) = long.filter(|long| *long >= HELD) {
                     let why = this.held_by.as_deref().unwrap_or(HOLDS);

@@ -92,6 +92,16 @@ impl Collector {
         self.tell_gap(content_type, gap, false).await
     }
 
+    /// Whether this run found a gap in what is new of a stream already; it is as large as this, then.
+    pub(super) fn gap_grew(&self, content_type: ContentType, gap: Window) -> bool {
+        let mut gaps = self.gaps.borrow_mut();
+        let found = gaps.get_mut(&(content_type, Before::New));
+        found.is_some_and(|found| {
+            found.until = gap.end;
+            true
+        })
+    }
+
     /// What a backfill asked for may have waited too long.
     pub(super) fn looks_for_gap(&self, content_type: ContentType, span: &Span) {
         let key = (content_type, Before::Span);

@@ -171,7 +171,7 @@ impl Collector {
                 // What it named so far is fetched, but the next run begins it anew.
                 self.finds(Some(content_type), Finding::of_fault(&long, false));
                 log::warn!("{} {content_type}: {long}", tenant.name);
-                endless.push(listing.stream);
+                endless.push((listing.stream, listing.is_new));
             }
         }
         let blobs = self.late_blobs(patience);
@@ -189,8 +189,11 @@ impl Collector {
                         ledger.stream_failed_beside(stream, now, &late)?;
                     }
                 }
-                for stream in endless {
+                for (stream, is_new) in endless {
                     ledger.stream_failed_beside(stream, now, &long)?;
+                    if is_new {
+                        ledger.stream_answered(stream)?;
+                    }
                 }
                 blobs.iter().try_for_each(|content| {
                     ledger.content_failed(

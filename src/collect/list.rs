@@ -273,16 +273,39 @@ impl Collector {
         }))
     }
 
-    /// Lists what a backfill asked for of a stream, and its sweep if it is due.
+    /// Lists what a backfill asked for of a stream, and its sweep if it is due; the sweep first in every other run, where one of
+    /// them may not be answered.
     async fn list_beside(&self, activity: &Activity, beside: Beside) -> Result<(), End> {
-        let (stream, id, now) = (&beside.stream, beside.stream.id, self.clock.now());
-        let goes_on = self.list_spans(activity, stream, beside.spans).await?;
-        let Some(sweep) = beside.sweep.filter(|_| goes_on) else {
-            return Ok(());
+        let Beside {
+            stream,
+            spans,
+            sweep,
+        } = beside;
+        let (earlier, later) = if stream.has_error && self.work.run % 2 == 1 {
+            (sweep, None)
+        } else {
+            (None, sweep)
         };
+        if let Some(sweep) = earlier {
+            self.list_sweep(activity, &stream, sweep).await?;
+        }
+        let goes_on = self.list_spans(activity, &stream, spans).await?;
+        if let Some(sweep) = later.filter(|_| goes_on) {
+            self.list_sweep(activity, &stream, sweep).await?;
+        }
+        Ok(())
+    }
+
+    async fn list_sweep(
+        &self,
+        activity: &Activity,
+        stream: &Stream,
+        windows: Vec<Window>,
+    ) -> Result<(), End> {
+        let (id, now) = (stream.id, self.clock.now());
         self.begin_listing(stream, false);
         match self
-            .list_windows(activity, stream, sweep, Aim::Contents)
+            .list_windows(activity, stream, windows, Aim::Contents)
             .await?
         {
             Listed::Whole => {

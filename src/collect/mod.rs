@@ -276,7 +276,8 @@ fn outlet(settings: &Settings, request: &Request, home: Home, ledger: &Ledger) -
     }
     Ok(Outlet::Wazuh(Box::new(Wazuh {
         queue: Some(Queue::connect(home.queue())?),
-        acknowledgement: Acknowledgement::new(&home, &settings.wazuh),
+        acknowledgement: Acknowledgement::new(&home, &settings.wazuh)
+            .since(ledger.value("reader")?.as_deref()),
         cap: Cap::from_saved(ledger.value("window")?.as_deref()),
         send_timeout: settings.wazuh.send_timeout,
         home,

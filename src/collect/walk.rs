@@ -36,7 +36,7 @@ pub(super) enum Listed {
 impl Collector {
     /// Lists some windows, all of them though one fails, unless Microsoft does not answer.
     ///
-    /// Where the last listing failed, every other run begins with another window than the oldest: one that is never answered
+    /// Where the last listing failed, every other one begins with another window than the oldest: one that is never answered
     /// must not keep the newer ones from being listed.
     pub(super) async fn list_windows(
         &self,
@@ -45,19 +45,22 @@ impl Collector {
         mut windows: Vec<Window>,
         aim: Aim,
     ) -> Result<Listed, End> {
-        let newest = windows.last().copied();
+        let mut newest = windows.last().copied();
         let count = windows.len();
-        let is_turned = stream.has_failed && matches!(aim, Aim::Marker) && count > 1;
-        let first = match self.work.run {
-            run if is_turned && run % 2 == 1 => 1 + run / 2 % (count - 1),
+        let tries = match aim {
+            Aim::Marker => stream.failures as usize,
+            // Of a span they are not counted.
+            Aim::Span(_) if stream.has_error => self.work.run,
             _ => 0,
         };
+        let first = first(tries, count);
         windows.rotate_left(first);
         // Whether something before a window is not listed.
         let (mut failed, mut is_behind) = (None, first > 0);
         for (number, window) in windows.into_iter().enumerate() {
             if first > 0 && number == count - first {
                 is_behind = false;
+                self.looks_for_gap_before(stream, aim).await?;
             }
             // What comes after what could not be read is listed anyway.
             let aim = match aim {
@@ -95,6 +98,11 @@ impl Collector {
                     Err(closed) => return Err(closed),
                 }
             };
+            if number + 1 == count - first
+                && let Some(newest) = &mut newest
+            {
+                newest.end = newest.end.min(self.clock.now());
+            }
             if let Some(fault) = fault {
                 is_behind = true;
                 // It weighs more than an entry that cannot be read.
@@ -111,6 +119,19 @@ impl Collector {
             (None, _) => {}
         }
         Ok(Listed::Whole)
+    }
+
+    /// What is new may have slipped out of reach since the listings were planned.
+    async fn looks_for_gap_before(&self, stream: &Stream, aim: Aim) -> Result<(), Closed> {
+        let reach = self.clock.reach();
+        let Some(start) = stream.marker.filter(|start| *start < reach) else {
+            return Ok(());
+        };
+        let gap = Window { start, end: reach };
+        if matches!(aim, Aim::Marker) && !self.gap_grew(stream.content_type, gap) {
+            self.finds_gap(stream, gap).await?;
+        }
+        Ok(())
     }
 
     /// Nothing before the end of a window has to be listed again.
@@ -190,10 +211,35 @@ impl Collector {
     }
 }
 
+/// With which of some windows the try begins that comes after so many: every other one with the oldest.
+fn first(tries: usize, count: usize) -> usize {
+    if tries % 2 == 1 && count > 1 {
+        1 + tries / 2 % (count - 1)
+    } else {
+        0
+    }
+}
+
 /// Whether a fault says nothing of what else is asked for.
 pub(super) fn is_of_window(class: Class) -> bool {
     matches!(
         class,
         Class::Retry | Class::Failed | Class::RestartWindow | Class::SkipBlob | Class::OurBug
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_window_is_the_first_of_some_try_and_the_oldest_of_every_other() {
+        for count in 1..9 {
+            let begins = |tries: usize| first(tries, count);
+            assert!((0..40).step_by(2).all(|tries| begins(tries) == 0));
+            for window in 0..count {
+                assert!((0..2 * count).any(|tries| begins(tries) == window));
+            }
+        }
+    }
 }

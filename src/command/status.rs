@@ -29,6 +29,9 @@ pub(crate) fn status(
             ledger.troubled_tenants()?,
             Whole {
                 unconfirmed: ledger.unconfirmed_events()?,
+                unconfirmed_since: ledger
+                    .unconfirmed_since()?
+                    .filter(|since| now - *since > STALE),
                 assurance: ledger.value("assurance")?,
                 backfill: ledger.backfill_left()?,
                 held: ledger.held()?,
@@ -56,7 +59,8 @@ pub(crate) fn status(
         }
     }
     let mut enabled = rows.iter().filter(|row| row.tenant.enabled);
-    let is_held = whole.held.is_some() && enabled.clone().next().is_some();
+    let is_held = (whole.held.is_some() || whole.unconfirmed_since.is_some())
+        && enabled.clone().next().is_some();
     let is_well = !is_held && enabled.all(|row| row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
@@ -104,6 +108,8 @@ struct Whole {
     assurance: Option<String>,
     /// Events.
     unconfirmed: u64,
+    /// Since when the oldest of them is, if that is too long.
+    unconfirmed_since: Option<DateTime<Utc>>,
     backfill: BackfillLeft,
     /// Since when Wazuh takes nothing, and why.
     held: Option<(DateTime<Utc>, String)>,
@@ -312,6 +318,13 @@ fn print_table(
         writeln!(
             out,
             "\nWazuh has taken nothing since {since} UTC: {why}. Nothing is lost for now; `o365-wodle doctor` says more."
+        )?;
+    }
+    if let Some(since) = whole.unconfirmed_since {
+        writeln!(
+            out,
+            "\nWazuh has not confirmed what it was sent at {} UTC: `o365-wodle doctor` looks whether it can.",
+            since.format("%F %T")
         )?;
     }
     let mut said: Vec<&str> = Vec::new();

@@ -176,4 +176,14 @@ impl Ledger {
             |row| row.get(0),
         )?)
     }
+
+    /// When the oldest event was sent that Wazuh has not confirmed yet.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn unconfirmed_since(&self) -> Result<Option<DateTime<Utc>>, Fault> {
+        let sql = "SELECT min(sent) FROM batch WHERE confirmed = 0";
+        let since: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(since.map(time))
+    }
 }

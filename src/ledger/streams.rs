@@ -49,8 +49,10 @@ pub struct Stream {
     pub unavailable_until: Option<DateTime<Utc>>,
     /// No listing before then.
     pub not_before: Option<DateTime<Utc>>,
-    /// Whether its last listing failed.
-    pub has_failed: bool,
+    /// How many listings in a row failed.
+    pub failures: u32,
+    /// Whether something of the last one did.
+    pub has_error: bool,
 }
 
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
@@ -308,7 +310,7 @@ impl Ledger {
             .connection
             .prepare_cached(
                 "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before,
-                     failures > 0
+                     failures, error IS NOT NULL
                  FROM stream WHERE tenant_id = ?1 AND content_type = ?2",
             )?
             .query_row(params![tenant_id, content_type.as_str()], |row| {
@@ -323,7 +325,8 @@ impl Ledger {
                     started: time_or_never(row.get(5)?),
                     unavailable_until: time_or_never(row.get(6)?),
                     not_before: time_or_never(row.get(7)?),
-                    has_failed: row.get(8)?,
+                    failures: row.get(8)?,
+                    has_error: row.get(9)?,
                 })
             })
             .optional()?)
@@ -508,6 +511,17 @@ impl Ledger {
         self.write()?
             .prepare_cached("UPDATE stream SET error = ?2, error_at = ?3 WHERE id = ?1")?
             .execute(params![stream, error, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// A listing was answered, though it did not come to its end: failures in a row are over.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn stream_answered(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET failures = 0 WHERE id = ?1")?
+            .execute([stream])?;
         Ok(())
     }
 

@@ -267,6 +267,31 @@ impl Acknowledgement {
         }
     }
 
+    /// Goes on where an earlier run saw who read, and what was dropped by then: see [`Acknowledgement::save`].
+    #[must_use]
+    pub fn since(mut self, saved: Option<&str>) -> Self {
+        if let (Source::Manager(manager), Some(saved)) = (&mut self.source, saved) {
+            manager.since(saved);
+        }
+        self
+    }
+
+    /// For the ledger.
+    #[must_use]
+    pub fn save(&self) -> Option<String> {
+        match &self.source {
+            Source::Manager(manager) => manager.save(),
+            Source::Agent(_) | Source::Nobody => None,
+        }
+    }
+
+    /// Says, once a run, that nobody answers who could confirm.
+    pub fn warn_of_silence(&mut self) {
+        if let Source::Manager(manager) = &mut self.source {
+            manager.warn_of_silence();
+        }
+    }
+
     /// From now on it is sent through `queue`. Without it, whoever was there at the beginning counts as the reader.
     pub fn connected(&mut self, queue: &Queue) {
         self.present = Some(queue.reader().clone());

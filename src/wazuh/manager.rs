@@ -310,6 +310,31 @@ impl Manager {
         })
     }
 
+    /// Says, once, that it does not answer, if so.
+    pub(super) fn warn_of_silence(&mut self) {
+        if self.silent_since.is_some() && !self.is_blindness_said {
+            self.is_blindness_said = true;
+            log::warn!(
+                "{}: Wazuh's analysisd does not tell what it has processed: events are sent to it slowly, and stay unconfirmed \
+                 until it does",
+                self.socket.display()
+            );
+        }
+    }
+
+    /// The last that was seen of the reader, and of what it dropped.
+    pub(super) fn save(&self) -> Option<String> {
+        let look = self.look.as_ref()?;
+        serde_json::to_string(&(&look.reader, look.dropped)).ok()
+    }
+
+    /// As [`Self::save`] had it in an earlier run: what is sent before the first look is judged by it.
+    pub(super) fn since(&mut self, saved: &str) {
+        if let Ok((reader, dropped)) = serde_json::from_str(saved) {
+            self.baseline = (Some(reader), Some(dropped));
+        }
+    }
+
     /// While it does not answer: nothing for a while, then as slowly as where nobody tells and no pace is set.
     fn allowance_without_look(&mut self, now: u64) -> Allowance {
         let is_blind = self
@@ -318,14 +343,7 @@ impl Manager {
         if !is_blind {
             return Allowance::hold(100);
         }
-        if !self.is_blindness_said {
-            self.is_blindness_said = true;
-            log::warn!(
-                "{}: Wazuh's analysisd does not tell what it has processed: events are sent to it slowly, and stay unconfirmed \
-                 until it does",
-                self.socket.display()
-            );
-        }
+        self.warn_of_silence();
         let (events, look_again) = self.blind.permits(Instant::now());
         Allowance { events, look_again }
     }

@@ -244,3 +244,22 @@ fn that_wazuh_takes_nothing_is_said_until_it_does() {
     assert_eq!(held(&world), None);
     world.assert_clean();
 }
+
+#[test]
+fn what_is_not_confirmed_for_a_day_is_not_well() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.issue_small(0, "Audit.Exchange", 3, TimeDelta::minutes(5));
+    world.run_expecting(0, &[]);
+    assert_eq!(table(&world).1, Some(0));
+    let yesterday = Utc::now() - TimeDelta::hours(26);
+    let ledger = Connection::open(world.ledger()).unwrap();
+    let set = "UPDATE batch SET confirmed = 0, sent = ?1";
+    assert_eq!(
+        ledger.execute(set, [yesterday.timestamp_millis()]).unwrap(),
+        1
+    );
+    let (lines, code) = table(&world);
+    assert_eq!(code, Some(3), "{lines:?}");
+    let is_said = |line: &String| line.starts_with("Wazuh has not confirmed what it was sent at");
+    assert!(lines.iter().any(is_said), "{lines:?}");
+}
