@@ -418,6 +418,28 @@ fn a_day_that_fails_keeps_no_other_of_a_backfill() {
     assert_clean(&mut world);
 }
 
+#[test]
+fn a_day_that_hangs_keeps_no_other_of_a_backfill() {
+    let mut world = world(1);
+    world.set("http", "retries", "0");
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    assert_eq!(run(&world), 0, "{}", world.log());
+    for day in 2..6 {
+        let ago = TimeDelta::days(day) + TimeDelta::minutes(1);
+        world.issue_small(0, "Audit.Exchange", RECORDS, ago);
+    }
+    let oldest = world.microsoft.now() - TimeDelta::days(5) - TimeDelta::minutes(1);
+    let day = oldest.date_naive().format("%F").to_string();
+    let rule = Rule::on(Operation::Content, Action::StallBeforeHeaders).start(&day);
+    world.microsoft.faults(Plan::default().rule(rule));
+    world.run(&["backfill", "--since", "140h"]);
+    for _ in 0..8 {
+        world.run(&["run", "--deadline", "6s"]);
+    }
+    assert_eq!(world.verdict().missing.len(), RECORDS, "{}", world.log());
+    all_comes_once_it_is_mended(&mut world);
+}
+
 /// What one run did not list another within 15 minutes does not know to be missing.
 #[test]
 fn what_a_narrowed_run_did_not_look_at_is_not_started() {
