@@ -356,6 +356,10 @@ impl Manager {
     }
 
     pub(super) fn baseline(&mut self) -> (Option<ReaderId>, Option<u64>) {
+        // For a batch without events nobody was asked for room.
+        if !self.unmarked && self.look.is_none() {
+            self.look(monotonic_millis());
+        }
         self.unmarked = false;
         let baseline = self.baseline.clone();
         if let Some(look) = &self.look {

@@ -546,3 +546,34 @@ fn what_was_dropped_long_ago_makes_nothing_come_again() {
         world.log()
     );
 }
+
+/// Nothing of it was sent, so nothing of it can have been dropped.
+#[test]
+fn what_a_filter_held_back_is_fetched_once() {
+    let (mut world, manager) = with_manager(Settings::default());
+    manager.tune(|settings| {
+        settings.others = 10;
+        settings.rate = Some(1.0);
+        settings.background.office365 = 500.0;
+    });
+    while manager.dropped() == 0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    manager.tune(|settings| *settings = Settings::default());
+    let name = world.tenants[0].0.clone();
+    let lines = vec!["exclude = [{ operation = \"*\" }]".to_owned()];
+    world.tenant_settings.insert(name, lines);
+    issue(&mut world, 1, 20);
+    for _ in 0..3 {
+        world.run_expecting(0, &[]);
+    }
+    let requests = world.microsoft.requests();
+    let is_blob = |request: &&simulator::microsoft::Request| request.operation == Operation::Blob;
+    assert_eq!(
+        requests.iter().filter(is_blob).count(),
+        1,
+        "{}",
+        world.log()
+    );
+    assert_eq!(world.sum("filtered"), 20);
+}
