@@ -73,8 +73,9 @@ pub(super) struct Manager {
     dropped_said: Option<u64>,
     /// After a loss: wait for calm, and until then.
     settling: Option<u64>,
-    /// How long the next loss makes us wait.
+    /// How long the next loss makes us wait, and the longest that one may.
     next_settling: u64,
+    longest_settling: u64,
     /// Our events so far, and what was decoded of all when there were so many of them, of the reader that is there now.
     sent: u64,
     origin: Option<(u64, u64)>,
@@ -249,6 +250,10 @@ impl Manager {
             dropped_said: None,
             settling: None,
             next_settling: 0,
+            // A run that waits must not give up for it.
+            longest_settling: u64::try_from(config.send_timeout.as_millis() / 2)
+                .unwrap_or(u64::MAX)
+                .min(AFTER_LOSSES_AT_MOST),
             sent: 0,
             origin: None,
             patience: PATIENCE,
@@ -325,12 +330,15 @@ impl Manager {
     /// The last that was seen of the reader, and of what it dropped.
     pub(super) fn save(&self) -> Option<String> {
         let look = self.look.as_ref()?;
-        serde_json::to_string(&(&look.reader, look.dropped)).ok()
+        serde_json::to_string(&(&look.reader, look.dropped, &self.location)).ok()
     }
 
     /// As [`Self::save`] had it in an earlier run: what is sent before the first look is judged by it.
     pub(super) fn since(&mut self, saved: &str) {
-        if let Ok((reader, dropped)) = serde_json::from_str(saved) {
+        // Another location has another counter.
+        if let Ok((reader, dropped, location)) = serde_json::from_str::<(_, _, String)>(saved)
+            && location == self.location
+        {
             self.baseline = (Some(reader), Some(dropped));
         }
     }
@@ -350,15 +358,19 @@ impl Manager {
 
     pub(super) fn sent(&mut self, events: usize) {
         self.sent += events as u64;
-        self.blind.sent(events);
+        if self.silent_since.is_some() {
+            self.blind.sent(events);
+        }
         self.sent_since = self.sent_since.saturating_add(events as u64);
         self.unmarked |= events > 0;
     }
 
     pub(super) fn baseline(&mut self) -> (Option<ReaderId>, Option<u64>) {
-        // For a batch without events nobody was asked for room.
-        if !self.unmarked && self.look.is_none() {
-            self.look(monotonic_millis());
+        // For a batch without events nobody was asked for room yet. Where nobody can be asked any more, an earlier run's look
+        // would be waited for in vain.
+        if self.look.is_none() && self.is_silent() {
+            self.unmarked = false;
+            return (None, None);
         }
         self.unmarked = false;
         let baseline = self.baseline.clone();
@@ -389,8 +401,8 @@ impl Manager {
             // One event may make many batches be lost.
             Verdict::Lost if self.settling.is_none() => {
                 self.settling = Some(now + self.next_settling);
-                self.next_settling =
-                    (2 * self.next_settling).clamp(AFTER_LOSSES, AFTER_LOSSES_AT_MOST);
+                let next = (2 * self.next_settling).max(AFTER_LOSSES);
+                self.next_settling = next.min(self.longest_settling);
             }
             Verdict::Confirmed(_) => self.next_settling = 0,
             Verdict::Lost | Verdict::Pending => {}

@@ -422,3 +422,19 @@ fn losses_in_a_row_slow_down() {
         assert!((before..=monotonic_millis()).contains(&(until - 1_000 * wait)));
     }
 }
+
+#[test]
+fn an_earlier_runs_look_serves_only_where_it_can_be_gone_on_from() {
+    let (_dir, home, config) = home_with_manager();
+    let mut manager = Manager::new(&home, &config);
+    manager.since(r#"["started=7",3,"elsewhere"]"#);
+    assert_eq!(manager.baseline.1, None, "another counter");
+    manager.learn(look(500));
+    let saved = manager.save().unwrap();
+    let mut next = Manager::new(&home, &config);
+    next.since(&saved);
+    assert_eq!(next.baseline.1, Some(3));
+    // There is no socket, and none will come.
+    next.created = 0;
+    assert_eq!(next.baseline(), (None, None));
+}
