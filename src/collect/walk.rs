@@ -45,7 +45,6 @@ impl Collector {
         mut windows: Vec<Window>,
         aim: Aim,
     ) -> Result<Listed, End> {
-        let mut newest = windows.last().copied();
         let count = windows.len();
         let tries = match aim {
             Aim::Marker => stream.failures as usize,
@@ -57,6 +56,7 @@ impl Collector {
         windows.rotate_left(first);
         // Whether something before a window is not listed.
         let (mut failed, mut is_behind) = (None, first > 0);
+        let mut newest = None;
         for (number, window) in windows.into_iter().enumerate() {
             if first > 0 && number == count - first {
                 is_behind = false;
@@ -98,10 +98,9 @@ impl Collector {
                     Err(closed) => return Err(closed),
                 }
             };
-            if number + 1 == count - first
-                && let Some(newest) = &mut newest
-            {
-                newest.end = newest.end.min(self.clock.now());
+            if first > 0 && number + 1 == count - first {
+                let end = window.end.min(self.clock.now());
+                newest = Some(Window { end, ..window });
             }
             if let Some(fault) = fault {
                 is_behind = true;
@@ -113,10 +112,11 @@ impl Collector {
                 }
             }
         }
-        match (failed, newest) {
-            (Some(fault), _) => return Ok(Listed::InPart(fault)),
-            (None, Some(newest)) if first > 0 => self.complete(stream, newest, aim).await?,
-            (None, _) => {}
+        if let Some(fault) = failed {
+            return Ok(Listed::InPart(fault));
+        }
+        if let Some(newest) = newest {
+            self.complete(stream, newest, aim).await?;
         }
         Ok(Listed::Whole)
     }

@@ -150,6 +150,14 @@ impl Blob {
         Fault::broken(message, self.url.clone())
     }
 
+    /// As [`Self::broken`], where Microsoft does answer, if badly.
+    pub(super) fn bad(&self, message: String) -> Fault {
+        Fault {
+            status: Some(self.response.status().as_u16()),
+            ..self.broken(message)
+        }
+    }
+
     /// What the next [`chunk`](Self::chunk) is.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = Some(bytes);

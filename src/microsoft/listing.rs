@@ -233,8 +233,7 @@ impl<'a> Listing<'a> {
         };
         let restart = |why: String| Fault {
             class: Class::RestartWindow,
-            status: Some(page.body.response().status().as_u16()),
-            ..page.body.broken(format!(
+            ..page.body.bad(format!(
                 "the listing's link to its next page is unusable: {why}"
             ))
         };
@@ -279,19 +278,14 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Microsoft answers, if badly.
 fn damaged(body: &Blob, damage: &Damage) -> Fault {
-    Fault {
-        status: Some(body.response().status().as_u16()),
-        ..body.broken(format!("a page of the listing is damaged: {damage}"))
-    }
+    body.bad(format!("a page of the listing is damaged: {damage}"))
 }
 
 fn endless(body: &Blob, what: &str) -> Fault {
     Fault {
         class: Class::OurBug,
-        status: Some(body.response().status().as_u16()),
-        ..body.broken(format!("the listing has more {what} than a day can have"))
+        ..body.bad(format!("the listing has more {what} than a day can have"))
     }
 }
 

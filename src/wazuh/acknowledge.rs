@@ -7,8 +7,8 @@
 //! | reader | fed by | confirmed when |
 //! | --- | --- | --- |
 //! | manager from 4.4 on | the room in its queues | its counters passed ours, queue by queue, and it has lived on for 1.2 s |
-//! | agent | a steady pace, its buffer, its connection | its buffer drained while it was connected |
 //! | the same, while it does not answer | a slow pace | never: that waits for an answer |
+//! | agent | a steady pace, its buffer, its connection | its buffer drained while it was connected |
 //! | any other, or `acknowledge = "off"` | a steady pace | it read the datagrams and lives |
 //!
 //! Source: Wazuh's `analysisd/state.c` and `client-agent/state.c`.

@@ -90,7 +90,8 @@ fn bench(setup: &Arc<Setup>) -> Bench {
 fn damaged(setup: &Arc<Setup>, damage: Damage, page: u64, mut random: Random) -> Trial {
     let mut bench = bench(setup);
     let before = bench.arrived();
-    let mut bytes = fs::read(bench.ledger()).unwrap();
+    let whole = fs::read(bench.ledger()).unwrap();
+    let mut bytes = whole.clone();
     let pages = bytes.len() / PAGE;
     // The first pages each in their turn, then any.
     let page = usize::try_from(page).unwrap();
@@ -115,22 +116,23 @@ fn damaged(setup: &Arc<Setup>, damage: Damage, page: u64, mut random: Random) ->
         }
     }
     fs::write(bench.ledger(), &bytes).unwrap();
-    recovers(bench, before)
+    recovers(bench, before, &whole)
 }
 
 fn empty(setup: &Arc<Setup>) -> Trial {
     let mut bench = bench(setup);
     let before = bench.arrived();
+    let whole = fs::read(bench.ledger()).unwrap();
     fs::write(bench.ledger(), "").unwrap();
-    recovers(bench, before)
+    recovers(bench, before, &whole)
 }
 
 /// Either the damage does not matter, or the ledger is set aside and all of it comes again: what a
 /// first run would take is less than that.
-fn recovers(mut bench: Bench, before: usize) -> Trial {
+fn recovers(mut bench: Bench, before: usize, whole: &[u8]) -> Trial {
     bench.set("collect", "initial_lookback", "\"1h\"");
     let is_hopeless = is_hopeless(&bench.ledger());
-    let is_a_persons = is_a_persons(&bench.ledger());
+    let is_a_persons = is_a_persons(&fs::read(bench.ledger()).unwrap(), whole);
     let mut codes = Vec::new();
     let mut is_well = false;
     for _ in 0..4 {
@@ -198,12 +200,15 @@ fn is_hopeless(path: &Path) -> bool {
     tables.map_or(true, |tables| tables == 0)
 }
 
-/// Whether its header says another program or a newer version: a person has to look.
-fn is_a_persons(path: &Path) -> bool {
-    let header = fs::read(path).unwrap();
-    let number = |at: usize| header.get(at..at + 4).map(<[u8]>::to_vec);
-    let is_newer = number(60).is_some_and(|version| version > 6_u32.to_be_bytes().to_vec());
-    let is_anothers = number(68).is_some_and(|id| id != b"o365");
+/// Whether its header says another program or a newer version than it did when it was whole: a person has to look.
+fn is_a_persons(damaged: &[u8], whole: &[u8]) -> bool {
+    let (version, program) = (60..64, 68..72);
+    let is_newer = damaged
+        .get(version.clone())
+        .is_some_and(|now| Some(now) > whole.get(version));
+    let is_anothers = damaged
+        .get(program.clone())
+        .is_some_and(|now| Some(now) != whole.get(program));
     is_newer || is_anothers
 }
 
