@@ -195,7 +195,7 @@ pub(crate) struct Run {
     pub(crate) is_dry: bool,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Backfill {
     /// From when on: a time such as 2026-03-14T00:00:00Z, or how long ago, such as 36h or 6d
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -232,12 +232,6 @@ pub(crate) struct Doctor {
 pub(crate) enum Moment {
     At(DateTime<Utc>),
     Ago(Duration),
-}
-
-impl Default for Moment {
-    fn default() -> Self {
-        Self::Ago(Duration::ZERO)
-    }
 }
 
 #[derive(Debug, Args)]

@@ -78,6 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: &Cli, verbosity: i8) -> Result<()> {
+    let now = chrono::Utc::now();
     let mut out = command::Output(std::io::stdout().lock());
     let default = Command::Run(cli::Run::default());
     let command = cli.command.as_ref().unwrap_or(&default);
@@ -88,59 +89,48 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     // After that: a process that nobody may look into cannot list its own descriptors, unless it is root's.
     shield::raise();
     match command {
-        Command::Check => return command::check::check(&cli.config, &mut out),
-        Command::Doctor(arguments) => {
-            return command::doctor::doctor(&cli.config, arguments, chrono::Utc::now(), &mut out);
-        }
-        Command::Setup { write: false } => return command::setup::print(&mut out),
-        Command::Setup { write: true } => {
-            return command::setup::write(&cli.config, chrono::Utc::now(), &mut out);
-        }
-        Command::Tenant(command) => return command::tenant::tenant(&cli.config, command, &mut out),
-        Command::ImportNative { ossec_conf } => {
-            let now = chrono::Utc::now();
-            return command::import_native::import(
-                &cli.config,
-                ossec_conf.as_deref(),
-                now,
-                &mut out,
-            );
-        }
-        Command::Completions { shell } => {
-            return command::completions::completions(*shell, &mut out);
-        }
-        Command::Man { folder } => return command::man::man(folder),
-        Command::Run(_) | Command::Backfill(_) | Command::Status(_) | Command::Subscriptions(_) => {
-        }
-    }
-    if let Command::Backfill(arguments) = command {
-        // A wrong command line is said before a wrong configuration.
-        command::backfill::span(arguments, chrono::Utc::now())?;
-    }
-    let settings = Settings::load(&cli.config)?;
-    logging::start(&settings.log, verbosity);
-    let done = match command {
         Command::Run(arguments) => {
             drop(out);
-            command::run::run(&settings, arguments)
+            with_settings(cli, verbosity, |settings| {
+                command::run::run(settings, arguments)
+            })
         }
         Command::Backfill(arguments) => {
+            // A wrong command line is said before a wrong configuration.
+            command::backfill::span(arguments, now)?;
             drop(out);
-            command::backfill::backfill(&settings, arguments, chrono::Utc::now())
+            with_settings(cli, verbosity, |settings| {
+                command::backfill::backfill(settings, arguments, now)
+            })
         }
-        Command::Status(arguments) => {
-            command::status::status(&settings, arguments, chrono::Utc::now(), &mut out)
+        Command::Status(arguments) => with_settings(cli, verbosity, |settings| {
+            command::status::status(settings, arguments, now, &mut out)
+        }),
+        Command::Subscriptions(command) => with_settings(cli, verbosity, |settings| {
+            command::subscriptions::subscriptions(settings, command, &mut out)
+        }),
+        Command::Check => command::check::check(&cli.config, &mut out),
+        Command::Doctor(arguments) => {
+            command::doctor::doctor(&cli.config, arguments, now, &mut out)
         }
-        Command::Subscriptions(command) => {
-            command::subscriptions::subscriptions(&settings, command, &mut out)
+        Command::Setup { write: false } => command::setup::print(&mut out),
+        Command::Setup { write: true } => command::setup::write(&cli.config, now, &mut out),
+        Command::Tenant(command) => command::tenant::tenant(&cli.config, command, &mut out),
+        Command::ImportNative { ossec_conf } => {
+            command::import_native::import(&cli.config, ossec_conf.as_deref(), now, &mut out)
         }
-        Command::Check
-        | Command::Doctor(_)
-        | Command::Setup { .. }
-        | Command::Tenant(_)
-        | Command::ImportNative { .. }
-        | Command::Completions { .. }
-        | Command::Man { .. } => Ok(()),
-    };
-    done.map_err(|error| error.of_ledger(&settings.state.ledger))
+        Command::Completions { shell } => command::completions::completions(*shell, &mut out),
+        Command::Man { folder } => command::man::man(folder),
+    }
+}
+
+/// Does a command's work with the settings, and the logger that they ask for.
+fn with_settings(
+    cli: &Cli,
+    verbosity: i8,
+    work: impl FnOnce(&Settings) -> Result<()>,
+) -> Result<()> {
+    let settings = Settings::load(&cli.config)?;
+    logging::start(&settings.log, verbosity);
+    work(&settings).map_err(|error| error.of_ledger(&settings.state.ledger))
 }

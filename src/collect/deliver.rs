@@ -174,7 +174,7 @@ impl Delivery {
 
     fn serve(&mut self) -> Result<(), Halt> {
         self.assess()?;
-        self.tell_again()?;
+        self.tell_owed()?;
         loop {
             if self.is_stopped() {
                 return Err(Halt::Asked);
@@ -223,7 +223,7 @@ impl Delivery {
     }
 
     /// Commits and assesses when it is time.
-    fn look_around(&mut self) -> Result<(), Halt> {
+    fn look_around(&mut self) -> Result<()> {
         if self.ledger.is_dirty() || !self.batch.is_empty() {
             let since = *self.written.get_or_insert_with(Instant::now);
             if since.elapsed() >= COMMIT_AFTER || self.batch.events() >= self.full_batch() {
@@ -244,7 +244,7 @@ impl Delivery {
         }
     }
 
-    fn end(&mut self, ending: &Ending) -> Result<(), Halt> {
+    fn end(&mut self, ending: &Ending) -> Result<()> {
         let open = self.open.remove(&ending.content).unwrap_or_default();
         if open.is_spoiled {
             self.come_again += 1;
@@ -265,16 +265,15 @@ impl Delivery {
         telling.remember(&mut self.ledger)?;
         // Nobody waits for the answer of a run that was stopped.
         answer.send(()).unwrap_or_default();
-        self.tell_again()?;
-        self.look_around()
+        self.tell_owed()?;
+        Ok(self.look_around()?)
     }
 
-    /// Sends what Wazuh does not have of the events about the collection.
-    fn tell_again(&mut self) -> Result<(), Halt> {
-        for (number, datagram) in self.ledger.lost_telling()? {
+    /// Sends what Wazuh is owed of the events about the collection.
+    fn tell_owed(&mut self) -> Result<(), Halt> {
+        for (number, datagram) in self.ledger.owed()? {
             self.tally.sent += self.hand_over(&[&datagram])?;
-            self.batch.tell(&datagram);
-            self.ledger.told_again(number)?;
+            self.ledger.owed_was_sent(&mut self.batch, number)?;
         }
         Ok(())
     }
@@ -365,7 +364,7 @@ impl Delivery {
     }
 
     /// The reader went away: what it had is a batch of its own, whose fate the next look tells.
-    fn reader_is_gone(&mut self) -> Result<(), Halt> {
+    fn reader_is_gone(&mut self) -> Result<()> {
         if let Outlet::Wazuh(wazuh) = &mut self.outlet {
             wazuh.queue = None;
         }
@@ -373,7 +372,7 @@ impl Delivery {
     }
 
     /// Asks Wazuh how much more it takes; false if nothing for now.
-    fn ask_for_room(&mut self) -> Result<bool, Halt> {
+    fn ask_for_room(&mut self) -> Result<bool> {
         let in_flight = self.in_flight();
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(true);
@@ -405,7 +404,7 @@ impl Delivery {
     }
 
     /// Waits a moment, serving what has nothing to do with Wazuh.
-    fn wait(&mut self) -> Result<(), Halt> {
+    fn wait(&mut self) -> Result<()> {
         match self.orders.recv_timeout(SLICE) {
             Ok(order) => self.meanwhile(order)?,
             Err(RecvTimeoutError::Timeout) => {}
@@ -416,7 +415,7 @@ impl Delivery {
     }
 
     /// Serves an order while records are on their way to Wazuh, if it has nothing to do with Wazuh.
-    fn meanwhile(&mut self, order: Order) -> Result<(), Halt> {
+    fn meanwhile(&mut self, order: Order) -> Result<()> {
         match order {
             Order::Ledger(work) => work(&mut self.ledger)?,
             Order::Durable(work) => self.durable(work)?,
@@ -426,13 +425,13 @@ impl Delivery {
     }
 
     /// Serves an order that commits: the end of a content must not be durable before its last batch is.
-    fn durable(&mut self, work: LedgerWork) -> Result<(), Halt> {
+    fn durable(&mut self, work: LedgerWork) -> Result<()> {
         self.commit()?;
         Ok(work(&mut self.ledger)?)
     }
 
     /// Makes everything handed over so far durable, as a batch of its own.
-    fn commit(&mut self) -> Result<(), Halt> {
+    fn commit(&mut self) -> Result<()> {
         self.written = None;
         if !self.batch.is_empty() {
             let mark = match &mut self.outlet {
@@ -461,7 +460,7 @@ impl Delivery {
     }
 
     /// Looks which batches Wazuh has confirmed or lost.
-    fn assess(&mut self) -> Result<(), Halt> {
+    fn assess(&mut self) -> Result<()> {
         self.assessed = Instant::now();
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(());
@@ -517,7 +516,7 @@ impl Delivery {
 
     /// Commits, and waits a little for confirmations.
     fn settle(&mut self) -> Result<(), Halt> {
-        self.tell_again()?;
+        self.tell_owed()?;
         self.commit()?;
         let since = Instant::now();
         self.assess()?;
@@ -528,44 +527,38 @@ impl Delivery {
             self.wait()?;
             self.look_around()?;
         }
-        self.commit()
+        Ok(self.commit()?)
     }
 
     /// Leaves the ledger as the next run needs it.
     fn finish(mut self) -> Result<Tally> {
-        let finish = |this: &mut Self| -> Result<(), Halt> {
-            this.commit()?;
-            this.assess()?;
-            for sent in &this.unconfirmed {
-                this.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
-            }
-            if let Outlet::Wazuh(wazuh) = &mut this.outlet {
-                this.ledger.set_value("window", &wazuh.cap.save())?;
-                if let Some(reader) = wazuh.acknowledgement.save() {
-                    this.ledger.set_value("reader", &reader)?;
-                }
-                if !this.unconfirmed.is_empty() {
-                    wazuh.acknowledgement.warn_of_silence();
-                }
-                let long = this.held.map(|since| since.elapsed());
-                if let Some(long) = long.filter(|long| *long >= HELD) {
-                    let why = this.held_by.as_deref().unwrap_or(HOLDS);
-                    this.ledger.set_held(Some((Utc::now() - long, why)))?;
-                } else if this
-                    .ledger
-                    .held()?
-                    .is_some_and(|(_, why)| this.tally.sent > 0 || why != HOLDS)
-                {
-                    // That its queue is there again says nothing of one that is full.
-                    this.ledger.set_held(None)?;
-                }
-            }
-            this.commit()
-        };
-        match finish(&mut self) {
-            Ok(()) | Err(Halt::Asked) => {}
-            Err(Halt::Failed(error)) => return Err(error),
+        self.commit()?;
+        self.assess()?;
+        for sent in &self.unconfirmed {
+            self.ledger.set_mark(sent.id, &text(sent.mark.as_ref()))?;
         }
+        if let Outlet::Wazuh(wazuh) = &mut self.outlet {
+            self.ledger.set_value("cap", &wazuh.cap.save())?;
+            if let Some(reader) = wazuh.acknowledgement.save() {
+                self.ledger.set_value("reader", &reader)?;
+            }
+            if !self.unconfirmed.is_empty() {
+                wazuh.acknowledgement.warn_of_silence();
+            }
+            let long = self.held.map(|since| since.elapsed());
+            if let Some(long) = long.filter(|long| *long >= HELD) {
+                let why = self.held_by.as_deref().unwrap_or(HOLDS);
+                self.ledger.set_held(Some((Utc::now() - long, why)))?;
+            } else if self
+                .ledger
+                .held()?
+                .is_some_and(|(_, why)| self.tally.sent > 0 || why != HOLDS)
+            {
+                // That its queue is there again says nothing of one that is full.
+                self.ledger.set_held(None)?;
+            }
+        }
+        self.commit()?;
         self.tally.held = self.held.map(|held| held.elapsed()).unwrap_or_default();
         self.tally.unconfirmed = self.unconfirmed.iter().map(|sent| sent.events).sum();
         self.ledger.close()?;

@@ -68,7 +68,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    /// A fault of Microsoft's, or of the way there, in a `stream` or in all of a tenant.
+    /// A fault of Microsoft's, or of the way there; `of_start`: in the start of a subscription.
     pub(super) fn of_fault(fault: &Fault, of_start: bool) -> Self {
         let code = fault.code.as_deref().unwrap_or_default();
         let state = match fault.class {

@@ -24,31 +24,20 @@ pub(super) struct Listing {
     is_new: bool,
     begun: Instant,
     answered: Instant,
-    /// Whether the marker has moved since.
+    /// Whether the marker, or the beginning of a span, has moved since.
     pub(super) has_moved: bool,
 }
 
 impl Listing {
-    pub(super) fn of(stream: i64, is_new: bool) -> Self {
-        let begun = Instant::now();
-        Self {
-            stream,
-            is_subscribed: !is_new,
-            is_new,
-            begun,
-            answered: begun,
-            has_moved: false,
-        }
-    }
-
     /// From now on it is the listing that is waited for.
-    pub(super) fn is_subscribed(&mut self) {
+    pub(super) fn subscribed(&mut self) {
         self.is_subscribed = true;
         self.begun = Instant::now();
         self.answered = self.begun;
     }
 
-    pub(super) fn is_answered(&mut self) {
+    /// What was waited for came, or what is waited for now has only begun.
+    pub(super) fn answered(&mut self) {
         self.answered = Instant::now();
     }
 }
@@ -86,10 +75,25 @@ impl Wait {
 
 impl Collector {
     pub(super) fn begin_listing(&self, stream: &Stream, is_new: bool) {
-        let listing = Listing::of(stream.id, is_new);
+        let begun = Instant::now();
+        let listing = Listing {
+            stream: stream.id,
+            is_subscribed: !is_new,
+            is_new,
+            begun,
+            answered: begun,
+            has_moved: false,
+        };
         self.listing
             .borrow_mut()
             .insert(stream.content_type, listing);
+    }
+
+    /// Notes something about a stream, if it is being listed.
+    pub(super) fn note(&self, content_type: ContentType, what: impl FnOnce(&mut Listing)) {
+        if let Some(listing) = self.listing.borrow_mut().get_mut(&content_type) {
+            what(listing);
+        }
     }
 
     /// Something of a blob is waited for.
@@ -125,7 +129,7 @@ impl Collector {
 
     /// How long Microsoft, or its sign-in, still wants to be left alone.
     pub(super) fn throttled_for(&self) -> Option<Duration> {
-        self.asking.borrow().as_ref()?.throttled_for()
+        self.activity.borrow().as_ref()?.throttled_for()
     }
 
     /// The deadline has come: who has not answered in all this time is said to fail.
@@ -143,15 +147,10 @@ impl Collector {
         }
         // Until its subscriptions are known, nothing of it is.
         let asked = self.asked.get().filter(|_| !is_over);
-        if asked.is_some_and(|asked| asked.elapsed() > patience) {
-            let is_signed_in = self.activity.borrow().is_some();
-            return self
-                .is_late(if is_signed_in {
-                    "the list of subscriptions"
-                } else {
-                    "the sign-in"
-                })
-                .await;
+        if let Some((what, since)) = asked
+            && since.elapsed() > patience
+        {
+            return self.nothing_came(what).await;
         }
         let now = self.clock.now();
         let (mut unanswered, mut endless) = (Vec::new(), Vec::new());
@@ -234,8 +233,8 @@ impl Collector {
 
     /// What to say of what was asked for in vain: what Microsoft answered to such a request, at `path`, if it did.
     fn not_answered(&self, what: &str, path: &str) -> Fault {
-        let asking = self.asking.borrow();
-        let bad = asking.as_ref().and_then(|activity| activity.bad_answer());
+        let activity = self.activity.borrow();
+        let bad = activity.as_ref().and_then(|activity| activity.bad_answer());
         match bad.filter(|bad| bad.url.ends_with(path)) {
             Some(bad) => Fault {
                 message: format!(
@@ -250,7 +249,7 @@ impl Collector {
     }
 
     /// Nothing of the tenant came.
-    async fn is_late(&self, what: &str) -> Result<(), Closed> {
+    async fn nothing_came(&self, what: &str) -> Result<(), Closed> {
         let fault = self.not_answered(what, "");
         self.finds(None, Finding::of_fault(&fault, false));
         self.worse(Trouble::Unreachable);

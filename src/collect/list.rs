@@ -11,6 +11,7 @@ use super::desk::Closed;
 use super::floor;
 use super::gap::Before;
 use super::health::Finding;
+use super::late::Listing;
 use super::tenant::{Collector, End, Trouble, again, is_ahead};
 use super::walk::{Aim, Listed};
 use super::window::{self, Window};
@@ -55,7 +56,8 @@ impl Collector {
             .filter(|stream| is_unavailable(stream))
             .count();
         let place = self.work.place(ANSWER).await?;
-        self.asked.set(Some(Instant::now()));
+        self.asked
+            .set(Some(("the list of subscriptions", Instant::now())));
         let subscribing = self.subscribe(activity, state.subscriptions_listed, &streams);
         let enabled = at(place, self.work.patience, Box::pin(subscribing)).await?;
         self.asked.set(None);
@@ -207,9 +209,7 @@ impl Collector {
         if is_missing && !self.start(activity, stream).await? {
             return Ok(None);
         }
-        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-            listing.is_subscribed();
-        }
+        self.note(stream.content_type, Listing::subscribed);
         let now = self.clock.now();
         let collect = &self.work.settings.collect;
         let stream = &self.plausible(stream, now).await?;

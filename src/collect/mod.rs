@@ -76,8 +76,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Request {
     /// The tenants to collect.
     pub tenants: Vec<Arc<Tenant>>,
-    /// Narrows each tenant's content types, if given.
-    pub content_types: Option<Vec<ContentType>>,
+    /// Narrows each tenant's content types to these, if there are any.
+    pub content_types: Vec<ContentType>,
     /// The run ends itself in order by then, counted from when it has the lock.
     pub deadline: Duration,
     /// Print events instead of sending them, and change nothing.
@@ -229,13 +229,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         let collectors: Vec<_> = request
             .tenants
             .iter()
-            .map(|tenant| {
-                Rc::new(Collector::new(
-                    tenant,
-                    request.content_types.as_deref(),
-                    &work,
-                ))
-            })
+            .map(|tenant| Rc::new(Collector::new(tenant, &request.content_types, &work)))
             .collect();
         let end = begin + request.deadline - margin(request.deadline);
         let stopped_by = finish(&work, &collectors, &request.stopping, end).await;
@@ -278,7 +272,7 @@ fn outlet(settings: &Settings, request: &Request, home: Home, ledger: &Ledger) -
         queue: Some(Queue::connect(home.queue())?),
         acknowledgement: Acknowledgement::new(&home, &settings.wazuh)
             .since(ledger.value("reader")?.as_deref()),
-        cap: Cap::from_saved(ledger.value("window")?.as_deref()),
+        cap: Cap::from_saved(ledger.value("cap")?.as_deref()),
         send_timeout: settings.wazuh.send_timeout,
         home,
     })))

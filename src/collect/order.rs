@@ -78,7 +78,7 @@ impl Telling {
     /// The events are owed to Wazuh from now on, and the states say that they are told: both become durable together.
     pub(super) fn remember(&self, ledger: &mut Ledger) -> Result<(), ledger::Fault> {
         for datagram in &self.datagrams {
-            ledger.tell_later(datagram)?;
+            ledger.owe(datagram)?;
         }
         ledger.set_health(&self.tenant_id, self.scope, &self.states)
     }

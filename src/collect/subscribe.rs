@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::health::Finding;
+use super::late::Listing;
 use super::list::UNAVAILABLE;
 use super::tenant::{Collector, End, is_ahead};
 use super::walk::is_of_window;
@@ -100,9 +101,7 @@ impl Collector {
         }
         let turn = timeout(self.work.patience, self.start.lock()).await;
         // From now on it is the start that is waited for.
-        if let Some(listing) = self.listing.borrow_mut().get_mut(&content_type) {
-            listing.is_answered();
-        }
+        self.note(content_type, Listing::answered);
         if let Some(left) = self.throttled_for() {
             if left > LONGEST_REST {
                 let fault = Fault {

@@ -58,17 +58,15 @@ pub(super) struct Collector {
     /// What time it is at Microsoft. Each tenant has its own: one server must not move the markers of others.
     pub(super) clock: Clock,
     pub(super) content_types: Vec<ContentType>,
-    /// The tenant at Microsoft, once it has signed in.
+    /// The tenant at Microsoft, from the sign-in on.
     pub(super) activity: RefCell<Option<Rc<Activity>>>,
-    /// The same from the first request on.
-    pub(super) asking: RefCell<Option<Rc<Activity>>>,
     pub(super) streams: RefCell<Vec<(i64, ContentType)>>,
     trouble: Cell<Option<Trouble>>,
     /// Whether anything that was asked for came: a listing, or the beginning of a blob.
     pub(super) is_served: Cell<bool>,
     pub(super) is_over: Cell<bool>,
-    /// Since when something of the whole tenant is asked for: the sign-in, or its subscriptions.
-    pub(super) asked: Cell<Option<Instant>>,
+    /// What of the whole tenant is asked for, and since when.
+    pub(super) asked: Cell<Option<(&'static str, Instant)>>,
     pub(super) is_listed: Cell<bool>,
     pub(super) news: Notify,
     /// All that is new was listed, but not all that is to be listed beside it.
@@ -130,21 +128,14 @@ impl From<Closed> for End {
 }
 
 impl Collector {
-    pub(super) fn new(tenant: &Arc<Tenant>, only: Option<&[ContentType]>, work: &Rc<Work>) -> Self {
-        let content_types = tenant
-            .content_types
-            .iter()
-            .copied()
-            .filter(|content_type| only.is_none_or(|only| only.contains(content_type)))
-            .collect();
+    pub(super) fn new(tenant: &Arc<Tenant>, only: &[ContentType], work: &Rc<Work>) -> Self {
         Self {
-            content_types,
+            content_types: tenant.content_types_among(only),
             tenant: Arc::clone(tenant),
             work: Rc::clone(work),
             clock: Clock::default(),
             activity: RefCell::default(),
             start: tokio::sync::Mutex::default(),
-            asking: RefCell::default(),
             streams: RefCell::default(),
             trouble: Cell::default(),
             is_served: Cell::default(),
@@ -313,7 +304,7 @@ impl Collector {
 
     /// Signs in, unless the tenant is to be left alone for now.
     async fn sign_in(&self) -> Result<Option<Rc<Activity>>, End> {
-        self.asked.set(Some(Instant::now()));
+        self.asked.set(Some(("the sign-in", Instant::now())));
         let id = self.tenant.tenant_id.clone();
         let state = self
             .work
@@ -345,10 +336,9 @@ impl Collector {
         let activity = Activity::new(&work.http, &self.tenant, credential, self.clock.clone())
             .map_err(End::Credential)?;
         let activity = Rc::new(activity);
-        *self.asking.borrow_mut() = Some(Rc::clone(&activity));
+        *self.activity.borrow_mut() = Some(Rc::clone(&activity));
         activity.sign_in().await.map_err(End::Fault)?;
         self.asked.set(None);
-        *self.activity.borrow_mut() = Some(Rc::clone(&activity));
         Ok(Some(activity))
     }
 
@@ -468,8 +458,8 @@ impl Collector {
 
     /// Remembers how the run's requests ended.
     async fn count_requests(&self) -> Result<(), Closed> {
-        let asking = self.asking.borrow().clone();
-        let Some(activity) = asking else {
+        let activity = self.activity.borrow().clone();
+        let Some(activity) = activity else {
             return Ok(());
         };
         let (id, requests) = (self.tenant.tenant_id.clone(), activity.requests());

@@ -2,6 +2,7 @@
 
 use super::desk::Closed;
 use super::gap::Before;
+use super::late::Listing;
 use super::tenant::{CLOCK_JITTER, Collector, End};
 use super::window::Window;
 use crate::ledger::{Ledger, NewContent, Span, Stream};
@@ -13,7 +14,7 @@ use crate::teeth;
 pub(super) enum Aim {
     /// What is new; the marker moves to its end.
     Marker,
-    /// What is new, while the marker stays before what could not be read.
+    /// What is new behind something that could not be read, or a sweep: the marker stays.
     Contents,
     /// What a backfill asked for; the span begins at its end.
     Span(Span),
@@ -141,9 +142,8 @@ impl Collector {
         let now = self.clock.now();
         let is_ahead = window.end > now + CLOCK_JITTER;
         let end = if is_ahead { now } else { window.end };
-        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-            listing.has_moved |= is_span || stream.marker.is_none_or(|marker| marker < end);
-        }
+        let moves = is_span || stream.marker.is_none_or(|marker| marker < end);
+        self.note(stream.content_type, |listing| listing.has_moved |= moves);
         let before = if is_span { Before::Span } else { Before::New };
         self.ends_gap(stream.content_type, before).await?;
         let completed = move |ledger: &mut Ledger| match aim {
@@ -185,17 +185,13 @@ impl Collector {
                 })
                 .await?;
             new += more;
-            if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-                listing.is_answered();
-            }
+            self.note(stream.content_type, Listing::answered);
             if more > 0 {
                 self.news.notify_one();
             }
         }
         self.is_served.set(true);
-        if let Some(listing) = self.listing.borrow_mut().get_mut(&stream.content_type) {
-            listing.is_answered();
-        }
+        self.note(stream.content_type, Listing::answered);
         let incomplete = listing.incomplete();
         if incomplete.is_none() && matches!(aim, Aim::Marker | Aim::Span(_)) {
             self.complete(stream, window, aim).await?;

@@ -56,8 +56,7 @@ pub(crate) fn backfill(
     );
     let request = Request {
         tenants,
-        content_types: (!arguments.content_types.is_empty())
-            .then(|| arguments.content_types.clone()),
+        content_types: arguments.content_types.clone(),
         deadline: ROUND,
         is_dry: false,
         purpose: Purpose::Backfill,
@@ -110,11 +109,8 @@ fn queue(
     let _lock = Lock::take(&settings.state.ledger, Purpose::Backfill, stopping)?;
     let mut ledger = Ledger::open(&settings.state.ledger, now)?.0;
     for tenant in tenants {
-        let wanted = tenant.content_types.iter().filter(|content_type| {
-            arguments.content_types.is_empty() || arguments.content_types.contains(content_type)
-        });
-        for &content_type in wanted {
-            let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
+        let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
+        for content_type in tenant.content_types_among(&arguments.content_types) {
             let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
             ledger.insert_span(stream.id, since, until, arguments.resend)?;
         }
@@ -187,7 +183,9 @@ mod tests {
             let arguments = cli::Backfill {
                 since: cli::moment(since).unwrap(),
                 until: until.map(|until| cli::moment(until).unwrap()),
-                ..cli::Backfill::default()
+                tenants: Vec::new(),
+                content_types: Vec::new(),
+                resend: false,
             };
             span(&arguments, now)
                 .map(|(since, until)| format!("{since:?} {until:?}"))

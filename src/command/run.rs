@@ -28,8 +28,7 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
     warn_of_uncollected(&tenants, &arguments.content_types);
     let request = Request {
         tenants,
-        content_types: (!arguments.content_types.is_empty())
-            .then(|| arguments.content_types.clone()),
+        content_types: arguments.content_types.clone(),
         deadline: arguments.deadline.unwrap_or(settings.collect.deadline),
         is_dry: arguments.is_dry,
         purpose: Purpose::Run,

@@ -133,17 +133,13 @@ async fn start(
     let now = activity.clock().now();
     let _lock = Lock::take(&settings.state.ledger, Purpose::Run, &Stopping::default())?;
     let mut ledger = Ledger::open(&settings.state.ledger, now)?.0;
-    let wanted = tenant
-        .content_types
-        .iter()
-        .filter(|content_type| only.is_empty() || only.contains(content_type));
+    let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
     let mut each = Vec::new();
-    for &content_type in wanted {
+    for content_type in tenant.content_types_among(only) {
         let mut wrong = None;
         let is_enabled = subscriptions
             .iter()
             .any(|one| one.enabled && ContentType::parse(&one.content_type) == Some(content_type));
-        let floor = collect::floor(&ledger, tenant.initial_lookback, now)?;
         let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
         let again = stream.started.map(|started| started + START_AGAIN);
         let state = if is_enabled {

@@ -172,6 +172,14 @@ pub struct Tenant {
     pub enabled: bool,
 }
 
+impl Tenant {
+    /// Its content types, or those of them that are among `only` if that names any.
+    pub(crate) fn content_types_among(&self, only: &[ContentType]) -> Vec<ContentType> {
+        let wanted = |one: &ContentType| only.is_empty() || only.contains(one);
+        self.content_types.iter().copied().filter(wanted).collect()
+    }
+}
+
 /// How an application signs in to Entra ID.
 #[derive(Debug, Clone)]
 pub enum Authentication {

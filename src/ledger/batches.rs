@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::seen::{Key, bucket, entries};
-use super::{Fault, Ledger, number, time};
+use super::{Fault, Ledger, number};
 
 /// What is handed over and committed together, as it grows.
 #[derive(Debug, Default)]
@@ -12,9 +12,10 @@ pub struct Batch {
     keys: Vec<u8>,
     events: usize,
     contents: Vec<(i64, usize)>,
-    /// The datagrams of it that are no records.
-    told: Vec<Vec<u8>>,
 }
+
+/// The number of the batch that grows, for events about the collection: it has its own when it is inserted.
+pub(super) const GROWING: i64 = 0;
 
 impl Batch {
     /// How many events it holds.
@@ -24,9 +25,8 @@ impl Batch {
     }
 
     /// Adds an event that is no record.
-    pub fn tell(&mut self, datagram: &[u8]) {
+    pub(super) fn add_event(&mut self) {
         self.events += 1;
-        self.told.push(datagram.to_owned());
     }
 
     /// Whether there is nothing to remember.
@@ -41,8 +41,6 @@ impl Batch {
 pub struct Unconfirmed {
     /// The ledger's number for it.
     pub id: i64,
-    /// When it was committed.
-    pub sent: DateTime<Utc>,
     /// How many events it has.
     pub events: usize,
     /// Who read it, and where its confirmation is.
@@ -101,11 +99,9 @@ impl Ledger {
         for &(content, events) in &batch.contents {
             link.execute(params![id, content, number(events)])?;
         }
-        let mut told =
-            connection.prepare_cached("INSERT INTO told (batch, datagram) VALUES (?1, ?2)")?;
-        for datagram in &batch.told {
-            told.execute(params![id, datagram])?;
-        }
+        connection
+            .prepare_cached("UPDATE told SET batch = ?1 WHERE batch = ?2")?
+            .execute([id, GROWING])?;
         Ok(id)
     }
 
@@ -182,15 +178,14 @@ impl Ledger {
     /// # Errors
     /// A failing disk or corrupt ledger.
     pub fn unconfirmed(&self) -> Result<Vec<Unconfirmed>, Fault> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, sent, events, mark FROM batch WHERE confirmed = 0 ORDER BY id",
-        )?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id, events, mark FROM batch WHERE confirmed = 0 ORDER BY id")?;
         let rows = statement.query_map([], |row| {
             Ok(Unconfirmed {
                 id: row.get(0)?,
-                sent: time(row.get(1)?),
-                events: row.get(2)?,
-                mark: row.get(3)?,
+                events: row.get(1)?,
+                mark: row.get(2)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -183,21 +183,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives up a content that can no longer be fetched; one that was only wanted once more is what it was, confirmed or lost.
+    /// Gives up a content that can no longer be fetched.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn content_expired(&mut self, content: &Pending) -> Result<(), Fault> {
-        let connection = self.write()?;
-        connection
-            .prepare_cached("UPDATE content SET state = backfill, uri = '' WHERE id = ?1 AND state = 0 AND backfill IN (2, 3)")?
-            .execute([content.id])?;
-        let changed = connection
-            .prepare_cached("UPDATE content SET state = 3 WHERE id = ?1 AND state = 0")?
-            .execute([content.id])?;
-        connection
-            .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
-            .execute(params![content.stream, number(changed)])?;
+        self.give_up(content.stream, "id =", content.id)?;
         Ok(())
     }
 
@@ -220,26 +211,31 @@ impl Ledger {
                 )?
                 .exists(params![stream, now.timestamp_millis()])?;
             if is_any {
-                let connection = self.write()?;
-                connection
-                    .prepare_cached(
-                        "UPDATE content SET state = backfill, uri = '' WHERE stream = ?1 AND state = 0
-                             AND expires <= ?2 AND backfill IN (2, 3)",
-                    )?
-                    .execute(params![stream, now.timestamp_millis()])?;
-                let changed = connection
-                    .prepare_cached(
-                        "UPDATE content SET state = 3 WHERE stream = ?1 AND state = 0 AND expires <= ?2",
-                    )?
-                    .execute(params![stream, now.timestamp_millis()])?;
-                connection
-                    .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
-                    .execute(params![stream, number(changed)])?;
+                let changed = self.give_up(stream, "expires <=", now.timestamp_millis())?;
                 if changed > 0 {
                     lost.push((content_type, changed));
                 }
             }
         }
+        Ok(lost)
+    }
+
+    /// Gives up the pending contents of a stream of which `which` holds; how many are lost. One that was only wanted once more
+    /// is what it was, confirmed or lost.
+    fn give_up(&mut self, stream: i64, which: &str, value: i64) -> Result<usize, Fault> {
+        let connection = self.write()?;
+        let of = format!("WHERE stream = ?1 AND state = 0 AND {which} ?2");
+        connection
+            .prepare_cached(&format!(
+                "UPDATE content SET state = backfill, uri = '' {of} AND backfill IN (2, 3)"
+            ))?
+            .execute([stream, value])?;
+        let lost = connection
+            .prepare_cached(&format!("UPDATE content SET state = 3 {of}"))?
+            .execute([stream, value])?;
+        connection
+            .prepare_cached("UPDATE stream SET lost = lost + ?2 WHERE id = ?1")?
+            .execute([stream, number(lost)])?;
         Ok(lost)
     }
 }

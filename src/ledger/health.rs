@@ -6,7 +6,8 @@ use std::fmt::{self, Display, Formatter};
 use chrono::{DateTime, Utc};
 use rusqlite::params;
 
-use super::{Fault, Ledger, time, time_or_never};
+use super::batches::GROWING;
+use super::{Batch, Fault, Ledger, time, time_or_never};
 use crate::config::ContentType;
 
 /// Whom a state concerns: one of a tenant's streams, or (`None`) the tenant.
@@ -145,22 +146,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// Leaves an event about the collection to the next run, as if Wazuh had lost it.
+    /// Owes Wazuh an event about the collection, until a batch that holds it is confirmed.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn tell_later(&mut self, datagram: &[u8]) -> Result<(), Fault> {
+    pub fn owe(&mut self, datagram: &[u8]) -> Result<(), Fault> {
         self.write()?
             .prepare_cached("INSERT INTO told (batch, datagram) VALUES (NULL, ?1)")?
             .execute([datagram])?;
         Ok(())
     }
 
-    /// The events about the collection that Wazuh is still to be told, or lost, each with the ledger's number for it.
+    /// The events about the collection that no batch holds, each with the ledger's number for it.
     ///
     /// # Errors
     /// A failing disk or corrupt ledger.
-    pub fn lost_telling(&self) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
+    pub fn owed(&self) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
         let mut statement = self.connection.prepare_cached(
             "SELECT rowid, datagram FROM told WHERE batch IS NULL ORDER BY rowid",
         )?;
@@ -172,10 +173,11 @@ impl Ledger {
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn told_again(&mut self, number: i64) -> Result<(), Fault> {
+    pub fn owed_was_sent(&mut self, batch: &mut Batch, number: i64) -> Result<(), Fault> {
+        batch.add_event();
         self.write()?
-            .prepare_cached("DELETE FROM told WHERE rowid = ?1")?
-            .execute([number])?;
+            .prepare_cached("UPDATE told SET batch = ?2 WHERE rowid = ?1")?
+            .execute([number, GROWING])?;
         Ok(())
     }
 

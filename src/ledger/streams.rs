@@ -10,7 +10,7 @@ use super::{Fault, Gap, Ledger, number, time, time_or_never};
 use crate::config::ContentType;
 
 /// A tenant as the last run left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct TenantState {
     /// No request goes to Microsoft before then.
     pub not_before: DateTime<Utc>,
@@ -103,14 +103,7 @@ impl Ledger {
                 })
             })
             .optional()?
-            .unwrap_or(TenantState {
-                not_before: DateTime::UNIX_EPOCH,
-                failures: 0,
-                refused: false,
-                credential: String::new(),
-                subscriptions_listed: None,
-                error: None,
-            }))
+            .unwrap_or_default())
     }
 
     /// What was wrong with each tenant last, and when, by its GUID.

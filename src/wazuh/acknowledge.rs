@@ -13,7 +13,6 @@
 //!
 //! Source: Wazuh's `analysisd/state.c` and `client-agent/state.c`.
 
-use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -124,8 +123,7 @@ impl Assurance {
 
 /// Who reads the queue: another value is another process, with empty memory.
 ///
-/// It consists of what could be found out, so compare with [`ReaderId::same_as`]; as text it can
-/// be stored.
+/// It consists of what could be found out, so compare with [`ReaderId::same_as`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReaderId(String);
@@ -171,12 +169,6 @@ impl ReaderId {
                 .iter()
                 .all(|(other_key, other)| other_key != key || alike(other, value))
         })
-    }
-}
-
-impl fmt::Display for ReaderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -137,8 +137,8 @@ fn readers_differ_only_in_what_is_known_of_both() {
         (ReaderId::new(None, process(1, 3)), false),
         (ReaderId::new(Some(7), process(9, 2)), false),
     ] {
-        assert_eq!(id.same_as(&other), same, "{other}");
-        assert_eq!(other.same_as(&id), same, "{other}");
+        assert_eq!(id.same_as(&other), same, "{other:?}");
+        assert_eq!(other.same_as(&id), same, "{other:?}");
     }
     let hidden = |text: &str| ReaderId(text.to_owned());
     assert!(id.same_as(&hidden("process=-1-2")) && hidden("process=-1-2").same_as(&id));

@@ -126,7 +126,10 @@ impl Home {
     /// The file that an agent before Wazuh 5 rewrites every 5 s.
     #[must_use]
     pub fn agent_state_file(&self) -> PathBuf {
-        self.first_that_exists(&["var/run/wazuh-agentd.state", "var/run/ossec-agentd.state"])
+        first_that_exists(
+            &self.path,
+            &["var/run/wazuh-agentd.state", "var/run/ossec-agentd.state"],
+        )
     }
 
     /// The socket on which an agent from Wazuh 5 on answers `getstate`.
@@ -177,10 +180,6 @@ impl Home {
     #[must_use]
     pub fn modules_process(&self) -> Option<Process> {
         living_process(&self.path, &["wazuh-modulesd-"])
-    }
-
-    fn first_that_exists(&self, names: &[&str]) -> PathBuf {
-        first_that_exists(&self.path, names)
     }
 }
 

@@ -408,7 +408,7 @@ fn no_more_is_under_way_than_may_be_unconfirmed() {
     world.run_expecting(0, &[]);
     rusqlite::Connection::open(world.ledger())
         .unwrap()
-        .execute("INSERT OR REPLACE INTO value VALUES ('window', ?1)", [CAP])
+        .execute("INSERT OR REPLACE INTO value VALUES ('cap', ?1)", [CAP])
         .unwrap();
     // It reads, and nothing of it reaches its writer.
     manager.tune(|settings| settings.rate = Some(0.001));

@@ -3,8 +3,8 @@
 use super::{Delivery, Halt};
 use crate::collect::order::{Item, Parcel};
 use crate::ledger::{self, Key, Keys};
-use crate::teeth;
 use crate::wazuh::AT_ONCE;
+use crate::{Result, teeth};
 
 /// A record that was not handed over before.
 struct Fresh<'a> {
@@ -54,7 +54,7 @@ impl Delivery {
     }
 
     /// The records of a parcel that were not handed over before.
-    fn fresh<'a>(&mut self, parcel: &'a Parcel) -> Result<Vec<Fresh<'a>>, Halt> {
+    fn fresh<'a>(&mut self, parcel: &'a Parcel) -> Result<Vec<Fresh<'a>>> {
         let known_by = |item: &Item| match parcel.resend {
             Some(span) => ledger::resend_key(&item.key, span),
             None => item.key,
@@ -85,7 +85,7 @@ impl Delivery {
     }
 
     /// Adds records that were handed over, or that a filter holds back, to the batch.
-    fn remember(&mut self, parcel: &Parcel, records: &[Fresh<'_>]) -> Result<(), Halt> {
+    fn remember(&mut self, parcel: &Parcel, records: &[Fresh<'_>]) -> Result<()> {
         let (content, created) = (parcel.content, parcel.created);
         for record in records {
             let (own, known_by) = (record.item.key, record.known_by);
