@@ -51,6 +51,8 @@ pub(super) struct Wazuh {
     pub acknowledgement: Acknowledgement,
     pub cap: Cap,
     pub send_timeout: Duration,
+    /// From when on at the end of a run somebody may want to know that it takes nothing.
+    pub held_after: Duration,
 }
 
 /// Why the hand-over stops before its orders end.
@@ -373,6 +375,10 @@ impl Delivery {
 
     /// Asks Wazuh how much more it takes; false if nothing for now.
     fn ask_for_room(&mut self) -> Result<bool> {
+        if matches!(&self.outlet, Outlet::Wazuh(wazuh) if wazuh.queue.as_ref().is_some_and(Queue::is_replaced))
+        {
+            self.reader_is_gone()?;
+        }
         let in_flight = self.in_flight();
         let Outlet::Wazuh(wazuh) = &mut self.outlet else {
             return Ok(true);
@@ -546,7 +552,10 @@ impl Delivery {
                 wazuh.acknowledgement.warn_of_silence();
             }
             let long = self.held.map(|since| since.elapsed());
-            if let Some(long) = long.filter(|long| *long >= HELD) {
+            if let Some(long) = long.filter(|long| *long >= wazuh.held_after) {
+                if self.tally.sent > 0 {
+                    self.ledger.set_held(None)?;
+                }
                 let why = self.held_by.as_deref().unwrap_or(HOLDS);
                 self.ledger.set_held(Some((Utc::now() - long, why)))?;
             } else if self
@@ -565,9 +574,6 @@ impl Delivery {
         Ok(self.tally)
     }
 }
-
-/// From when on at the end of a run somebody may want to know that Wazuh takes nothing.
-const HELD: Duration = Duration::from_secs(5);
 
 /// Why it takes nothing, as far as can be told from its queue.
 const HOLDS: &str = "its queue is full or held (an agent that is offline, a manager that is starting or overloaded)";

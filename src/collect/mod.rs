@@ -68,6 +68,9 @@ const FEWEST: usize = 4;
 /// How often a run that takes long tidies up.
 const TIDY_EVERY: Duration = Duration::from_mins(1);
 
+/// What Wazuh lets wait for so long at a run's end is worth a word.
+const HELD: Duration = Duration::from_secs(5);
+
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -274,6 +277,10 @@ fn outlet(settings: &Settings, request: &Request, home: Home, ledger: &Ledger) -
             .since(ledger.value("reader")?.as_deref()),
         cap: Cap::from_saved(ledger.value("cap")?.as_deref()),
         send_timeout: settings.wazuh.send_timeout,
+        // No later than it is why a run fails.
+        held_after: HELD
+            .min(settings.wazuh.send_timeout)
+            .min(request.deadline / 2),
         home,
     })))
 }

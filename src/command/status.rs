@@ -69,6 +69,7 @@ pub(crate) fn status(
             "time": now.to_rfc3339(),
             "assurance": whole.assurance,
             "unconfirmed": whole.unconfirmed,
+            "unconfirmed_since": whole.unconfirmed_since.map(|since| since.to_rfc3339()),
             "held": whole.held.as_ref().map(|(since, error)| json!({
                 "since": since.to_rfc3339(),
                 "error": error,

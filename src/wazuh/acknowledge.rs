@@ -263,7 +263,7 @@ impl Acknowledgement {
     #[must_use]
     pub fn since(mut self, saved: Option<&str>) -> Self {
         if let (Source::Manager(manager), Some(saved)) = (&mut self.source, saved) {
-            manager.since(saved);
+            manager.since(saved, self.present.as_ref());
         }
         self
     }
@@ -272,7 +272,7 @@ impl Acknowledgement {
     #[must_use]
     pub fn save(&self) -> Option<String> {
         match &self.source {
-            Source::Manager(manager) => manager.save(),
+            Source::Manager(manager) => manager.save(self.present.as_ref()),
             Source::Agent(_) | Source::Nobody => None,
         }
     }
@@ -289,6 +289,9 @@ impl Acknowledgement {
         self.present = Some(queue.reader().clone());
         self.has_sent = false;
         self.is_seen_read = false;
+        if let Source::Manager(manager) = &mut self.source {
+            manager.connected();
+        }
     }
 
     /// What it tells right now, for an operator.
@@ -382,9 +385,10 @@ impl Acknowledgement {
     /// `unread` is [`super::Queue::unread`] of the queue that the batch was sent by, or `None` if
     /// that process or queue is gone. Store the mark again when it has changed.
     pub fn assess(&mut self, mark: &mut Mark, unread: Option<u32>) -> Verdict {
-        // What reads another socket is another process, also where no process can be seen.
+        // What reads another socket is another process: where no process can be seen, and where one that is gone read its old
+        // socket to its end beside the one that is asked.
         let is_nobody = matches!(self.source, Source::Nobody);
-        if !is_nobody && !mark.reader.as_ref().is_some_and(ReaderId::is_known) {
+        if !is_nobody {
             let now = SocketId::at(self.home.queue());
             if mark.socket.is_some() && now.is_some() && now != mark.socket {
                 return Verdict::Lost;

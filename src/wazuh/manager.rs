@@ -12,6 +12,7 @@ use super::acknowledge::{
 };
 use super::home::Home;
 use super::pace::Pace;
+use super::queue::SocketId;
 use super::statistics::{PATIENCE, ask, number};
 use crate::config::{self, EventsPerSecond};
 
@@ -317,7 +318,7 @@ impl Manager {
 
     /// Says, once, that it does not answer, if so.
     pub(super) fn warn_of_silence(&mut self) {
-        if self.silent_since.is_some() && !self.is_blindness_said {
+        if self.silent_since.is_some() && !self.is_blindness_said && !self.is_silent() {
             self.is_blindness_said = true;
             log::warn!(
                 "{}: Wazuh's analysisd does not tell what it has processed: events are sent to it slowly, and stay unconfirmed \
@@ -328,16 +329,18 @@ impl Manager {
     }
 
     /// The last that was seen of the reader, and of what it dropped.
-    pub(super) fn save(&self) -> Option<String> {
+    pub(super) fn save(&self, socket: Option<&SocketId>) -> Option<String> {
         let look = self.look.as_ref()?;
-        serde_json::to_string(&(&look.reader, look.dropped, &self.location)).ok()
+        serde_json::to_string(&(&look.reader, look.dropped, &self.location, socket)).ok()
     }
 
     /// As [`Self::save`] had it in an earlier run: what is sent before the first look is judged by it.
-    pub(super) fn since(&mut self, saved: &str) {
-        // Another location has another counter.
-        if let Ok((reader, dropped, location)) = serde_json::from_str::<(_, _, String)>(saved)
+    pub(super) fn since(&mut self, saved: &str, socket: Option<&SocketId>) {
+        type Saved = (ReaderId, u64, String, Option<SocketId>);
+        // Another location has another counter, and another socket another reader.
+        if let Ok((reader, dropped, location, of)) = serde_json::from_str::<Saved>(saved)
             && location == self.location
+            && of.as_ref() == socket
         {
             self.baseline = (Some(reader), Some(dropped));
         }
@@ -354,6 +357,13 @@ impl Manager {
         self.warn_of_silence();
         let (events, look_again) = self.blind.permits(Instant::now());
         Allowance { events, look_again }
+    }
+
+    /// What went into another socket is never decoded by who reads this one.
+    pub(super) fn connected(&mut self) {
+        if let (Some(_), Some(look)) = (self.origin, &self.look) {
+            self.origin = Some((look.others.left, self.sent));
+        }
     }
 
     pub(super) fn sent(&mut self, events: usize) {

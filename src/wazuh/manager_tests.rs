@@ -427,12 +427,16 @@ fn losses_in_a_row_slow_down() {
 fn an_earlier_runs_look_serves_only_where_it_can_be_gone_on_from() {
     let (_dir, home, config) = home_with_manager();
     let mut manager = Manager::new(&home, &config);
-    manager.since(r#"["started=7",3,"elsewhere"]"#);
+    manager.since(r#"["started=7",3,"elsewhere",null]"#, None);
     assert_eq!(manager.baseline.1, None, "another counter");
     manager.learn(look(500));
-    let saved = manager.save().unwrap();
+    let _reader = std::os::unix::net::UnixDatagram::bind(home.queue()).unwrap();
+    let socket = SocketId::at(home.queue());
+    let saved = manager.save(socket.as_ref()).unwrap();
     let mut next = Manager::new(&home, &config);
-    next.since(&saved);
+    next.since(&saved, None);
+    assert_eq!(next.baseline.1, None, "another reader");
+    next.since(&saved, socket.as_ref());
     assert_eq!(next.baseline.1, Some(3));
     // There is no socket, and none will come.
     next.created = 0;

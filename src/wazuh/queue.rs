@@ -122,6 +122,12 @@ impl Queue {
         &self.reader
     }
 
+    /// Whether another socket stands at its path: what it is connected to may still be read, but not by who is there now.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        SocketId::at(&self.path).is_some_and(|reader| reader != self.reader)
+    }
+
     /// Hands datagrams to the kernel, in their order and at most [`AT_ONCE`] of them; returns how many. For each it waits
     /// until there is room, at most [`PATIENCE`]; 0: there was none for the first.
     ///

@@ -1,6 +1,7 @@
 //! Delivery to a Wazuh that tells what it has processed, and that is killed in the middle of it.
 
 use std::collections::HashSet;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -417,6 +418,29 @@ fn no_more_is_under_way_than_may_be_unconfirmed() {
     let has_read = |events| manager.wait_received(events as u64, Duration::ZERO);
     assert!(has_read(CAP) && !has_read(CAP + 1), "{}", world.log());
     assert_eq!(status(&world)["unconfirmed"], CAP);
+}
+
+/// An analysisd that ends slowly, writing its core for instance, still holds the socket that another has replaced and answers
+/// for.
+#[test]
+fn the_next_analysisd_confirms_nothing_that_went_into_the_last_ones_socket() {
+    let (mut world, manager) = with_manager(Settings::default());
+    let queue = world.home().join("queue/sockets/queue");
+    let aside = queue.with_file_name("aside");
+    std::fs::rename(&queue, &aside).unwrap();
+    let last = UnixDatagram::bind(&queue).unwrap();
+    issue(&mut world, 4, 250);
+    let mut run = world.start(&[]);
+    // What its socket takes has gone into it.
+    thread::sleep(Duration::from_millis(1_500));
+    std::fs::rename(&aside, &queue).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    drop(last);
+    run.wait().unwrap();
+    world.run_expecting(0, &[]);
+    let verdict = judge(&mut world, &manager);
+    assert!(verdict.is_clean(), "{verdict} {}", world.log());
+    assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
 }
 
 /// `<limits><eps>`: a worker has an event in its hand, in no queue, until there is a credit for it.

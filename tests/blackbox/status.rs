@@ -1,5 +1,8 @@
 //! Every state that a content can be in shows in `status`.
 
+use std::thread;
+use std::time::Duration;
+
 use chrono::{TimeDelta, Utc};
 use rusqlite::Connection;
 use simulator::microsoft::{Action, CONTENT_TYPES, Operation, Options, Plan, Rule};
@@ -236,9 +239,26 @@ fn that_wazuh_takes_nothing_is_said_until_it_does() {
     world.run_expecting(75, &[]);
     let error = held(&world).unwrap();
     assert!(error.contains("full or held"), "{error}");
+    let since = |world: &World| {
+        let output = world.run_as_it_stands(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["held"]["since"].clone()
+    };
+    let first = since(&world);
     // A run that has nothing for it sees no better.
     world.run_expecting(0, &["--content-type", "DLP.All"]);
-    assert!(held(&world).is_some());
+    assert_eq!((held(&world), since(&world)), (Some(error), first.clone()));
+    // One that hands over, and then is held again: since then, however short it may wait.
+    world.set("wazuh", "send_timeout", "\"2s\"");
+    let run = world.start(&[]);
+    thread::sleep(Duration::from_secs(1));
+    world.queue.slow(Some(20.0));
+    world.queue.resume();
+    assert!(world.queue.wait_for(30, Duration::from_secs(20)));
+    world.queue.pause();
+    assert_eq!(run.wait_with_output().unwrap().status.code(), Some(75));
+    assert!(held(&world).is_some() && since(&world) != first);
+    world.queue.slow(None);
     world.queue.resume();
     world.run_expecting(0, &[]);
     assert_eq!(held(&world), None);
@@ -262,4 +282,9 @@ fn what_is_not_confirmed_for_a_day_is_not_well() {
     assert_eq!(code, Some(3), "{lines:?}");
     let is_said = |line: &String| line.starts_with("Wazuh has not confirmed what it was sent at");
     assert!(lines.iter().any(is_said), "{lines:?}");
+    let output = world.run_as_it_stands(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let since = status["unconfirmed_since"].as_str().unwrap();
+    let since: chrono::DateTime<Utc> = since.parse().unwrap();
+    assert_eq!(since.timestamp_millis(), yesterday.timestamp_millis());
 }
