@@ -2,7 +2,7 @@
 //!
 //! A gap before what is new is told when it is seen, whenever it has grown by a day, and once more when it grows no more; it
 //! stands in `status` for some days. What a backfill asked for too late is told once, when the rest of it was listed: it may
-//! have been collected before, so it is no loss for certain.
+//! have been collected before, so it is no loss for certain. That a subscription was off is told when it is started again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -20,7 +20,39 @@ const ROUGHLY: TimeDelta = TimeDelta::minutes(1);
 /// What slips out of reach between the request for the last 7 days and their listing is no gap.
 const SLIPPED: TimeDelta = TimeDelta::minutes(30);
 
-const HINT: &str = "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days";
+/// Why something can no longer be listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why {
+    /// It is older than what Microsoft keeps.
+    OutOfReach,
+    /// The subscription was off, and Microsoft keeps nothing then.
+    Stopped,
+}
+
+impl Why {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::OutOfReach => {
+                "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days"
+            }
+            Self::Stopped => {
+                "The portal's audit search may still have it. Find out who stopped the subscription: an administrator of the tenant, \
+                 or another program that signs in as this application"
+            }
+        }
+    }
+
+    fn said(self, gap: &Gap) -> String {
+        match self {
+            Self::OutOfReach => gap.to_string(),
+            Self::Stopped => {
+                format!(
+                    "the subscription was off, and Microsoft keeps nothing meanwhile: some of {gap}"
+                )
+            }
+        }
+    }
+}
 
 /// What a gap was found before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +68,7 @@ pub(super) enum Before {
 fn assess(
     known: Vec<HealthState>,
     gap: &Gap,
+    why: Why,
     ends: bool,
     now: DateTime<Utc>,
 ) -> (Vec<HealthState>, Option<Said>) {
@@ -67,8 +100,8 @@ fn assess(
             state: Gap::STATE.to_owned(),
             since: state.since,
             count: state.runs,
-            response: gap.to_string(),
-            hint: HINT.to_owned(),
+            response: why.said(gap),
+            hint: why.hint().to_owned(),
         })
     };
     states.push(state);
@@ -89,7 +122,19 @@ impl Collector {
         if stream.unavailable_until.is_some() {
             return Ok(());
         }
-        self.tell_gap(content_type, gap, false).await
+        self.tell_gap(content_type, gap, Why::OutOfReach, false)
+            .await
+    }
+
+    /// A stream that was listed had no subscription any more: since when, nobody knows. It `ends` where it has one again.
+    pub(super) async fn was_stopped(&self, stream: &Stream, ends: bool) -> Result<(), Closed> {
+        let (Some(since), None) = (stream.marker, stream.unavailable_until) else {
+            return Ok(());
+        };
+        let until = self.clock.now();
+        let gap = Gap { since, until };
+        self.tell_gap(stream.content_type, gap, Why::Stopped, ends)
+            .await
     }
 
     /// Whether this run found a gap in what is new of a stream already; it is as large as this, then.
@@ -126,7 +171,10 @@ impl Collector {
         let gap = self.gaps.borrow_mut().remove(&(content_type, before));
         match (gap, before) {
             (None, _) => Ok(()),
-            (Some(gap), Before::New) => self.tell_gap(content_type, gap, true).await,
+            (Some(gap), Before::New) => {
+                self.tell_gap(content_type, gap, Why::OutOfReach, true)
+                    .await
+            }
             (Some(gap), Before::Span) => {
                 let now = self.clock.now();
                 let said = Said {
@@ -134,7 +182,7 @@ impl Collector {
                     since: now,
                     count: 1,
                     response: format!("of a backfill, {gap}"),
-                    hint: HINT.to_owned(),
+                    hint: Why::OutOfReach.hint().to_owned(),
                 };
                 self.tell_of(content_type, move |known| (known, Some(said)))
                     .await
@@ -146,11 +194,14 @@ impl Collector {
         &self,
         content_type: ContentType,
         gap: Gap,
+        why: Why,
         ends: bool,
     ) -> Result<(), Closed> {
         let now = self.clock.now();
-        self.tell_of(content_type, move |known| assess(known, &gap, ends, now))
-            .await
+        self.tell_of(content_type, move |known| {
+            assess(known, &gap, why, ends, now)
+        })
+        .await
     }
 
     /// What this run saw no other will see: it is remembered at once.
@@ -167,8 +218,8 @@ impl Collector {
         };
         let assessed: (_, _, Vec<Said>) = self.work.desk.ledger(assess).await?;
         for said in &assessed.2 {
-            let (tenant, what) = (&self.tenant.name, &said.response);
-            log::error!("{tenant} {content_type}: {what}. {HINT}.");
+            let (tenant, what, hint) = (&self.tenant.name, &said.response, &said.hint);
+            log::error!("{tenant} {content_type}: {what}. {hint}.");
         }
         self.leave_to_tell(vec![assessed]).await
     }
@@ -201,7 +252,7 @@ mod tests {
             (300, gap(100, 200), false),
             (300, gap(100, 200), true),
         ] {
-            let (states, said) = assess(known, &seen, ends, at(hour));
+            let (states, said) = assess(known, &seen, Why::OutOfReach, ends, at(hour));
             told.extend(said.map(|said| (hour, said.response, said.count, said.since)));
             known = states;
         }
@@ -226,7 +277,7 @@ mod tests {
             runs: 7,
             said: Some(at(0)),
         };
-        let (states, said) = assess(vec![older], &gap(0, 1), false, at(1));
+        let (states, said) = assess(vec![older], &gap(0, 1), Why::OutOfReach, false, at(1));
         assert_eq!((states.len(), said.is_some()), (1, true));
     }
 }

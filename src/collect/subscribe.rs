@@ -121,8 +121,14 @@ impl Collector {
             .await?;
         let started = activity.start(stream.content_type).await;
         drop(turn);
+        match &started {
+            Ok(true) => self.was_stopped(stream, true).await?,
+            // It may have started: the next run would find it on.
+            Err(fault) if fault.class == Class::Retry => self.was_stopped(stream, false).await?,
+            _ => {}
+        }
         match started {
-            Ok(()) => {
+            Ok(_) => {
                 log::info!(
                     "{} {}: subscription started",
                     self.tenant.name,

@@ -155,9 +155,15 @@ async fn start(
             ledger.subscription_starting(stream.id, now)?;
             ledger.commit()?;
             match activity.start(content_type).await {
-                Ok(()) => {
+                Ok(was_off) => {
                     ledger.subscription_enabled(stream.id)?;
-                    "started; the first content may take hours".to_owned()
+                    match stream.marker.filter(|_| was_off) {
+                        Some(marker) => format!(
+                            "started again; of what became available after {}, Microsoft kept nothing while it was off",
+                            marker.format("%F %T UTC")
+                        ),
+                        None => "started; the first content may take hours".to_owned(),
+                    }
                 }
                 Err(fault) => {
                     // What the app has no permission for is no failure.

@@ -150,19 +150,19 @@ impl Activity {
             .await
     }
 
-    /// Starts a subscription; that it runs already is a success. Microsoft allows one start in 15
+    /// Starts a subscription; whether it was off, or none: that it runs already is a success. Microsoft allows one start in 15
     /// minutes, so nothing is repeated here, not even what passes.
     ///
     /// # Errors
     /// [`Class::StartTooSoon`] with the time to wait, [`Class::TypeUnavailable`], and others.
-    pub async fn start(&self, content_type: ContentType) -> Result<(), Fault> {
+    pub async fn start(&self, content_type: ContentType) -> Result<bool, Fault> {
         match self.start_once(content_type).await {
-            Err(fault) if fault.class == Class::AlreadyEnabled => Ok(()),
+            Err(fault) if fault.class == Class::AlreadyEnabled => Ok(false),
             Err(fault) => {
                 self.budget.heed(&fault);
                 Err(fault)
             }
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use serde_json::Value;
-use simulator::microsoft::{Action, Operation, Options, Plan, Rule, Violation};
+use simulator::microsoft::{Action, Operation, Options, Plan, Rule, Subscription, Violation};
 
 use crate::world::World;
 
@@ -247,6 +247,49 @@ fn a_permission_that_is_withdrawn_makes_no_gap_until_it_is_given_back() {
         "{}",
         story.world.log()
     );
+}
+
+/// Microsoft keeps nothing while a subscription is off: whoever stops it must not pass unseen.
+#[test]
+fn a_subscription_that_was_stopped_and_what_is_missing_of_it_are_told() {
+    for is_listed in [false, true] {
+        let mut story = Story::new();
+        story.run("0", Duration::ZERO, true);
+        let begin = story.world.microsoft.now();
+        let id = story.world.id(0);
+        let off = Some(Subscription::Disabled);
+        story
+            .world
+            .microsoft
+            .set_subscription(&id, "Audit.Exchange", off);
+        story.world.microsoft.advance(HOUR);
+        let record = br#"{"Id":"of-which-nobody-hears","RecordType":1}"#;
+        let now = story.world.microsoft.now();
+        story
+            .world
+            .microsoft
+            .issue(&id, "Audit.Exchange", [record], now);
+        // Either a listing is refused, or the day's list of subscriptions shows it.
+        story.run("1", if is_listed { DAY } else { HOUR }, false);
+        let end = story.world.microsoft.now();
+        story.run("2", HOUR, true);
+        let told = story.told_of_microsoft();
+        assert_eq!(told, ["1: gap Audit.Exchange 1"], "{}", story.world.log());
+        let said = "the subscription was off, and Microsoft keeps nothing meanwhile: some of what became available from 20";
+        assert!(story.world.log().contains(said), "{}", story.world.log());
+        let status = story.world.run_as_it_stands(&["status", "--json"]);
+        assert_eq!(status.status.code(), Some(3));
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let streams = status["streams"].as_array().unwrap().iter();
+        let gaps: Vec<_> = streams.filter(|stream| !stream["gap"].is_null()).collect();
+        assert_eq!(gaps.len(), 1);
+        assert_eq!(gaps[0]["content_type"], "Audit.Exchange");
+        for (name, time) in [("since", begin), ("until", end)] {
+            let told: DateTime<Utc> = gaps[0]["gap"][name].as_str().unwrap().parse().unwrap();
+            assert!((told - time).abs() < TimeDelta::minutes(1), "{}", gaps[0]);
+        }
+        story.world.assert_clean();
+    }
 }
 
 /// What is told in the end is all that is lost, and `status` shows it.

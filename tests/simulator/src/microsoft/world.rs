@@ -228,7 +228,8 @@ impl World {
         self.tenants.get_mut(tenant)?.streams.get_mut(content_type)
     }
 
-    /// A new content; its id, or `None` if there is no such tenant or content type.
+    /// A new content; its id, or `None` if there is no such tenant or content type. While the subscription is disabled Microsoft
+    /// keeps nothing.
     pub(super) fn issue(
         &mut self,
         tenant: &str,
@@ -259,9 +260,11 @@ impl World {
         });
         let id = content.id.clone();
         let tenant = self.tenants.get_mut(tenant)?;
-        tenant.contents.insert(id.clone(), Arc::clone(&content));
         let stream = tenant.streams.get_mut(content_type)?;
-        stream.contents.insert((created, number), content);
+        if stream.state != Some(Subscription::Disabled) {
+            tenant.contents.insert(id.clone(), Arc::clone(&content));
+            stream.contents.insert((created, number), content);
+        }
         Some(id)
     }
 
