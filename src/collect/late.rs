@@ -167,7 +167,7 @@ impl Collector {
                 self.says(content_type, late);
                 unanswered.push((listing.stream, listing.is_new, late.to_string()));
             } else if listing.begun.elapsed() > patience && !listing.has_moved {
-                // What it named so far is fetched, but the next run begins it anew.
+                // What it named so far is fetched, but the next run begins it anew, in smaller parts.
                 self.finds(Some(content_type), Finding::of_fault(&long, false));
                 log::warn!("{} {content_type}: {long}", tenant.name);
                 endless.push((listing.stream, listing.is_new));
@@ -190,9 +190,7 @@ impl Collector {
                 }
                 for (stream, is_new) in endless {
                     ledger.stream_failed_beside(stream, now, &long)?;
-                    if is_new {
-                        ledger.stream_answered(stream)?;
-                    }
+                    ledger.stream_too_long(stream, is_new)?;
                 }
                 blobs.iter().try_for_each(|content| {
                     ledger.content_failed(

@@ -215,7 +215,17 @@ impl Collector {
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let reach = self.clock.reach();
-        let plan = window::plan(complete_to, collect.overlap, stream.floor, now, reach);
+        // Once a day it is tried whether less would do.
+        let is_new_day = complete_to.date_naive() < now.date_naive();
+        let too_long = stream.too_long - u32::from(is_new_day && stream.too_long > 0);
+        let plan = window::plan(
+            complete_to,
+            collect.overlap,
+            stream.floor,
+            now,
+            reach,
+            too_long,
+        );
         // Of what was never listed nothing was there before the subscription was started.
         let is_missed = |gap: &Window| {
             let is_started_since = stream.started.is_some_and(|started| started >= gap.end);
@@ -230,7 +240,7 @@ impl Collector {
         let mut sweep = Vec::new();
         if is_sweep_due {
             let live = plan.windows.first().map_or(now, |window| window.start);
-            sweep = window::tile(stream.floor, now, now);
+            sweep = window::tile(stream.floor, now, now, too_long);
             sweep.retain(|window| window.end <= live);
             // One that is longer than a run begins elsewhere in the next.
             let first = self.work.run % sweep.len().max(1);
@@ -243,7 +253,7 @@ impl Collector {
         {
             Listed::Whole => {
                 self.heard.borrow_mut().insert(stream.content_type);
-                desk.ledger(move |ledger| ledger.listing_complete(id, now))
+                desk.ledger(move |ledger| ledger.listing_complete(id, now, too_long))
                     .await?;
             }
             // It came to its end, and so will the next.
@@ -329,7 +339,8 @@ impl Collector {
     ) -> Result<bool, End> {
         for span in spans {
             self.looks_for_gap(stream.content_type, &span);
-            let windows = window::tile(span.since, span.until, self.clock.now());
+            let now = self.clock.now();
+            let windows = window::tile(span.since, span.until, now, stream.too_long);
             match self
                 .list_windows(activity, stream, windows, Aim::Span(span))
                 .await?

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, NaiveTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 pub use crate::microsoft::REACH;
+
+/// How long the windows of a stream are …
+const DAY: TimeDelta = TimeDelta::days(1);
+/// … and where a day's listing is longer than a run.
+const QUARTER: TimeDelta = TimeDelta::minutes(15);
 
 /// A half-open span `[start, end)` of contentCreated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +23,17 @@ pub struct Window {
 /// What to list of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The windows, each at most 24 hours long, the oldest first; they tile `[start, now)` without gap or overlap, now being the last whole second.
+    /// The windows, the oldest first; they tile `[start, now)` without gap or overlap, now being the last whole second.
     pub windows: Vec<Window>,
     /// What can no longer be listed: from what is complete to where Microsoft's reach begins.
     pub gap: Option<Window>,
 }
 
-/// What is new of a stream that is listed up to `complete_to`: the windows up to `now`, cut at UTC midnights.
+/// What is new of a stream that is listed up to `complete_to`: the windows up to `now`, as [`tile`] cuts them.
 ///
-/// They start `overlap` before that, for what is listed late, but not below the floor, and at the UTC
-/// midnight before: a start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights
-/// as long as its reach allows. What lies between `complete_to` and `reach` is lost.
+/// They start `overlap` before that, for what is listed late, but not below the floor. Where that is `too_long` for a run, it is
+/// halved run by run, or what is new would never be reached; a sweep lists the rest. What lies between `complete_to` and `reach`
+/// is lost.
 #[must_use]
 pub fn plan(
     complete_to: DateTime<Utc>,
@@ -36,35 +41,47 @@ pub fn plan(
     floor: DateTime<Utc>,
     now: DateTime<Utc>,
     reach: DateTime<Utc>,
+    too_long: u32,
 ) -> Plan {
+    let overlap = overlap / (1 << too_long.saturating_sub(1).min(16));
     let gap = (complete_to < reach).then_some(Window {
         start: complete_to,
         end: reach,
     });
     Plan {
-        windows: tile((complete_to - overlap).max(floor), now, now),
+        windows: tile((complete_to - overlap).max(floor), now, now, too_long),
         gap,
     }
 }
 
-/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`, in whole seconds:
-/// requests know no smaller time.
+/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`, cut at midnights, in whole
+/// seconds: requests know no smaller time.
+///
+/// A start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights. Where some runs were `too_long` for
+/// a day, they stay at quarters of an hour, so that some windows come to their end in each run.
 #[must_use]
-pub fn tile(from: DateTime<Utc>, to: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
+pub fn tile(
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    now: DateTime<Utc>,
+    too_long: u32,
+) -> Vec<Window> {
+    let length = if too_long == 0 { DAY } else { QUARTER };
     let to = to.min(now).trunc_subsecs(0);
     let mut windows = Vec::new();
-    let mut start = midnight(from).max(now - REACH);
+    let mut start = cut(from, length).max(now - REACH);
     while start < to {
-        let end = (midnight(start) + Days::new(1)).min(to);
+        let end = (cut(start, length) + length).min(to);
         windows.push(Window { start, end });
         start = end;
     }
     windows
 }
 
-/// The UTC midnight at or before a time.
-fn midnight(time: DateTime<Utc>) -> DateTime<Utc> {
-    time.date_naive().and_time(NaiveTime::MIN).and_utc()
+/// The time at or before another at which windows of this length are cut.
+fn cut(time: DateTime<Utc>, length: TimeDelta) -> DateTime<Utc> {
+    let behind = time.timestamp().rem_euclid(length.num_seconds());
+    time.trunc_subsecs(0) - TimeDelta::seconds(behind)
 }
 
 #[cfg(test)]
@@ -93,6 +110,7 @@ mod tests {
             at("2026-03-01T00:00:00Z"),
             at("2026-03-16T03:04:05Z"),
             at("2026-03-09T03:09:05Z"),
+            0,
         );
         let bounds: Vec<_> = plan
             .windows
@@ -121,7 +139,7 @@ mod tests {
 
     #[test]
     fn ends_with_the_last_whole_second() {
-        let tile = |now| tile(at("2026-03-15T12:00:00Z"), at(now), at(now));
+        let tile = |now| tile(at("2026-03-15T12:00:00Z"), at(now), at(now), 0);
         assert_eq!(
             tile("2026-03-16T00:00:00.4Z").len(),
             1,
@@ -137,7 +155,7 @@ mod tests {
         let since = at("2026-03-01T06:00:00Z");
         // Where this machine's clock is ahead of Microsoft's, less can be asked for.
         let reach = now - REACH + Duration::from_mins(10);
-        let plan = plan(since, SIX_HOURS, since, now, reach);
+        let plan = plan(since, SIX_HOURS, since, now, reach, 0);
         assert_eq!(plan.windows[0].start, at("2026-03-09T03:05:00Z"));
         let gap = plan.gap.unwrap();
         assert_eq!(gap.start, at("2026-03-01T06:00:00Z"));
@@ -147,8 +165,8 @@ mod tests {
     #[test]
     fn a_marker_in_the_future_lists_nothing() {
         let now = at("2026-03-16T03:00:00Z");
-        let to_come = now + Days::new(30);
-        let plan = plan(to_come, SIX_HOURS, now, now, now - REACH);
+        let to_come = now + TimeDelta::days(30);
+        let plan = plan(to_come, SIX_HOURS, now, now, now - REACH, 0);
         assert!(plan.windows.is_empty());
     }
 
@@ -156,26 +174,47 @@ mod tests {
     fn the_overlap_ends_at_the_floor() {
         let (now, floor) = (at("2026-03-16T03:00:00Z"), at("2026-03-16T00:30:00Z"));
         let marker = at("2026-03-16T02:00:00Z");
-        let plan = plan(marker, SIX_HOURS, floor, now, now - REACH);
+        let plan = plan(marker, SIX_HOURS, floor, now, now - REACH, 0);
         assert_eq!(plan.windows[0].start, at("2026-03-16T00:00:00Z"));
+    }
+
+    /// With each run that a listing was too long for, less is listed once more, until what is new is in the first window.
+    #[test]
+    fn what_is_too_long_for_a_run_is_cut_until_it_is_not() {
+        let (now, floor) = (at("2026-03-16T03:04:00Z"), at("2026-03-01T00:00:00Z"));
+        let marker = at("2026-03-16T02:59:00Z");
+        let starts: Vec<_> = (0..8)
+            .map(|too_long| plan(marker, SIX_HOURS, floor, now, now - REACH, too_long).windows[0])
+            .map(|window| window.start.format("%d %H:%M").to_string())
+            .collect();
+        let expected = [
+            "15 00:00", "15 20:45", "15 23:45", "16 01:15", "16 02:00", "16 02:30", "16 02:45",
+            "16 02:45",
+        ];
+        assert_eq!(starts, expected);
     }
 
     proptest! {
         #[test]
-        fn windows_tile_the_span(now in 1_000_000_000i64..4_000_000_000, back in -10_000_000i64..10_000_000) {
+        fn windows_tile_the_span(
+            now in 1_000_000_000i64..4_000_000_000,
+            back in -10_000_000i64..10_000_000,
+            too_long in 0u32..3,
+        ) {
+            let (length, most) = if too_long == 0 { (DAY, 8) } else { (QUARTER, 673) };
             let now = DateTime::from_timestamp(now, 0).unwrap();
             let from = now - chrono::TimeDelta::seconds(back);
-            let plan = plan(from, Duration::ZERO, from, now, now - REACH);
-            let mut expected = midnight(from).max(now - REACH).min(now);
+            let plan = plan(from, Duration::ZERO, from, now, now - REACH, too_long);
+            let mut expected = cut(from, length).max(now - REACH).min(now);
             for window in &plan.windows {
                 prop_assert_eq!(window.start, expected);
                 prop_assert!(window.start < window.end);
-                prop_assert!(window.end - window.start <= chrono::TimeDelta::days(1));
+                prop_assert!(window.end - window.start <= length);
                 prop_assert!(window.start >= now - REACH);
                 expected = window.end;
             }
             prop_assert_eq!(expected, now);
-            prop_assert!(plan.windows.len() <= 8);
+            prop_assert!(plan.windows.len() <= most);
         }
     }
 }

@@ -37,6 +37,7 @@ const STEPS: &[&str] = &[
     include_str!("requests.sql"),
     include_str!("told.sql"),
     include_str!("standing.sql"),
+    include_str!("too_long.sql"),
 ];
 
 /// How a ledger came to be open.

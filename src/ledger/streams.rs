@@ -53,6 +53,8 @@ pub struct Stream {
     pub failures: u32,
     /// Whether something of the last one did.
     pub has_error: bool,
+    /// How many listings were too long for a run, less those of which that was not so since.
+    pub too_long: u32,
 }
 
 /// Tries in vain that cost no back-off: the fault may be gone at the next run.
@@ -303,7 +305,7 @@ impl Ledger {
             .connection
             .prepare_cached(
                 "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before,
-                     failures, error IS NOT NULL
+                     failures, error IS NOT NULL, too_long
                  FROM stream WHERE tenant_id = ?1 AND content_type = ?2",
             )?
             .query_row(params![tenant_id, content_type.as_str()], |row| {
@@ -320,6 +322,7 @@ impl Ledger {
                     not_before: time_or_never(row.get(7)?),
                     failures: row.get(8)?,
                     has_error: row.get(9)?,
+                    too_long: row.get(10)?,
                 })
             })
             .optional()?)
@@ -465,17 +468,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers that all that is new in a stream was listed.
+    /// Remembers that all that is new in a stream was listed, and in which parts: see [`Stream::too_long`].
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn listing_complete(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
+    pub fn listing_complete(
+        &mut self,
+        stream: i64,
+        now: DateTime<Utc>,
+        too_long: u32,
+    ) -> Result<(), Fault> {
         self.write()?
             .prepare_cached(
                 "UPDATE stream SET last_success = ?2, failures = 0, not_before = 0, error = NULL,
-                     unavailable_until = 0 WHERE id = ?1",
+                     unavailable_until = 0, too_long = ?3 WHERE id = ?1",
             )?
-            .execute(params![stream, now.timestamp_millis()])?;
+            .execute(params![stream, now.timestamp_millis(), too_long])?;
         Ok(())
     }
 
@@ -507,13 +515,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// A listing was answered, though it did not come to its end: failures in a row are over.
+    /// A listing was answered, but is too long for a run: of what `is_new`, where failures in a row are over, or of something
+    /// beside that, for which smaller parts will do.
     ///
     /// # Errors
     /// A full or failing disk.
-    pub fn stream_answered(&mut self, stream: i64) -> Result<(), Fault> {
+    pub fn stream_too_long(&mut self, stream: i64, is_new: bool) -> Result<(), Fault> {
+        let change = if is_new {
+            "too_long = too_long + 1, failures = 0"
+        } else {
+            "too_long = max(too_long, 1)"
+        };
         self.write()?
-            .prepare_cached("UPDATE stream SET failures = 0 WHERE id = ?1")?
+            .prepare_cached(&format!("UPDATE stream SET {change} WHERE id = ?1"))?
             .execute([stream])?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::Connection;
 use simulator::microsoft::{Action, Operation, Options, Plan, Rule};
 
 use crate::world::World;
@@ -268,7 +269,48 @@ fn what_was_told_when_the_run_ended_is_not_told_again() {
     assert_eq!(told(&world, "permission_missing"), 3, "{}", world.log());
 }
 
-/// A page at a time comes, but not the last by the deadline.
+/// What is known of a day takes longer to list than a run may, and what is new comes last.
+#[test]
+fn a_day_that_is_longer_than_a_run_is_listed_in_parts() {
+    let options = Options {
+        latency: Duration::from_millis(100),
+        page_size: 1,
+        ..Options::default()
+    };
+    let mut world = World::with_tenants(1, options);
+    let noon = Utc::now().date_naive().and_hms_opt(12, 0, 0).unwrap();
+    world.microsoft.set_clock(noon.and_utc());
+    world.set("collect", "content_types", r#"["Audit.Exchange"]"#);
+    for content in 1..=200 {
+        let ago = TimeDelta::seconds(90 * content);
+        world.issue_small(0, "Audit.Exchange", 1, ago);
+    }
+    world.run_expecting(0, &[]);
+    world.microsoft.advance(Duration::from_mins(3));
+    world.issue_small(0, "Audit.Exchange", 1, TimeDelta::minutes(1));
+    let mut runs = 0;
+    while world.queue.count() < 201 + told(&world, "fetch_failed") {
+        assert!(runs < 6, "{}", world.log());
+        world.run_expecting(0, &["--deadline", "6s"]);
+        runs += 1;
+    }
+    assert_eq!(told(&world, "fetch_failed"), 1, "{}", world.log());
+    world.assert_clean();
+    // On another day it is tried whether less would do.
+    let too_long = |world: &World| -> u32 {
+        Connection::open(world.ledger())
+            .unwrap()
+            .query_row("SELECT too_long FROM stream", [], |row| row.get(0))
+            .unwrap()
+    };
+    let before = too_long(&world);
+    assert!(before >= 3);
+    world.microsoft.advance(Duration::from_hours(24));
+    world.run_expecting(0, &[]);
+    assert_eq!(too_long(&world), before - 1);
+}
+
+/// A page at a time comes, but not the last by the deadline, and they all lie in one minute.
 #[test]
 fn a_listing_that_does_not_end_is_told_and_keeps_nothing_from_a_second_try() {
     let options = Options {
@@ -293,8 +335,8 @@ fn a_listing_that_does_not_end_is_told_and_keeps_nothing_from_a_second_try() {
     world.microsoft.faults(plan);
     world.run_expecting(3, &[]);
     world.microsoft.faults(Plan::default());
-    for minute in 1..30 {
-        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::minutes(minute));
+    for second in 1..40 {
+        world.issue_small(0, "Audit.Exchange", RECORDS, TimeDelta::seconds(second));
     }
     world.microsoft.advance(Duration::from_mins(3));
     for _ in 0..3 {
