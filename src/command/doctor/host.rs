@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs, io, iter};
 
+use rustix::io::Errno;
+
 use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe, Said};
 use super::test_event;
@@ -114,6 +116,22 @@ pub(super) fn log(settings: &Settings) -> Option<Chain> {
     let said = probes::NO_LOG.with(&[("file", &path.display()), ("why", &why)]);
     let mut chain = Chain::here();
     chain.add(&probes::LOG, Outcome::Note(said));
+    Some(chain)
+}
+
+/// What keeps the figures for Prometheus from being written, if anything does.
+pub(super) fn metrics(settings: &Settings) -> Option<Chain> {
+    let path = settings.metrics.textfile.as_ref()?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let why = if path.is_dir() {
+        Errno::ISDIR
+    } else {
+        may_write(folder).err()?
+    };
+    let why = std::io::Error::from(why);
+    let said = probes::NO_METRICS.with(&[("file", &path.display()), ("why", &why)]);
+    let mut chain = Chain::here();
+    chain.add(&probes::METRICS, Outcome::Note(said));
     Some(chain)
 }
 

@@ -95,6 +95,7 @@ fn probe(
     let tenants = selected(settings, &arguments.tenants)?;
     let mut chains = vec![host::ledger(settings)];
     chains.extend(host::log(settings));
+    chains.extend(host::metrics(settings));
     chains.extend(host::wazuh(config, settings, &tenants, arguments.send_test));
     let candidates = tenants.iter().cloned().map(Candidate::from).collect();
     let report = match probe_microsoft(settings, candidates) {

@@ -79,6 +79,7 @@ probes! {
     CONFIGURATION = "configuration": "every configuration file: syntax, keys, ids, the files that `[http]` names, owners and modes (what tenants sign in with has a probe of its own, below). What is wrong is said as `o365-wodle check` says it";
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
     LOG = "log": "the log file, which tells what scheduled runs did: whether this user may write it. Said only if not";
+    METRICS = "metrics": "the file for Prometheus: whether this user may put it there. Said only if not";
     QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
     TEST_EVENT = "test event": "with `--send-test`: one marked event, until Wazuh has acknowledged it";
@@ -117,6 +118,9 @@ troubles! {
 
     NO_LOG of LOG: "{file}: the log file cannot be written ({why}), so nobody sees what scheduled runs say"
         => "create its folder, or name another file in [log] of config.toml, not a link (\"\" for none)";
+
+    NO_METRICS of METRICS: "{file}: the figures for Prometheus cannot be written ({why}), so that who watches them sees old ones"
+        => "create its folder, or name another file in [metrics] of config.toml";
 
     ACKNOWLEDGE_OFF of ACKNOWLEDGEMENT: "switched off: an event counts as delivered when it is taken"
         => "set acknowledge = \"auto\" in [wazuh]";
@@ -188,6 +192,9 @@ troubles! {
         => GRANT_READ;
     NO_READ_DLP of PERMISSIONS: "the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out"
         => GRANT_READ_DLP;
+
+    NOT_LISTED of LISTING: "no content type can be listed before its subscription runs, so it is not known yet whether Microsoft has an audit log for the tenant"
+        => "let a run start the subscriptions, or start them: `o365-wodle subscriptions start`; where there is no audit log, they say so";
 
     SLOW_BLOB of BLOB: "{content_type}: a blob did not come within {seconds} s"
         => "look at what stands between this host and Microsoft: a proxy or firewall that scans downloads";

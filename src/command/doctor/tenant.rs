@@ -196,12 +196,13 @@ async fn list(
 ) -> Option<(ContentType, Content)> {
     let now = activity.clock().now();
     let mut found: Option<(ContentType, Content)> = None;
-    let mut count = 0;
+    let (mut answered, mut count) = (false, 0);
     for &content_type in &tenant.content_types {
         let mut listing = activity.list(content_type, now - TimeDelta::hours(24), now);
         match listing.next().await {
             Ok(contents) => {
                 let contents = contents.unwrap_or_default();
+                answered = true;
                 count += contents.len();
                 found = found.or_else(|| Some((content_type, contents.into_iter().next()?)));
             }
@@ -216,6 +217,11 @@ async fn list(
                 return None;
             }
         }
+    }
+    if !answered {
+        let said = probes::NOT_LISTED.with(&[]);
+        chain.link(&probes::LISTING, Outcome::Note(said));
+        return None;
     }
     let seen = format!("contents on the first pages of the last 24 hours: {count}");
     chain.link(&probes::LISTING, Outcome::Ok(seen));

@@ -220,6 +220,34 @@ fn a_log_that_cannot_be_written() {
     );
 }
 
+#[test]
+fn metrics_that_cannot_be_written() {
+    for (textfile, seen) in [
+        (
+            "/nowhere/o365.prom",
+            "/nowhere/o365.prom: the figures for Prometheus cannot be written (No such file or directory (os error 2)), so that who watches them sees old ones",
+        ),
+        (
+            "/tmp",
+            "/tmp: the figures for Prometheus cannot be written (Is a directory (os error 21)), so that who watches them sees old ones",
+        ),
+    ] {
+        let mut unwatched = world(Options::default());
+        unwatched.set("metrics", "textfile", &format!("{textfile:?}"));
+        judge(
+            textfile,
+            &unwatched.run(&["doctor", "--json"]),
+            &Expected {
+                code: 0,
+                result: "note",
+                probe: "metrics",
+                seen,
+                cure: "create its folder, or name another file in [metrics] of config.toml",
+            },
+        );
+    }
+}
+
 /// `/proc` has no room, whoever asks; who may not write there hears of that first.
 #[test]
 fn an_http_section_that_cannot_be_used() {

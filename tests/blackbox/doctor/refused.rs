@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use base64::Engine;
-use simulator::microsoft::RetryAfter;
+use simulator::microsoft::{CONTENT_TYPES, RetryAfter};
 
 const GRANT: &str = "in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.Read, then Grant admin consent, and wait some minutes";
 const NEW_SECRET: &str = "make a new one in Azure: App registrations > the app > Certificates & secrets > New client secret; then `o365-wodle tenant rotate NAME --from FILE`";
@@ -186,6 +186,30 @@ fn a_permission_for_one_content_type_is_no_failure() {
             cure: "to collect DLP.All, in Azure: App registrations > the app > API permissions > Add a permission > Office 365 Management APIs > Application permissions (not Delegated) > ActivityFeed.ReadDlp, then Grant admin consent, and wait some minutes; otherwise take DLP.All out of content_types",
         },
     );
+}
+
+/// Microsoft refuses a start where the audit log is off, and says nothing of it before.
+#[test]
+fn nothing_is_said_of_an_audit_log_before_a_subscription_runs() {
+    let (world, _manager) = world_with_manager();
+    for content_type in CONTENT_TYPES {
+        let id = world.id(0);
+        world.microsoft.set_subscription(&id, content_type, None);
+    }
+    let output = world.run(&["doctor", "--json"]);
+    judge(
+        "no subscription",
+        &output,
+        &Expected {
+            code: 0,
+            result: "note",
+            probe: "listing",
+            seen: "no content type can be listed before its subscription runs, so it is not known yet whether Microsoft has an audit log for the tenant",
+            cure: "let a run start the subscriptions, or start them: `o365-wodle subscriptions start`; where there is no audit log, they say so",
+        },
+    );
+    let is_said = results(&output).contains(&("audit log".to_owned(), "ok".to_owned()));
+    assert!(!is_said, "{:#?}", findings(&output));
 }
 
 #[test]
