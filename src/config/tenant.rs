@@ -206,6 +206,10 @@ fn command(scope: &mut Scope<'_>, command: &[String]) -> Option<Secret> {
 }
 
 fn credential(scope: &mut Scope<'_>, name: &str) -> Option<Secret> {
+    if is_like_a_secret(name) {
+        refuse_secret(scope, "client_secret_credential");
+        return None;
+    }
     if !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." {
         return Some(Secret::Credential(name.to_owned()));
     }
@@ -215,6 +219,22 @@ fn credential(scope: &mut Scope<'_>, name: &str) -> Option<Secret> {
         "write the name that stands in LoadCredential= of the service",
     );
     None
+}
+
+/// Whether it is rather a secret than the name of something: what is said of a name is seen by many.
+fn is_like_a_secret(value: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| value.bytes().any(|byte| is(&byte));
+    let is_mixed =
+        has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    value.len() >= 16 && !value.contains('/') && (is_mixed || value.contains('~'))
+}
+
+fn refuse_secret(scope: &mut Scope<'_>, key: &str) {
+    scope.refuse(
+        key,
+        "looks like the secret itself, which never stands in the configuration",
+        "move it into a file of mode 0600 and name that with client_secret_file",
+    );
 }
 
 /// The one way to authenticate.
@@ -247,6 +267,11 @@ fn authentication(scope: &mut Scope<'_>, raw: &raw::Tenant) -> Option<Authentica
     }
     let mut path = |key, value: &Option<String>| scope.path(key, value.clone());
     if let Some(file) = path("client_secret_file", &raw.client_secret_file) {
+        let value = raw.client_secret_file.as_deref();
+        if value.is_some_and(is_like_a_secret) && !file.exists() {
+            refuse_secret(scope, "client_secret_file");
+            return None;
+        }
         return Some(Authentication::Secret(Secret::File(file)));
     }
     if let Some(file) = path("federated_token_file", &raw.federated_token_file) {

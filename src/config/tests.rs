@@ -243,6 +243,12 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
         (auth("client_secret_credential = '../x'"), vec![
             "config.toml: tenant[0].client_secret_credential: is no name of a credential; write the name that stands in LoadCredential= of the service",
         ]),
+        (auth("client_secret_credential = 'abC8Q~d.E_f-GhIjKl'"), vec![
+            "config.toml: tenant[0].client_secret_credential: looks like the secret itself, which never stands in the configuration; move it into a file of mode 0600 and name that with client_secret_file",
+        ]),
+        (auth("client_secret_file = 'Wazuh2026abcdefgh'"), vec![
+            "config.toml: tenant[0].client_secret_file: looks like the secret itself, which never stands in the configuration; move it into a file of mode 0600 and name that with client_secret_file",
+        ]),
         (auth("client_secret_file = 'nowhere'"), vec![
             "config.toml: tenant[0].client_secret_file: nowhere does not exist; create it, or correct the path",
         ]),
