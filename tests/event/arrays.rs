@@ -56,6 +56,12 @@ fn text_in_brackets_stays_text_and_values_of_any_type_become_text() {
     let front = br#"{"RecordType":6,"UserId" : "[x]","ClientIP":"[2001:db8::7]"}"#;
     let (_, reasons) = event(&mut shaper(true, false, None), front).unwrap();
     assert!(reasons.is_empty());
+    let chosen = br#"{"RecordType":15,"UserId":"[{\"a\":1}]","ClientIP":"[[1]]"}"#;
+    let (shaped, reasons) = event(&mut shaper(true, false, None), chosen).unwrap();
+    for part in [r#""UserId":" [{\"a\":1}]""#, r#""ClientIP":" [[1]]""#] {
+        assert!(shaped.contains(part), "{part} is not in {shaped}");
+    }
+    assert_eq!(reasons.names().collect::<Vec<_>>(), ["mapping"]);
     let copied = br#"{"RecordType":8,"ModifiedProperties":[{"Name":"Methods","OldValue":"[]","NewValue":"[{\"a\":1}]"}]}"#;
     let (event, reasons) = event(&mut shaper(true, true, None), copied).unwrap();
     assert!(reasons.is_empty());

@@ -37,6 +37,12 @@ pub(super) fn seems_an_array(text: &str) -> bool {
         && serde_json::from_str::<Vec<String>>(text).is_err()
 }
 
+/// Whether what seems an array may hold objects or arrays: where it stands in a key field, which otherwise stays as it is, the
+/// indexer would refuse the event. Somebody may choose a name that does so.
+pub(super) fn may_nest(text: &str) -> bool {
+    text.bytes().skip(1).any(|byte| matches!(byte, b'{' | b'['))
+}
+
 /// The end of the names under which arrays keep values of any type, of which the indexer wants one.
 pub(super) const ANY_TYPE: &str = "Value";
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::cut::{self, LONGEST_STRING};
 use super::keys;
 use super::lex;
-use super::mapping::{ANY_TYPE, Shape, seems_an_array, usual_shape};
+use super::mapping::{ANY_TYPE, Shape, may_nest, seems_an_array, usual_shape};
 use super::node::{Members, Node};
 use super::scan::{DEEPEST, is_digits, is_record_type};
 
@@ -211,7 +211,9 @@ pub(super) fn tame_members(members: &mut Members<'_>) -> bool {
     for (key, value) in members {
         cut |= match value {
             // They stay as they are, but for their length.
-            Node::Text(text) if FRONT.contains(&key.as_ref()) => cut_text(text, LONGEST_STRING),
+            Node::Text(text) if FRONT.contains(&key.as_ref()) && !may_nest(text) => {
+                cut_text(text, LONGEST_STRING)
+            }
             value => tame(value, false),
         };
     }

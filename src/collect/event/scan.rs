@@ -4,7 +4,7 @@ use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
 use super::keys::{KeyPrint, lacks_name, may_be_known};
 use super::lex;
-use super::mapping::{ANY_TYPE, Shape, seems_an_array, usual_shape};
+use super::mapping::{ANY_TYPE, Shape, may_nest, seems_an_array, usual_shape};
 use super::marks::{self, Marks};
 use super::reasons::Reasons;
 use super::reshape::FRONT;
@@ -409,7 +409,8 @@ impl<'a> Pass<'_, 'a> {
                 let key = self.key_before(at).strip_suffix(name.as_bytes());
                 key.is_some_and(|before| before.ends_with(b"\"") && !before.ends_with(b"\\\""))
             });
-        let odd = !is_front && seems_an_array(&lex::text(self.record.get(at..end)?));
+        let text = lex::text(self.record.get(at..end)?);
+        let odd = seems_an_array(&text) && (!is_front || may_nest(&text));
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
         Some(())
     }
