@@ -281,6 +281,9 @@ fn by_roles(class: Class, answer: &Answer<'_>) -> Option<(Class, &'static str)> 
         (_, Some(false)) | (Class::RefuseTenant, None) => {
             Some((Class::TypeUnavailable, GRANT_READ_DLP))
         }
+        (Class::RefuseTenant, Some(true)) if has(READ) == Some(false) => {
+            Some((Class::RefuseTenant, GRANT_READ))
+        }
         // The app has the permission: the refusal passes, or the tenant's other content types meet it as well.
         (Class::RefuseTenant, Some(true)) => Some((Class::Failed, AGAIN)),
         (Class::NewToken, Some(true)) => Some((Class::NewToken, AGAIN)),

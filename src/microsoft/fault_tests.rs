@@ -230,7 +230,17 @@ fn roles_tell_a_missing_permission() {
     use Class::{Failed, NewToken, RefuseTenant, TypeUnavailable};
     let both: &[&str] = &["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
     let read: &[&str] = &["ActivityFeed.Read"];
+    let dlp: &[&str] = &["ActivityFeed.ReadDlp"];
     for (content_type, roles, status, code, class, cure) in [
+        // It counts in addition.
+        (
+            ContentType::Dlp,
+            Some(dlp),
+            403,
+            "AF10001",
+            RefuseTenant,
+            READ,
+        ),
         (
             ContentType::Dlp,
             Some(read),
