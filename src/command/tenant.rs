@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -14,8 +15,8 @@ use super::doctor::{self, Candidate, Report, SignIn};
 use super::{table, unsaid};
 use crate::cli;
 use crate::config::{
-    Authentication, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name, parse_hand_over,
-    parse_new_secret,
+    Authentication, Flaw, NewSecret, Secret, Settings, Tenant, doubtful, is_tenant_name,
+    parse_hand_over, parse_new_secret,
 };
 use crate::microsoft::Credential;
 use crate::{Error, Result};
@@ -52,6 +53,7 @@ fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Resul
         ..New::with_defaults(name.clone(), hand_over)
     };
     let settings = store::store(config, &[&new])?;
+    warn_of_doubt(name, &new.hand_over.client_secret);
     say_stored(config, name, out).map_err(unsaid)?;
     say_delete(from, out).map_err(unsaid)?;
     if *no_test {
@@ -99,6 +101,9 @@ fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
     }
     let settings = store::store(config, &new.iter().collect::<Vec<_>>())?;
     let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
+    for one in &new {
+        warn_of_doubt(&one.name, &one.hand_over.client_secret);
+    }
     for name in &names {
         say_stored(config, name, out).map_err(unsaid)?;
     }
@@ -304,6 +309,18 @@ fn conclude(report: &Report, out: &mut impl Write) -> Result<()> {
         "{} stored, but not well yet; see above",
         wrong.join(", ")
     )))
+}
+
+/// Says on standard error what looks odd in a secret that was stored.
+fn warn_of_doubt(name: &str, secret: &SecretString) {
+    if let Some(what) = doubtful(secret.expose_secret()) {
+        // The secret is stored, whether that can be said or not.
+        drop(writeln!(
+            io::stderr(),
+            "o365-wodle: {name}: the client secret {what}; it is stored as it stands. If it does not sign in, \
+             ask for the value once more"
+        ));
+    }
 }
 
 /// The customer's text; `-` is standard input.

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::problem::Flaw;
 use super::scope::parse_guid;
+use super::secret_text::{NEW_SECRET, REMARK, is_elsewhere, is_hidden, is_placeholder, unusable};
 use text::{decode, plain};
 
 mod text;
@@ -38,10 +39,18 @@ const SECRET_LENGTH: usize = 16;
 /// The words that tell an ID's label from a name's.
 const ID: [&str; 3] = ["id", "guid", "identifier"];
 
+/// How files begin that are no plain text, and what they are.
+const FORMATS: [(&[u8], &str); 4] = [
+    (br"{\rtf", "RTF (formatted text)"),
+    (b"PK\x03\x04", "a Word document or a zip archive"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an old Word document or an Outlook message",
+    ),
+    (b"%PDF", "a PDF"),
+];
+
 const RESEND: &str = "ask for the three values once more: tenant ID, client ID, secret value";
-const SECRET_ID: &str = "is a GUID: the secret's ID was pasted in place of its value";
-const NEW_SECRET: &str =
-    "copy the column Value in Azure, which is shown only once; make a new secret if it is gone";
 
 /// What a line's label announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +139,10 @@ fn text_of(bytes: &[u8]) -> Result<Zeroizing<String>, Vec<Flaw>> {
         let what = format!("the text is longer than {MAX_BYTES} bytes");
         return Err(vec![Flaw::new(what, "give the text with the three values")]);
     }
+    if let Some((_, what)) = FORMATS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
+        let cure = "send plain text: save it as .txt, or write it into a mail";
+        return Err(vec![Flaw::new(format!("the text is {what}"), cure)]);
+    }
     Ok(plain(&decode(bytes)))
 }
 
@@ -138,7 +151,7 @@ fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
     let lines: Vec<&str> = text
         .lines()
         .map(undecorated)
-        .filter(|line| !line.is_empty())
+        .filter(|line| has_text(line))
         .collect();
     let fields = labelled(&lines);
     if fields.is_empty() {
@@ -146,6 +159,14 @@ fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
     } else {
         (fields, true)
     }
+}
+
+/// Whether a line is more than a ruler, a fence or a blank.
+fn has_text(line: &str) -> bool {
+    let is_fence = line
+        .strip_prefix("```")
+        .is_some_and(|language| language.bytes().all(|byte| byte.is_ascii_lowercase()));
+    !is_fence && (line.contains(char::is_alphanumeric) || is_hidden(line))
 }
 
 /// The only value of a field.
@@ -186,29 +207,41 @@ fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option
 
 fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
     let value = only(fields, Field::Secret, flaws)?;
-    let written = value.split_whitespace().next().unwrap_or_default();
+    secret_value(value)
+        .map_err(|flaw| {
+            let what = format!("{} {}", Field::Secret.name(), flaw.what);
+            flaws.push(Flaw { what, ..flaw });
+        })
+        .ok()
+}
+
+/// The first word of a value, if it can be a secret.
+fn secret_value(value: &str) -> Result<SecretString, Flaw> {
+    let alone = "write the value alone on a line after its label";
+    let mut words = value.split_whitespace();
+    let written = words.next().unwrap_or_default();
     let word = unquoted(written);
-    let remark = value.split_whitespace().nth(1).is_some();
-    let (what, cure) = if parse_guid(word).is_some() {
-        (SECRET_ID, NEW_SECRET)
-    } else if ["***", "•••"].iter().any(|mask| written.contains(mask))
-        || ["...", "…"].iter().any(|cut| word.ends_with(cut))
-        || word.starts_with('…')
-    {
+    let is_with_remark = words.next().is_some();
+    let (what, cure) = if is_hidden(written) || is_hidden(word) {
         ("is hidden or cut off", NEW_SECRET)
-    } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
-        ("is a remark in place of a value", NEW_SECRET)
-    } else if word.contains(['"', '{', '}', '(', ')', ',']) || !word.is_ascii() {
+    } else if word.is_empty() || (is_with_remark && word.len() < SECRET_LENGTH) {
+        (REMARK, NEW_SECRET)
+    } else if word.contains(['"', '{', '}', '(', ')', '<', '>', ',']) || !word.is_ascii() {
         (
             "has a quote, bracket, comma or letter in it that no secret of Azure has",
-            "write the value alone on a line after its label",
+            alone,
         )
+    } else if word.contains(['\\', '|']) {
+        (
+            "has a backslash or a bar in it that no secret of Azure has",
+            alone,
+        )
+    } else if let Some(flaw) = unusable(word) {
+        return Err(flaw);
     } else {
-        return Some(SecretString::from(word));
+        return Ok(SecretString::from(word));
     };
-    let what = format!("{} {what}", Field::Secret.name());
-    flaws.push(Flaw::new(what, cure));
-    None
+    Err(Flaw::new(what, cure))
 }
 
 /// Values after labels, on the same or the next line.
@@ -237,6 +270,11 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
     for (at, separator) in separators {
         let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
         if let Some(field) = label(before) {
+            let after = match separator {
+                // a table's cell ends as it began
+                '|' => after.split('|').next().unwrap_or_default(),
+                _ => after,
+            };
             // "**label:** value"
             let after = after.strip_prefix("**").unwrap_or(after);
             let value = after.trim_start_matches(|c: char| {
@@ -280,11 +318,15 @@ fn bare<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
 
 /// Whether a bare word is none of those that end a mail.
 fn may_be_secret(word: &str) -> bool {
-    let address = word
-        .split_once('@')
-        .is_some_and(|(_, host)| host.contains('.'));
-    let link = word.contains("://");
-    word.len() >= SECRET_LENGTH && !word.contains(char::is_whitespace) && !address && !link
+    let number = word.rsplit(':').next().unwrap_or_default();
+    let is_phone = number
+        .chars()
+        .all(|c| c.is_ascii_digit() || "+-/.()".contains(c));
+    word.len() >= SECRET_LENGTH
+        && !word.contains(char::is_whitespace)
+        && !is_phone
+        && !is_elsewhere(word)
+        && !is_placeholder(word)
 }
 
 /// What a label announces, if these words are one.

@@ -87,6 +87,10 @@ fn add_stores_nothing_of_a_text_that_is_wrong() {
             ),
             "-: the tenant ID is there 2 times",
         ),
+        (
+            format!("tenant id: {TENANT}\nclient id: {CLIENT}\nsecret: {SECRET}\u{1b}\n"),
+            "-: the client secret has more than one line, or control characters",
+        ),
     ] {
         let said = place.run_with(&add, &text);
         assert_eq!(said.code, 78, "{text}");
@@ -98,6 +102,21 @@ fn add_stores_nothing_of_a_text_that_is_wrong() {
     let said = place.run(&["tenant", "add", "../contoso", "--from", "-"]);
     assert_eq!(said.code, 2);
     assert_eq!(place.files(), before);
+}
+
+#[test]
+fn add_tells_what_is_odd_in_a_secret_and_stores_it() {
+    let place = Place::new();
+    let text = format!("tenant id: {TENANT}\nclient id: {CLIENT}\nsecret: Old@1;x/\n");
+    let add = ["tenant", "add", "contoso", "--from", "-", "--no-test"];
+    let said = place.run_with(&add, &text);
+    assert_eq!(said.code, 0);
+    assert_eq!(
+        said.err,
+        "o365-wodle: contoso: the client secret has 8 characters where Azure's have 40; it is stored as it stands. \
+         If it does not sign in, ask for the value once more\n"
+    );
+    assert_eq!(place.read("secrets/contoso"), "Old@1;x/");
 }
 
 #[test]

@@ -54,6 +54,10 @@ fn as_people_write_it() {
         "DIRECTORYID={T}\nAppId={C}\nCLIENTSECRET={S}",
         "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
         "Tenant ID：{T}\nClient ID＝{C}\nClient secret (value)：{S}",
+        "<p>Tenant ID: <kbd>{T}</kbd><br>Client ID: <mark>{C}</mark></p>Client secret: <kbd class=x>{S}</kbd>",
+        "|Tenant ID|{T}||\n|Client ID|{C}||\n|---|---|---|\n|Client secret|{S}|11/30/2028|",
+        "Tenant ID:\n-----\n{T}\nClient ID\n====\n{C}\nClient secret:\n```text\n{S}\n```",
+        "{T}\n{C}\n{S}\n------------------------------\nTel.:+49-30-1234567890\nhttps://www.contoso.example/",
     ];
     for text in texts {
         assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
@@ -118,6 +122,53 @@ fn dots_are_a_cut_only_at_an_end() {
         let flaws = parse_new_secret(cut).unwrap_err();
         let what: Vec<_> = flaws.into_iter().map(|flaw| flaw.what).collect();
         assert_eq!(what, ["the client secret is hidden or cut off"]);
+    }
+}
+
+#[test]
+fn what_is_no_secret_is_not_taken_for_one() {
+    let attached = "where Azure's have 40: it was cut off, or something is attached to it";
+    for (secret, said) in [
+        ("{S};expires=2027-01-01", attached),
+        ("Code:{S}", attached),
+        ("{S}.", attached),
+        ("{S}<wbr", "has a quote, bracket"),
+        ("abC8Q~d.E_f-GhIjKlMnOp", attached),
+        ("{S}\\n", "has a backslash"),
+        ("{S}|2027", "has a backslash or a bar"),
+        ("{S}\u{1b}", "control characters"),
+        (
+            "https://onetimesecret.com/secret/a1",
+            "is a link or an address",
+        ),
+        ("<jane.doe@contoso.example>", "is a link or an address"),
+        ("<your-secret-here>", "is a remark"),
+        ("TBD", "is a remark"),
+        ("siehe-Anhang", "is a remark"),
+    ] {
+        for label in ["Client secret: ", "Client secret\n----\n"] {
+            let text = format!("Tenant ID: {{T}}\nClient ID: {{C}}\n{label}{secret}\n");
+            let said_of_it = outcome(filled(&text).as_bytes()).unwrap_err().concat();
+            let begins = said_of_it.starts_with("the client secret ");
+            assert!(begins && said_of_it.contains(said), "{text}: {said_of_it}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_plain_text_is_named() {
+    for (bytes, what) in [
+        (
+            &br"{\rtf1\ansi Tenant ID: a\par}"[..],
+            "RTF (formatted text)",
+        ),
+        (b"PK\x03\x04word/", "a Word document or a zip archive"),
+        (b"%PDF-1.7", "a PDF"),
+    ] {
+        let said = [format!("the text is {what}")];
+        assert_eq!(outcome(bytes).unwrap_err(), said);
+        let flaws = parse_new_secret(bytes).unwrap_err();
+        assert_eq!(flaws.len(), 1);
     }
 }
 
