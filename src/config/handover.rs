@@ -6,8 +6,10 @@ use zeroize::Zeroizing;
 use super::problem::Flaw;
 use super::scope::parse_guid;
 use super::secret_text::{NEW_SECRET, REMARK, is_elsewhere, is_hidden, is_placeholder, unusable};
+use label::{is_of_id, label};
 use text::{decode, plain};
 
+mod label;
 mod text;
 
 /// What the customer handed over.
@@ -36,8 +38,6 @@ pub struct NewSecret {
 const MAX_BYTES: usize = 64 * 1024;
 /// A bare word of this length may be a secret; Microsoft's have about 40 characters.
 const SECRET_LENGTH: usize = 16;
-/// The words that tell an ID's label from a name's.
-const ID: [&str; 3] = ["id", "guid", "identifier"];
 
 /// How files begin that are no plain text, and what they are.
 const FORMATS: [(&[u8], &str); 4] = [
@@ -73,17 +73,20 @@ impl Field {
     }
 }
 
+/// What was found, in its order.
+type Fields<'a> = Vec<(Field, &'a str)>;
+
 /// The three values in a customer's text.
 ///
 /// A value stands after its label (`label: value`, `label = value`, or on the next line); a text
-/// without any label has the tenant ID, the client ID and the secret in this order. Other lines are
-/// remarks.
+/// without any label has the tenant ID, the client ID and the secret in this order, and no words before
+/// the IDs. Other lines are remarks.
 ///
 /// # Errors
 /// Each value that is missing, repeated or wrong, by name; never with the text itself.
 pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
     let text = text_of(bytes)?;
-    let (fields, _) = fields(&text);
+    let (fields, _) = fields(&text)?;
     let mut flaws = Vec::new();
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
@@ -113,7 +116,7 @@ pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
 /// As [`parse_hand_over`].
 pub fn parse_new_secret(bytes: &[u8]) -> Result<NewSecret, Vec<Flaw>> {
     let text = text_of(bytes)?;
-    let (mut fields, is_labelled) = fields(&text);
+    let (mut fields, is_labelled) = fields(&text)?;
     // a GUID all alone is meant to be the secret, and refused as its ID
     if let ([(field, _)], false) = (fields.as_mut_slice(), is_labelled) {
         *field = Field::Secret;
@@ -147,7 +150,7 @@ fn text_of(bytes: &[u8]) -> Result<Zeroizing<String>, Vec<Flaw>> {
 }
 
 /// What the text gives, and whether it has labels.
-fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
+fn fields(text: &str) -> Result<(Fields<'_>, bool), Vec<Flaw>> {
     let lines: Vec<&str> = text
         .lines()
         .map(undecorated)
@@ -155,9 +158,9 @@ fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
         .collect();
     let fields = labelled(&lines);
     if fields.is_empty() {
-        (bare(&lines), false)
+        Ok((bare(&lines).map_err(|flaw| vec![flaw])?, false))
     } else {
-        (fields, true)
+        Ok((fields, true))
     }
 }
 
@@ -196,13 +199,23 @@ fn only<'a>(fields: &[(Field, &'a str)], field: Field, flaws: &mut Vec<Flaw>) ->
 }
 
 fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<String> {
-    let value = only(fields, field, flaws)?;
-    let guid = first_guid(value);
-    if guid.is_none() {
-        let cure = "copy it from the app registration's overview page in Azure";
-        flaws.push(Flaw::new(format!("{} is no GUID", field.name()), cure));
-    }
-    guid
+    let mut guids = guids(only(fields, field, flaws)?);
+    let first = guids.next();
+    let (what, cure) = if first.is_none() {
+        (
+            "is no GUID",
+            "copy it from the app registration's overview page in Azure",
+        )
+    } else if guids.any(|other| Some(other) != first) {
+        (
+            "has two GUIDs beside its label",
+            "keep the right one in the text",
+        )
+    } else {
+        return first;
+    };
+    flaws.push(Flaw::new(format!("{} {what}", field.name()), cure));
+    None
 }
 
 fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
@@ -245,7 +258,7 @@ fn secret_value(value: &str) -> Result<SecretString, Flaw> {
 }
 
 /// Values after labels, on the same or the next line.
-fn labelled<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
+fn labelled<'a>(lines: &[&'a str]) -> Fields<'a> {
     let mut fields = Vec::new();
     let mut announced = None;
     for line in lines {
@@ -297,23 +310,46 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
 /// Whether it is the name of what the label may also give the ID of: `Tenant: Contoso Ltd`.
 fn is_name(label: &str, field: Field, value: &str) -> bool {
     matches!(field, Field::TenantId | Field::ClientId)
-        && !words(label).iter().any(|word| ID.contains(&word.as_str()))
+        && !is_of_id(label)
         && first_guid(value).is_none()
 }
 
 /// A text without labels: two GUIDs, and one word that may be a secret.
-fn bare<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
-    let mut guids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();
+///
+/// Which GUID is which tells their order only where nothing else does: what stands before one may be
+/// a label in words that are not known here.
+fn bare<'a>(lines: &[&'a str]) -> Result<Fields<'a>, Flaw> {
+    let mut ids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();
     let mut fields = Vec::new();
+    let (mut is_after_words, mut is_among_words) = (false, false);
     for line in lines {
         let word = unquoted(line);
-        if parse_guid(word).is_some() {
-            fields.push((guids.next().unwrap_or(Field::Secret), word));
+        let is_guid = parse_guid(word).is_some();
+        if is_guid && is_after_words {
+            return Err(unknown_labels());
+        }
+        if is_guid {
+            fields.push((ids.next().unwrap_or(Field::Secret), word));
         } else if may_be_secret(word) {
             fields.push((Field::Secret, word));
+        } else {
+            is_among_words |= first_guid(line).is_some();
+            is_after_words = true;
+            continue;
         }
+        is_after_words = false;
     }
-    fields
+    if is_among_words && fields.is_empty() {
+        return Err(unknown_labels());
+    }
+    Ok(fields)
+}
+
+fn unknown_labels() -> Flaw {
+    Flaw::new(
+        "the labels are not understood",
+        "write `Tenant ID:`, `Client ID:` and `Client secret:` before the values",
+    )
 }
 
 /// Whether a bare word is none of those that end a mail.
@@ -329,102 +365,14 @@ fn may_be_secret(word: &str) -> bool {
         && !is_placeholder(word)
 }
 
-/// What a label announces, if these words are one.
-fn label(text: &str) -> Option<Field> {
-    const FILLERS: [&str; 20] = [
-        "the",
-        "your",
-        "our",
-        "my",
-        "a",
-        "azure",
-        "ad",
-        "entra",
-        "aad",
-        "microsoft",
-        "ms",
-        "office",
-        "365",
-        "o365",
-        "m365",
-        "id",
-        "guid",
-        "identifier",
-        "export",
-        "registration",
-    ];
-    if text.len() > 80 {
-        return None;
-    }
-    // Where somebody's caps lock was on, or nothing stands between them, words cannot be told apart.
-    let letters: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
-    match letters.to_lowercase().as_str() {
-        "tenantid" | "directoryid" | "directorytenantid" => return Some(Field::TenantId),
-        "clientid" | "applicationid" | "appid" | "applicationclientid" => {
-            return Some(Field::ClientId);
-        }
-        "clientsecret" | "clientsecretvalue" | "secretvalue" => return Some(Field::Secret),
-        _ => {}
-    }
-    let words = words(text);
-    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
-    let only = |also: &[&str]| {
-        words
-            .iter()
-            .all(|word| FILLERS.contains(&word.as_str()) || also.contains(&word.as_str()))
-    };
-    let owner = [
-        "client",
-        "application",
-        "app",
-        "secret",
-        "value",
-        "key",
-        "password",
-    ];
-    if has(&["secret", "password"]) && only(&owner) {
-        let id_alone = has(&ID) && !has(&["value"]);
-        return Some(if id_alone {
-            Field::SecretId
-        } else {
-            Field::Secret
-        });
-    }
-    if words == ["value"] {
-        return Some(Field::Secret);
-    }
-    if has(&["tenant", "directory"]) && only(&["tenant", "directory"]) {
-        return Some(Field::TenantId);
-    }
-    (has(&["client", "application", "app"]) && only(&["client", "application", "app"]))
-        .then_some(Field::ClientId)
-}
-
-/// The words of a label in lower case: `tenantId`, `AZURE_TENANT_ID` and `Directory (tenant) ID` alike.
-fn words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut after_lower = false;
-    for c in text.chars() {
-        if !c.is_alphanumeric() || (after_lower && c.is_uppercase()) {
-            words.push(String::new());
-        }
-        if c.is_alphanumeric()
-            && let Some(word) = words.last_mut()
-        {
-            word.extend(c.to_lowercase());
-        }
-        after_lower = c.is_lowercase();
-    }
-    // numbering such as "1." or "2)"
-    let mut numbered = words.into_iter().filter(|word| !word.is_empty()).peekable();
-    numbered.next_if(|word| word.len() < 3 && word.bytes().all(|byte| byte.is_ascii_digit()));
-    numbered.collect()
-}
-
 fn first_guid(value: &str) -> Option<String> {
+    guids(value).next()
+}
+
+fn guids(value: &str) -> impl Iterator<Item = String> {
     value
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
-        .find_map(parse_guid)
+        .filter_map(parse_guid)
 }
 
 /// A line without the bullets and quote marks of mails and lists before it.

@@ -89,6 +89,73 @@ fn names_beside_the_ids_are_remarks() {
 }
 
 #[test]
+fn labels_of_the_portal_in_other_languages() {
+    for [client, tenant, secret] in [
+        [
+            "Anwendungs-ID (Client)",
+            "Verzeichnis-ID (Mandant)",
+            "Geheimer Clientschlüssel",
+        ],
+        ["Anwendungs-ID (Client)", "Verzeichnis-ID (Mandant)", "Wert"],
+        [
+            "ID d'application (client)",
+            "ID de l'annuaire (locataire)",
+            "Valeur",
+        ],
+        [
+            "ID d’application (client)",
+            "ID de re\u{301}pertoire (locataire)",
+            "Clé secrète client",
+        ],
+        [
+            "Id. de aplicación (cliente)",
+            "Id. de directorio (inquilino)",
+            "Valor",
+        ],
+        [
+            "ID do aplicativo (cliente)",
+            "ID do diretório (locatário)",
+            "Segredo do cliente",
+        ],
+        [
+            "ID applicazione (client)",
+            "ID della directory (tenant)",
+            "Valore",
+        ],
+        ["Toepassings-id (client)", "Directory-id (tenant)", "Waarde"],
+        [
+            "アプリケーション (クライアント) ID",
+            "ディレクトリ (テナント) ID",
+            "値",
+        ],
+    ] {
+        for between in [": ", "\n", ":\n  ", "："] {
+            let text =
+                format!("{client}{between}{{C}}\n{tenant}{between}{{T}}\n{secret}{between}{{S}}\n");
+            assert_eq!(outcome(filled(&text).as_bytes()), Ok(()), "{text}");
+        }
+    }
+}
+
+#[test]
+fn order_tells_the_ids_only_where_no_words_do() {
+    for text in [
+        "Azonosító\n{C}\nBérlő\n{T}\nTitok\n{S}",
+        "Azonosító: {C}\nBérlő: {T}\nTitok: {S}",
+        "Programme, dossier, passe:\n{C}\n{T}\n{S}",
+    ] {
+        let said = ["the labels are not understood".to_owned()];
+        assert_eq!(
+            outcome(filled(text).as_bytes()).unwrap_err(),
+            said,
+            "{text}"
+        );
+        let flaws = parse_new_secret(filled(text).as_bytes()).unwrap_err();
+        assert_eq!(flaws.len(), 1, "{text}");
+    }
+}
+
+#[test]
 fn one_guid_cannot_be_both_ids() {
     let text = filled("Tenant ID: {T}\nClient ID: {T}\nSecret: {S}");
     assert_eq!(
@@ -199,7 +266,7 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 16] = [
+    let table: [(&str, &[&str]); 17] = [
         (
             "",
             &[
@@ -236,6 +303,10 @@ fn what_is_wrong_is_named() {
         (
             "Tenant ID: {T}\nClient ID: {C}\nSecret ID: 99999999-2222-4333-8444-555555555555",
             &["the client secret is missing: only the secret's ID is there"],
+        ),
+        (
+            "Tenant ID: old {C}, new {T}\nClient ID: {C} ({C})\nSecret: {S}",
+            &["the tenant ID has two GUIDs beside its label"],
         ),
         (
             "Tenant ID: contoso.example\nClient ID: {C}\nSecret: {S}",
