@@ -4,7 +4,7 @@ pub(super) mod store;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -63,25 +63,13 @@ fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Resul
 }
 
 fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
-    let unread = |fault| {
-        Error::Usage(format!(
-            "{}: {fault}; name a readable folder",
-            folder.display()
-        ))
-    };
-    let mut files = fs::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<io::Result<Vec<_>>>()
-        })
-        .map_err(unread)?;
-    let is_hidden = |file: &Path| {
-        file.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    files.retain(|file| file.is_file() && !is_hidden(file));
-    files.sort();
+    let (files, skipped) = texts_in(folder).map_err(|fault| {
+        let folder = folder.display();
+        Error::Usage(format!("{folder}: {fault}; name a readable folder"))
+    })?;
+    for (path, why) in skipped {
+        writeln!(out, "{}: skipped, {why}", path.display()).map_err(unsaid)?;
+    }
     if files.is_empty() {
         let folder = folder.display();
         return Err(Error::Usage(format!(
@@ -107,12 +95,45 @@ fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
     for name in &names {
         say_stored(config, name, out).map_err(unsaid)?;
     }
-    say_delete(folder, out).map_err(unsaid)?;
+    say_delete_of(folder, files.len(), out).map_err(unsaid)?;
     test(&settings, &names, out)
+}
+
+/// What is no text, and why.
+type Skipped = (PathBuf, &'static str);
+
+/// The texts in a folder, and what else is there, with the reason for which it is none. A link that
+/// leads nowhere was meant as a text.
+fn texts_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    let (mut texts, mut skipped) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        match fs::metadata(&path) {
+            _ if is_hidden => skipped.push((path, "its name begins with a dot")),
+            Ok(there) if there.is_dir() => {
+                skipped.push((path, "it is a folder: import it by itself"));
+            }
+            Ok(there) if !there.is_file() => skipped.push((path, "it is no file")),
+            _ => texts.push(path),
+        }
+    }
+    texts.sort();
+    skipped.sort();
+    Ok((texts, skipped))
 }
 
 /// The tenant in a file that is named as the tenant is to be.
 fn hand_over(file: &Path) -> Result<New> {
+    if let Err(fault) = fs::metadata(file)
+        && file.is_symlink()
+    {
+        return Err(Error::Configuration(format!(
+            "{}: where the link leads: {fault}; correct it, or take it out of the folder",
+            file.display()
+        )));
+    }
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     if !is_tenant_name(&name) {
         return Err(Error::Configuration(format!(
@@ -362,7 +383,7 @@ pub(super) fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io:
 
 fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
     // Neither standard input, nor a pipe or what else has no name of its own.
-    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file() || there.is_dir());
+    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file());
     if from == Path::new("-") || !is_kept {
         return Ok(());
     }
@@ -371,4 +392,20 @@ fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
         out,
         "{from} was not changed and still holds the secret: it can be deleted now"
     )
+}
+
+/// As [`say_delete`] for the texts in a folder, which may hold other things.
+fn say_delete_of(folder: &Path, files: usize, out: &mut impl Write) -> io::Result<()> {
+    let folder = folder.display();
+    match files {
+        1 => writeln!(
+            out,
+            "{folder}: the file that was taken in was not changed and still holds the secret: it can be deleted now"
+        ),
+        _ => writeln!(
+            out,
+            "{folder}: the {files} files that were taken in were not changed and still hold the secrets: \
+             they can be deleted now"
+        ),
+    }
 }

@@ -287,17 +287,22 @@ fn import_takes_all_texts_or_none() {
     place.write("texts/.hidden", "nothing");
     place.write("texts/Northwind.txt", hand_over(TENANT));
     place.write("texts/tailspin.txt", "Tenant ID: none");
+    place.write("texts/more/adatum.txt", hand_over(TENANT));
+    let link = place.path("texts/nowhere.txt");
+    std::os::unix::fs::symlink("gone.txt", &link).unwrap();
     let before = place.files();
     let said = place.run(&["tenant", "import", "texts"]);
     assert_eq!(said.code, 78);
     for wrong in [
         "texts/Northwind.txt: the file's name is to become the tenant's",
         "texts/tailspin.txt: the tenant ID is no GUID",
+        "texts/nowhere.txt: where the link leads: No such file or directory (os error 2); correct it",
         "nothing was stored",
     ] {
         assert!(said.err.contains(wrong), "{}", said.err);
     }
     assert_eq!(place.files(), before);
+    fs::remove_file(link).unwrap();
     fs::remove_file(place.path("texts/Northwind.txt")).unwrap();
     // the same tenant twice
     place.write("texts/tailspin.txt", hand_over(&others[0]));
@@ -323,6 +328,13 @@ fn import_takes_all_texts_or_none() {
     let said = place.run(&["tenant", "import", "texts"]);
     // stored, and both tested: Microsoft cannot be reached from here
     assert_eq!(said.code, 3, "{}", said.err);
+    for told in [
+        "texts/.hidden: skipped, its name begins with a dot\n",
+        "texts/more: skipped, it is a folder: import it by itself\n",
+        "texts: the 2 files that were taken in were not changed and still hold the secrets: they can be deleted now\n",
+    ] {
+        assert!(said.out.contains(told), "{}", said.out);
+    }
     assert!(
         said.err
             .contains("contoso, fabrikam stored, but not well yet"),
