@@ -74,7 +74,7 @@ pub(super) fn is_broken(text: &str) -> bool {
 }
 
 /// Marks that people paste without seeing them.
-pub(super) fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}'
