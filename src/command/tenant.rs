@@ -20,7 +20,7 @@ use crate::config::{
 };
 use crate::microsoft::Credential;
 use crate::{Error, Result};
-use store::{New, Place};
+use store::{Left, New, Place};
 
 /// A byte more than a hand-over text may have, so that a longer one is seen to be longer.
 const MAX_TEXT: u64 = 64 * 1024 + 1;
@@ -217,10 +217,13 @@ fn credential(tenant: &Tenant) -> String {
 }
 
 fn remove(config: &Path, name: &str, out: &mut impl Write) -> Result<()> {
-    let left = store::remove(config, name)?;
-    let secret = match left {
-        Some(credential) => format!("{credential} stays: others may use it"),
-        None => "its secret too".to_owned(),
+    let secret = match store::remove(config, name)? {
+        Left::Credential(credential) => format!("{credential} stays: others may use it"),
+        Left::Target(target) => {
+            let target = target.display();
+            format!("its secret was a link: {target}, to which it led, stays")
+        }
+        Left::Nothing => "its secret too".to_owned(),
     };
     writeln!(
         out,

@@ -415,6 +415,38 @@ fn remove_takes_the_file_and_the_secret() {
 }
 
 #[test]
+fn remove_says_what_stays_of_a_secret() {
+    let place = Place::new();
+    let add = || {
+        let add = ["tenant", "add", "contoso", "--from", "-", "--no-test"];
+        assert_eq!(place.run_with(&add, &hand_over(TENANT)).code, 0);
+    };
+    let secret = place.path("secrets/contoso");
+    add();
+    fs::rename(&secret, place.path("secrets/kept")).unwrap();
+    std::os::unix::fs::symlink("kept", &secret).unwrap();
+    let said = place.run(&["tenant", "remove", "contoso"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let link =
+        "contoso: removed, its secret was a link: DIR/secrets/kept, to which it led, stays. ";
+    assert!(said.out.starts_with(link), "{}", said.out);
+    assert!(!secret.is_symlink() && place.path("secrets/kept").exists());
+    // what cannot be deleted
+    add();
+    fs::remove_file(&secret).unwrap();
+    fs::create_dir(&secret).unwrap();
+    let said = place.run(&["tenant", "remove", "contoso"]);
+    assert_eq!(said.code, 3);
+    let stays = "o365-wodle: contoso is removed, but its secret DIR/secrets/contoso could not be: ";
+    assert!(
+        said.err.starts_with(stays) && said.err.ends_with("; delete it\n"),
+        "{}",
+        said.err
+    );
+    assert!(!place.path("tenants.d/contoso.toml").exists());
+}
+
+#[test]
 fn remove_says_what_stays() {
     let place = Place::new();
     for (key, stays) in [
