@@ -358,6 +358,10 @@ fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
         File::open(from).and_then(|file| file.take(MAX_TEXT).read_to_end(&mut bytes))
     };
     match read {
+        Ok(0) if from != Path::new("-") => Err(Error::Configuration(format!(
+            "{}: the file is empty; ask for the three values once more: tenant ID, client ID, secret value",
+            from.display()
+        ))),
         Ok(_) => Ok(bytes),
         Err(fault) => Err(Error::Usage(format!(
             "{}: {fault}; name the customer's text file, or - for standard input",

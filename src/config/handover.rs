@@ -86,7 +86,15 @@ type Fields<'a> = Vec<(Field, &'a str)>;
 /// Each value that is missing, repeated or wrong, by name; never with the text itself.
 pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
     let text = text_of(bytes)?;
-    let (fields, _) = fields(&text)?;
+    let (fields, is_labelled) = fields(&text)?;
+    if let ([(Field::Secret, value)], true) = (fields.as_slice(), is_labelled)
+        && first_guid(value).is_some()
+    {
+        return Err(vec![Flaw::new(
+            "the client secret's label alone has a value, and that is a GUID",
+            "write each value directly after its own label",
+        )]);
+    }
     let mut flaws = Vec::new();
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
@@ -377,7 +385,9 @@ fn guids(value: &str) -> impl Iterator<Item = String> {
 
 /// A line without the bullets and quote marks of mails and lists before it.
 fn undecorated(line: &str) -> &str {
-    let line = line.trim().trim_start_matches('>').trim_start();
+    let line = line
+        .trim()
+        .trim_start_matches(|c: char| c == '>' || c.is_whitespace());
     // a dash is a bullet only with a blank after it: a value may begin with one
     let bullet = |c: char| {
         matches!(

@@ -97,6 +97,11 @@ fn add_stores_nothing_of_a_text_that_is_wrong() {
         assert!(said.err.contains(wrong), "{}", said.err);
         assert_eq!((place.files(), said.out.as_str()), (before.clone(), ""));
     }
+    let empty = place.write("empty.txt", "");
+    let said = place.run(&["tenant", "add", "contoso", "--from", "empty.txt"]);
+    let begins = "o365-wodle: empty.txt: the file is empty; ";
+    assert_eq!((said.code, said.err.starts_with(begins)), (78, true));
+    fs::remove_file(empty).unwrap();
     let said = place.run(&["tenant", "add", "contoso", "--from", "nowhere.txt"]);
     assert_eq!(said.code, 2);
     let said = place.run(&["tenant", "add", "../contoso", "--from", "-"]);

@@ -1,6 +1,6 @@
 //! The labels of values, in the words of people and of Azure's portal in some languages.
 
-use super::Field;
+use super::{Field, SECRET_LENGTH, first_guid};
 
 /// The words that tell an ID's label from a name's.
 const ID: [&str; 3] = ["id", "guid", "identifier"];
@@ -86,17 +86,30 @@ const SECRET: [&str; 16] = [
     "シークレット",
 ];
 const VALUE: [&str; 7] = ["value", "wert", "valeur", "valor", "valore", "waarde", "値"];
-const KEY: [&str; 6] = [
-    "key",
-    "schlussel",
-    "clientschlussel",
-    "cle",
-    "secrete",
-    "clave",
-];
+const KEY: [&str; 5] = ["key", "text", "schlussel", "cle", "clave"];
 
-/// What a label announces, if these words are one.
+/// What a label announces, if these words are one, with or without a remark after them.
 pub(super) fn label(text: &str) -> Option<Field> {
+    known(text).or_else(|| known(without_remark(text)?))
+}
+
+/// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, or may
+/// hold the value, is no remark.
+fn without_remark(text: &str) -> Option<&str> {
+    let text = text.trim_end_matches(|c: char| !c.is_alphanumeric() && !matches!(c, ')' | '）'));
+    let (label, remark) = text.strip_suffix([')', '）'])?.rsplit_once(['(', '（'])?;
+    let is_domain = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
+        word.contains('.') && word.chars().all(is_plain)
+    };
+    let is_value = |word: &str| {
+        first_guid(word).is_some() || (word.len() >= SECRET_LENGTH && !is_domain(word))
+    };
+    let tells = is_of_id(remark) || remark.split_whitespace().any(is_value);
+    (!tells).then_some(label)
+}
+
+fn known(text: &str) -> Option<Field> {
     if text.len() > 80 {
         return None;
     }

@@ -55,6 +55,12 @@ fn as_people_write_it() {
         "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
         "Tenant ID：{T}\nClient ID＝{C}\nClient secret (value)：{S}",
         "<p>Tenant ID: <kbd>{T}</kbd><br>Client ID: <mark>{C}</mark></p>Client secret: <kbd class=x>{S}</kbd>",
+        "> > Tenant ID: {T}\n> >\n> > Client ID:\n> > {C}\n>>> > Client secret:\n> > {S}\n",
+        "> > {T}\n> > {C}\n> > {S}\n",
+        "Tenant ID (contoso.onmicrosoft.com): {T}\nClient ID (Wazuh)\n{C}\nClient Secret (24 months): {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (expires: 01.05.2027): {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (gültig bis 01.05.2027):\n{S}",
+        "KeyId : 99999999-2222-4333-8444-555555555555\nSecretText : {S}\nTenantId : {T}\nAppId : {C}",
         "|Tenant ID|{T}||\n|Client ID|{C}||\n|---|---|---|\n|Client secret|{S}|11/30/2028|",
         "Tenant ID:\n-----\n{T}\nClient ID\n====\n{C}\nClient secret:\n```text\n{S}\n```",
         "{T}\n{C}\n{S}\n------------------------------\nTel.:+49-30-1234567890\nhttps://www.contoso.example/",
@@ -266,7 +272,17 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 17] = [
+    let table: [(&str, &[&str]); 19] = [
+        (
+            "Tenant ID\nClient ID\nClient secret\n{T}\n{C}\n{S}",
+            &["the client secret's label alone has a value, and that is a GUID"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret ({S})\nRegards",
+            &[
+                "the client secret has a quote, bracket, comma or letter in it that no secret of Azure has",
+            ],
+        ),
         (
             "",
             &[
