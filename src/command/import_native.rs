@@ -16,7 +16,7 @@ use super::tenant::say_stored;
 use super::tenant::store::{self, New, Place};
 use super::unsaid;
 use crate::collect::window;
-use crate::config::{ContentType, HandOver, Settings, Tenant};
+use crate::config::{ContentType, HandOver, Settings, Tenant, unusable};
 use crate::ledger::{Ledger, Lock, Opened, Purpose};
 use crate::stopping::Stopping;
 use crate::wazuh::Home;
@@ -157,15 +157,16 @@ fn read(path: &Path) -> Result<Native> {
 /// A file that may hold secrets; the buffer is as large as the file, so that no copy is left behind.
 fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    if length > limit {
+    let length = file.metadata()?.len().min(limit);
+    let capacity = usize::try_from(length).unwrap_or_default() + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    // A device tells no length of its own.
+    let read = file.take(limit + 1).read_to_end(&mut bytes)?;
+    if read as u64 > limit {
         return Err(std::io::Error::other(format!(
             "it is longer than {limit} bytes"
         )));
     }
-    let capacity = usize::try_from(length).unwrap_or_default() + 64;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -211,11 +212,11 @@ fn secret_in(file: &Path) -> std::result::Result<SecretString, String> {
     let bytes = read_bounded(file, MAX_SECRET)
         .map_err(|fault| format!("{shown}: {fault}; check <client_secret_path>"))?;
     let secret = std::str::from_utf8(&bytes)
-        .map_err(|_| format!("{shown}: it is no UTF-8 text; {}", blocks::NEW_SECRET))?
-        .trim();
-    match blocks::unusable(secret) {
+        .map_err(|_| format!("{shown}: it is no UTF-8 text; save the secret's value as UTF-8"))?
+        .trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    match unusable(secret) {
         None => Ok(SecretString::from(secret)),
-        Some(why) => Err(format!("{shown}: the secret {why}; {}", blocks::NEW_SECRET)),
+        Some(flaw) => Err(format!("{shown}: the secret {flaw}")),
     }
 }
 
@@ -338,7 +339,8 @@ fn say_next(
     let path = path.display();
     writeln!(
         out,
-        "\n{path} was not changed. Delete from it, so that nothing is collected twice:"
+        "\nBefore anything is deleted, see that each tenant signs in here: o365-wodle subscriptions list\n\
+         {path} was not changed. Delete from it, so that nothing is collected twice:"
     )?;
     let is_here = |auth: &&Auth| auth.tenant_id.as_ref().is_some_and(|id| here.contains(id));
     let mut is_any_left = false;

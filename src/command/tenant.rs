@@ -4,9 +4,10 @@ pub(super) mod store;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -14,12 +15,12 @@ use super::doctor::{self, Candidate, Report, SignIn};
 use super::{table, unsaid};
 use crate::cli;
 use crate::config::{
-    Authentication, Flaw, NewSecret, Secret, Settings, Tenant, is_tenant_name, parse_hand_over,
-    parse_new_secret,
+    Authentication, Flaw, NewSecret, Secret, Settings, Tenant, doubtful, is_tenant_name,
+    parse_hand_over, parse_new_secret,
 };
 use crate::microsoft::Credential;
 use crate::{Error, Result};
-use store::{New, Place};
+use store::{Left, New, Place};
 
 /// A byte more than a hand-over text may have, so that a longer one is seen to be longer.
 const MAX_TEXT: u64 = 64 * 1024 + 1;
@@ -52,6 +53,7 @@ fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Resul
         ..New::with_defaults(name.clone(), hand_over)
     };
     let settings = store::store(config, &[&new])?;
+    warn_of_doubt(name, &new.hand_over.client_secret);
     say_stored(config, name, out).map_err(unsaid)?;
     say_delete(from, out).map_err(unsaid)?;
     if *no_test {
@@ -61,25 +63,13 @@ fn add(config: &Path, arguments: &cli::TenantAdd, out: &mut impl Write) -> Resul
 }
 
 fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
-    let unread = |fault| {
-        Error::Usage(format!(
-            "{}: {fault}; name a readable folder",
-            folder.display()
-        ))
-    };
-    let mut files = fs::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<io::Result<Vec<_>>>()
-        })
-        .map_err(unread)?;
-    let is_hidden = |file: &Path| {
-        file.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    files.retain(|file| file.is_file() && !is_hidden(file));
-    files.sort();
+    let (files, skipped) = texts_in(folder).map_err(|fault| {
+        let folder = folder.display();
+        Error::Usage(format!("{folder}: {fault}; name a readable folder"))
+    })?;
+    for (path, why) in skipped {
+        writeln!(out, "{}: skipped, {why}", path.display()).map_err(unsaid)?;
+    }
     if files.is_empty() {
         let folder = folder.display();
         return Err(Error::Usage(format!(
@@ -99,15 +89,51 @@ fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
     }
     let settings = store::store(config, &new.iter().collect::<Vec<_>>())?;
     let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
+    for one in &new {
+        warn_of_doubt(&one.name, &one.hand_over.client_secret);
+    }
     for name in &names {
         say_stored(config, name, out).map_err(unsaid)?;
     }
-    say_delete(folder, out).map_err(unsaid)?;
+    say_delete_of(folder, files.len(), out).map_err(unsaid)?;
     test(&settings, &names, out)
+}
+
+/// What is no text, and why.
+type Skipped = (PathBuf, &'static str);
+
+/// The texts in a folder, and what else is there, with the reason for which it is none. A link that
+/// leads nowhere was meant as a text.
+fn texts_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    let (mut texts, mut skipped) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        match fs::metadata(&path) {
+            _ if is_hidden => skipped.push((path, "its name begins with a dot")),
+            Ok(there) if there.is_dir() => {
+                skipped.push((path, "it is a folder: import it by itself"));
+            }
+            Ok(there) if !there.is_file() => skipped.push((path, "it is no file")),
+            _ => texts.push(path),
+        }
+    }
+    texts.sort();
+    skipped.sort();
+    Ok((texts, skipped))
 }
 
 /// The tenant in a file that is named as the tenant is to be.
 fn hand_over(file: &Path) -> Result<New> {
+    if let Err(fault) = fs::metadata(file)
+        && file.is_symlink()
+    {
+        return Err(Error::Configuration(format!(
+            "{}: where the link leads: {fault}; correct it, or take it out of the folder",
+            file.display()
+        )));
+    }
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     if !is_tenant_name(&name) {
         return Err(Error::Configuration(format!(
@@ -191,10 +217,13 @@ fn credential(tenant: &Tenant) -> String {
 }
 
 fn remove(config: &Path, name: &str, out: &mut impl Write) -> Result<()> {
-    let left = store::remove(config, name)?;
-    let secret = match left {
-        Some(credential) => format!("{credential} stays: others may use it"),
-        None => "its secret too".to_owned(),
+    let secret = match store::remove(config, name)? {
+        Left::Credential(credential) => format!("{credential} stays: others may use it"),
+        Left::Target(target) => {
+            let target = target.display();
+            format!("its secret was a link: {target}, to which it led, stays")
+        }
+        Left::Nothing => "its secret too".to_owned(),
     };
     writeln!(
         out,
@@ -306,6 +335,18 @@ fn conclude(report: &Report, out: &mut impl Write) -> Result<()> {
     )))
 }
 
+/// Says on standard error what looks odd in a secret that was stored.
+fn warn_of_doubt(name: &str, secret: &SecretString) {
+    if let Some(what) = doubtful(secret.expose_secret()) {
+        // The secret is stored, whether that can be said or not.
+        drop(writeln!(
+            io::stderr(),
+            "o365-wodle: {name}: the client secret {what}; it is stored as it stands. If it does not sign in, \
+             ask for the value once more"
+        ));
+    }
+}
+
 /// The customer's text; `-` is standard input.
 fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(
@@ -317,6 +358,10 @@ fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
         File::open(from).and_then(|file| file.take(MAX_TEXT).read_to_end(&mut bytes))
     };
     match read {
+        Ok(0) if from != Path::new("-") => Err(Error::Configuration(format!(
+            "{}: the file is empty; ask for the three values once more: tenant ID, client ID, secret value",
+            from.display()
+        ))),
         Ok(_) => Ok(bytes),
         Err(fault) => Err(Error::Usage(format!(
             "{}: {fault}; name the customer's text file, or - for standard input",
@@ -345,7 +390,7 @@ pub(super) fn say_stored(config: &Path, name: &str, out: &mut impl Write) -> io:
 
 fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
     // Neither standard input, nor a pipe or what else has no name of its own.
-    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file() || there.is_dir());
+    let is_kept = fs::symlink_metadata(from).is_ok_and(|there| there.is_file());
     if from == Path::new("-") || !is_kept {
         return Ok(());
     }
@@ -354,4 +399,20 @@ fn say_delete(from: &Path, out: &mut impl Write) -> io::Result<()> {
         out,
         "{from} was not changed and still holds the secret: it can be deleted now"
     )
+}
+
+/// As [`say_delete`] for the texts in a folder, which may hold other things.
+fn say_delete_of(folder: &Path, files: usize, out: &mut impl Write) -> io::Result<()> {
+    let folder = folder.display();
+    match files {
+        1 => writeln!(
+            out,
+            "{folder}: the file that was taken in was not changed and still holds the secret: it can be deleted now"
+        ),
+        _ => writeln!(
+            out,
+            "{folder}: the {files} files that were taken in were not changed and still hold the secrets: \
+             they can be deleted now"
+        ),
+    }
 }

@@ -5,8 +5,11 @@ use zeroize::Zeroizing;
 
 use super::problem::Flaw;
 use super::scope::parse_guid;
+use super::secret_text::{NEW_SECRET, REMARK, is_elsewhere, is_hidden, is_placeholder, unusable};
+use label::{is_of_id, label};
 use text::{decode, plain};
 
+mod label;
 mod text;
 
 /// What the customer handed over.
@@ -35,13 +38,19 @@ pub struct NewSecret {
 const MAX_BYTES: usize = 64 * 1024;
 /// A bare word of this length may be a secret; Microsoft's have about 40 characters.
 const SECRET_LENGTH: usize = 16;
-/// The words that tell an ID's label from a name's.
-const ID: [&str; 3] = ["id", "guid", "identifier"];
+
+/// How files begin that are no plain text, and what they are.
+const FORMATS: [(&[u8], &str); 4] = [
+    (br"{\rtf", "RTF (formatted text)"),
+    (b"PK\x03\x04", "a Word document or a zip archive"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an old Word document or an Outlook message",
+    ),
+    (b"%PDF", "a PDF"),
+];
 
 const RESEND: &str = "ask for the three values once more: tenant ID, client ID, secret value";
-const SECRET_ID: &str = "is a GUID: the secret's ID was pasted in place of its value";
-const NEW_SECRET: &str =
-    "copy the column Value in Azure, which is shown only once; make a new secret if it is gone";
 
 /// What a line's label announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +73,28 @@ impl Field {
     }
 }
 
+/// What was found, in its order.
+type Fields<'a> = Vec<(Field, &'a str)>;
+
 /// The three values in a customer's text.
 ///
 /// A value stands after its label (`label: value`, `label = value`, or on the next line); a text
-/// without any label has the tenant ID, the client ID and the secret in this order. Other lines are
-/// remarks.
+/// without any label has the tenant ID, the client ID and the secret in this order, and no words before
+/// the IDs. Other lines are remarks.
 ///
 /// # Errors
 /// Each value that is missing, repeated or wrong, by name; never with the text itself.
 pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
     let text = text_of(bytes)?;
-    let (fields, _) = fields(&text);
+    let (fields, is_labelled) = fields(&text)?;
+    if let ([(Field::Secret, value)], true) = (fields.as_slice(), is_labelled)
+        && first_guid(value).is_some()
+    {
+        return Err(vec![Flaw::new(
+            "the client secret's label alone has a value, and that is a GUID",
+            "write each value directly after its own label",
+        )]);
+    }
     let mut flaws = Vec::new();
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
@@ -104,7 +124,7 @@ pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
 /// As [`parse_hand_over`].
 pub fn parse_new_secret(bytes: &[u8]) -> Result<NewSecret, Vec<Flaw>> {
     let text = text_of(bytes)?;
-    let (mut fields, is_labelled) = fields(&text);
+    let (mut fields, is_labelled) = fields(&text)?;
     // a GUID all alone is meant to be the secret, and refused as its ID
     if let ([(field, _)], false) = (fields.as_mut_slice(), is_labelled) {
         *field = Field::Secret;
@@ -130,22 +150,34 @@ fn text_of(bytes: &[u8]) -> Result<Zeroizing<String>, Vec<Flaw>> {
         let what = format!("the text is longer than {MAX_BYTES} bytes");
         return Err(vec![Flaw::new(what, "give the text with the three values")]);
     }
+    if let Some((_, what)) = FORMATS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
+        let cure = "send plain text: save it as .txt, or write it into a mail";
+        return Err(vec![Flaw::new(format!("the text is {what}"), cure)]);
+    }
     Ok(plain(&decode(bytes)))
 }
 
 /// What the text gives, and whether it has labels.
-fn fields(text: &str) -> (Vec<(Field, &str)>, bool) {
+fn fields(text: &str) -> Result<(Fields<'_>, bool), Vec<Flaw>> {
     let lines: Vec<&str> = text
         .lines()
         .map(undecorated)
-        .filter(|line| !line.is_empty())
+        .filter(|line| has_text(line))
         .collect();
     let fields = labelled(&lines);
     if fields.is_empty() {
-        (bare(&lines), false)
+        Ok((bare(&lines).map_err(|flaw| vec![flaw])?, false))
     } else {
-        (fields, true)
+        Ok((fields, true))
     }
+}
+
+/// Whether a line is more than a ruler, a fence or a blank.
+fn has_text(line: &str) -> bool {
+    let is_fence = line
+        .strip_prefix("```")
+        .is_some_and(|language| language.bytes().all(|byte| byte.is_ascii_lowercase()));
+    !is_fence && (line.contains(char::is_alphanumeric) || is_hidden(line))
 }
 
 /// The only value of a field.
@@ -175,44 +207,66 @@ fn only<'a>(fields: &[(Field, &'a str)], field: Field, flaws: &mut Vec<Flaw>) ->
 }
 
 fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<String> {
-    let value = only(fields, field, flaws)?;
-    let guid = first_guid(value);
-    if guid.is_none() {
-        let cure = "copy it from the app registration's overview page in Azure";
-        flaws.push(Flaw::new(format!("{} is no GUID", field.name()), cure));
-    }
-    guid
+    let mut guids = guids(only(fields, field, flaws)?);
+    let first = guids.next();
+    let (what, cure) = if first.is_none() {
+        (
+            "is no GUID",
+            "copy it from the app registration's overview page in Azure",
+        )
+    } else if guids.any(|other| Some(other) != first) {
+        (
+            "has two GUIDs beside its label",
+            "keep the right one in the text",
+        )
+    } else {
+        return first;
+    };
+    flaws.push(Flaw::new(format!("{} {what}", field.name()), cure));
+    None
 }
 
 fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
     let value = only(fields, Field::Secret, flaws)?;
-    let written = value.split_whitespace().next().unwrap_or_default();
+    secret_value(value)
+        .map_err(|flaw| {
+            let what = format!("{} {}", Field::Secret.name(), flaw.what);
+            flaws.push(Flaw { what, ..flaw });
+        })
+        .ok()
+}
+
+/// The first word of a value, if it can be a secret.
+fn secret_value(value: &str) -> Result<SecretString, Flaw> {
+    let alone = "write the value alone on a line after its label";
+    let mut words = value.split_whitespace();
+    let written = words.next().unwrap_or_default();
     let word = unquoted(written);
-    let remark = value.split_whitespace().nth(1).is_some();
-    let (what, cure) = if parse_guid(word).is_some() {
-        (SECRET_ID, NEW_SECRET)
-    } else if ["***", "•••"].iter().any(|mask| written.contains(mask))
-        || ["...", "…"].iter().any(|cut| word.ends_with(cut))
-        || word.starts_with('…')
-    {
+    let is_with_remark = words.next().is_some();
+    let (what, cure) = if is_hidden(written) || is_hidden(word) {
         ("is hidden or cut off", NEW_SECRET)
-    } else if word.is_empty() || (remark && word.len() < SECRET_LENGTH) {
-        ("is a remark in place of a value", NEW_SECRET)
-    } else if word.contains(['"', '{', '}', '(', ')', ',']) || !word.is_ascii() {
+    } else if word.is_empty() || (is_with_remark && word.len() < SECRET_LENGTH) {
+        (REMARK, NEW_SECRET)
+    } else if word.contains(['"', '{', '}', '(', ')', '<', '>', ',']) || !word.is_ascii() {
         (
             "has a quote, bracket, comma or letter in it that no secret of Azure has",
-            "write the value alone on a line after its label",
+            alone,
         )
+    } else if word.contains(['\\', '|']) {
+        (
+            "has a backslash or a bar in it that no secret of Azure has",
+            alone,
+        )
+    } else if let Some(flaw) = unusable(word) {
+        return Err(flaw);
     } else {
-        return Some(SecretString::from(word));
+        return Ok(SecretString::from(word));
     };
-    let what = format!("{} {what}", Field::Secret.name());
-    flaws.push(Flaw::new(what, cure));
-    None
+    Err(Flaw::new(what, cure))
 }
 
 /// Values after labels, on the same or the next line.
-fn labelled<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
+fn labelled<'a>(lines: &[&'a str]) -> Fields<'a> {
     let mut fields = Vec::new();
     let mut announced = None;
     for line in lines {
@@ -237,6 +291,11 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
     for (at, separator) in separators {
         let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
         if let Some(field) = label(before) {
+            let after = match separator {
+                // a table's cell ends as it began
+                '|' => after.split('|').next().unwrap_or_default(),
+                _ => after,
+            };
             // "**label:** value"
             let after = after.strip_prefix("**").unwrap_or(after);
             let value = after.trim_start_matches(|c: char| {
@@ -259,135 +318,76 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
 /// Whether it is the name of what the label may also give the ID of: `Tenant: Contoso Ltd`.
 fn is_name(label: &str, field: Field, value: &str) -> bool {
     matches!(field, Field::TenantId | Field::ClientId)
-        && !words(label).iter().any(|word| ID.contains(&word.as_str()))
+        && !is_of_id(label)
         && first_guid(value).is_none()
 }
 
 /// A text without labels: two GUIDs, and one word that may be a secret.
-fn bare<'a>(lines: &[&'a str]) -> Vec<(Field, &'a str)> {
-    let mut guids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();
+///
+/// Which GUID is which tells their order only where nothing else does: what stands before one may be
+/// a label in words that are not known here.
+fn bare<'a>(lines: &[&'a str]) -> Result<Fields<'a>, Flaw> {
+    let mut ids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();
     let mut fields = Vec::new();
+    let (mut is_after_words, mut is_among_words) = (false, false);
     for line in lines {
         let word = unquoted(line);
-        if parse_guid(word).is_some() {
-            fields.push((guids.next().unwrap_or(Field::Secret), word));
+        let is_guid = parse_guid(word).is_some();
+        if is_guid && is_after_words {
+            return Err(unknown_labels());
+        }
+        if is_guid {
+            fields.push((ids.next().unwrap_or(Field::Secret), word));
         } else if may_be_secret(word) {
             fields.push((Field::Secret, word));
+        } else {
+            is_among_words |= first_guid(line).is_some();
+            is_after_words = true;
+            continue;
         }
+        is_after_words = false;
     }
-    fields
+    if is_among_words && fields.is_empty() {
+        return Err(unknown_labels());
+    }
+    Ok(fields)
+}
+
+fn unknown_labels() -> Flaw {
+    Flaw::new(
+        "the labels are not understood",
+        "write `Tenant ID:`, `Client ID:` and `Client secret:` before the values",
+    )
 }
 
 /// Whether a bare word is none of those that end a mail.
 fn may_be_secret(word: &str) -> bool {
-    let address = word
-        .split_once('@')
-        .is_some_and(|(_, host)| host.contains('.'));
-    let link = word.contains("://");
-    word.len() >= SECRET_LENGTH && !word.contains(char::is_whitespace) && !address && !link
-}
-
-/// What a label announces, if these words are one.
-fn label(text: &str) -> Option<Field> {
-    const FILLERS: [&str; 20] = [
-        "the",
-        "your",
-        "our",
-        "my",
-        "a",
-        "azure",
-        "ad",
-        "entra",
-        "aad",
-        "microsoft",
-        "ms",
-        "office",
-        "365",
-        "o365",
-        "m365",
-        "id",
-        "guid",
-        "identifier",
-        "export",
-        "registration",
-    ];
-    if text.len() > 80 {
-        return None;
-    }
-    // Where somebody's caps lock was on, or nothing stands between them, words cannot be told apart.
-    let letters: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
-    match letters.to_lowercase().as_str() {
-        "tenantid" | "directoryid" | "directorytenantid" => return Some(Field::TenantId),
-        "clientid" | "applicationid" | "appid" | "applicationclientid" => {
-            return Some(Field::ClientId);
-        }
-        "clientsecret" | "clientsecretvalue" | "secretvalue" => return Some(Field::Secret),
-        _ => {}
-    }
-    let words = words(text);
-    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
-    let only = |also: &[&str]| {
-        words
-            .iter()
-            .all(|word| FILLERS.contains(&word.as_str()) || also.contains(&word.as_str()))
-    };
-    let owner = [
-        "client",
-        "application",
-        "app",
-        "secret",
-        "value",
-        "key",
-        "password",
-    ];
-    if has(&["secret", "password"]) && only(&owner) {
-        let id_alone = has(&ID) && !has(&["value"]);
-        return Some(if id_alone {
-            Field::SecretId
-        } else {
-            Field::Secret
-        });
-    }
-    if words == ["value"] {
-        return Some(Field::Secret);
-    }
-    if has(&["tenant", "directory"]) && only(&["tenant", "directory"]) {
-        return Some(Field::TenantId);
-    }
-    (has(&["client", "application", "app"]) && only(&["client", "application", "app"]))
-        .then_some(Field::ClientId)
-}
-
-/// The words of a label in lower case: `tenantId`, `AZURE_TENANT_ID` and `Directory (tenant) ID` alike.
-fn words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut after_lower = false;
-    for c in text.chars() {
-        if !c.is_alphanumeric() || (after_lower && c.is_uppercase()) {
-            words.push(String::new());
-        }
-        if c.is_alphanumeric()
-            && let Some(word) = words.last_mut()
-        {
-            word.extend(c.to_lowercase());
-        }
-        after_lower = c.is_lowercase();
-    }
-    // numbering such as "1." or "2)"
-    let mut numbered = words.into_iter().filter(|word| !word.is_empty()).peekable();
-    numbered.next_if(|word| word.len() < 3 && word.bytes().all(|byte| byte.is_ascii_digit()));
-    numbered.collect()
+    let number = word.rsplit(':').next().unwrap_or_default();
+    let is_phone = number
+        .chars()
+        .all(|c| c.is_ascii_digit() || "+-/.()".contains(c));
+    word.len() >= SECRET_LENGTH
+        && !word.contains(char::is_whitespace)
+        && !is_phone
+        && !is_elsewhere(word)
+        && !is_placeholder(word)
 }
 
 fn first_guid(value: &str) -> Option<String> {
+    guids(value).next()
+}
+
+fn guids(value: &str) -> impl Iterator<Item = String> {
     value
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
-        .find_map(parse_guid)
+        .filter_map(parse_guid)
 }
 
 /// A line without the bullets and quote marks of mails and lists before it.
 fn undecorated(line: &str) -> &str {
-    let line = line.trim().trim_start_matches('>').trim_start();
+    let line = line
+        .trim()
+        .trim_start_matches(|c: char| c == '>' || c.is_whitespace());
     // a dash is a bullet only with a blank after it: a value may begin with one
     let bullet = |c: char| {
         matches!(

@@ -9,6 +9,7 @@ mod problem;
 mod raw;
 mod scope;
 mod secret;
+mod secret_text;
 mod settings;
 mod tenant;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use problem::{Flaw, Problem};
 pub(crate) use scope::is_loopback;
 pub use scope::{parse_duration, parse_guid};
 pub(crate) use secret::stop_commands;
+pub(crate) use secret_text::{doubtful, is_invisible, unusable};
 pub use settings::{
     Authentication, Cloud, Collect, ContentType, EventsPerSecond, Filter, Http, Log, LogFormat,
     Metrics, Secret, Settings, State, Tenant, Wazuh,

@@ -11,10 +11,9 @@ use secrecy::SecretString;
 use super::ownership::{self, Kind};
 use super::problem::Flaw;
 use super::scope::parse_guid;
+use super::secret_text::{MAX_LENGTH, is_broken};
 use super::settings::Secret;
 
-/// Microsoft's secrets have about 40 characters.
-const MAX_LENGTH: usize = 4096;
 /// How long a command may take to print a secret.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
@@ -158,7 +157,7 @@ fn value(bytes: &[u8], source: &str) -> Result<SecretString, Flaw> {
     if text.is_empty() {
         return refuse("is empty");
     }
-    if text.chars().any(|c| c.is_control() || c == '\u{2028}') {
+    if is_broken(text) {
         return refuse("has more than one line, or control characters");
     }
     if parse_guid(text).is_some() {

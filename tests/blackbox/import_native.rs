@@ -169,6 +169,11 @@ fn one_root_goes_on_at_each_bookmark() {
     let (out, err) = host.import(0);
     assert_eq!(err, "");
     assert!(out.contains("lines 8 to 26"), "{out}");
+    let tried = out.find("see that each tenant signs in here: o365-wodle subscriptions list");
+    assert!(
+        tried.is_some() && tried < out.find("Delete from it"),
+        "{out}"
+    );
     let steps =
         ["setup --write", "systemctl restart", "-v run", "doctor"].map(|step| out.find(step));
     assert!(steps.is_sorted() && steps[0].is_some(), "{out}");
@@ -362,6 +367,75 @@ fn what_is_wrong_is_said_with_its_line_and_stops_nothing_else() {
         out.contains(&format!("lines 10 to 11: <api_auth> … </api_auth> of {C}")),
         "{out}"
     );
+}
+
+#[test]
+fn a_secret_that_is_none_stops_no_other_tenant() {
+    let whole = secret(1);
+    let of = |tenant: &str, secret: &str| {
+        format!(
+            "<api_auth><tenant_id>{tenant}</tenant_id><client_id>{C}</client_id>{secret}</api_auth>\n"
+        )
+    };
+    for (wrong, said) in [
+        (
+            format!("<client_secret>{whole}\n{whole}</client_secret>"),
+            "ossec.conf:4: <client_secret> has more than one line, or control characters",
+        ),
+        (
+            format!("<client_secret>\"{whole}\"</client_secret>"),
+            "ossec.conf:4: <client_secret> stands in quotes",
+        ),
+        (
+            format!("<client_secret>{whole}\u{200b}</client_secret>"),
+            "ossec.conf:4: <client_secret> has characters that cannot be seen",
+        ),
+        (
+            "<client_secret>your-secret-here</client_secret>".to_owned(),
+            "ossec.conf:4: <client_secret> is a remark in place of a value",
+        ),
+        (
+            "<client_secret_path>/dev/zero</client_secret_path>".to_owned(),
+            "ossec.conf:4: /dev/zero: it is longer than 65536 bytes",
+        ),
+        (
+            "<client_secret_path>etc/lines</client_secret_path>".to_owned(),
+            "etc/lines: the secret has more than one line, or control characters",
+        ),
+    ] {
+        let good = of(A, &format!("<client_secret>{whole}</client_secret>"));
+        let conf = format!(
+            "<ossec_config>\n<office365>\n{good}{}\
+             <subscriptions><subscription>Audit.Exchange</subscription></subscriptions>\n\
+             </office365>\n</ossec_config>\n",
+            of(B, &wrong)
+        );
+        let host = Host::new(conf.as_bytes(), &[]);
+        fs::write(host.0.home().join("etc/lines"), format!("{whole}\nx\n")).unwrap();
+        let (out, err) = host.import(3);
+        assert!(out.contains("tenant-11111111: stored in"), "{out}");
+        assert!(err.contains(said), "{said}: {err}");
+        assert!(host.tenant_file(A).exists() && !host.tenant_file(B).exists());
+    }
+}
+
+#[test]
+fn an_id_that_is_not_one_is_said() {
+    let conf = format!(
+        "<ossec_config>\n<office365>\n\
+         <api_auth><tenant_id>{A}</tenant_id><client_id>{A}</client_id><client_secret>{0}</client_secret></api_auth>\n\
+         <api_auth><tenant_id>{B}\u{200b}</tenant_id><client_id>{C}</client_id><client_secret>{0}</client_secret></api_auth>\n\
+         <subscriptions><subscription>Audit.Exchange</subscription></subscriptions>\n\
+         </office365>\n</ossec_config>\n",
+        secret(1)
+    );
+    let (_, err) = Host::new(conf.as_bytes(), &[]).import(78);
+    for said in [
+        "ossec.conf:3: <tenant_id> and <client_id> are the same",
+        "ossec.conf:4: <tenant_id> has characters that cannot be seen",
+    ] {
+        assert!(err.contains(said), "{said}: {err}");
+    }
 }
 
 #[test]

@@ -87,17 +87,41 @@ fn add_stores_nothing_of_a_text_that_is_wrong() {
             ),
             "-: the tenant ID is there 2 times",
         ),
+        (
+            format!("tenant id: {TENANT}\nclient id: {CLIENT}\nsecret: {SECRET}\u{1b}\n"),
+            "-: the client secret has more than one line, or control characters",
+        ),
     ] {
         let said = place.run_with(&add, &text);
         assert_eq!(said.code, 78, "{text}");
         assert!(said.err.contains(wrong), "{}", said.err);
         assert_eq!((place.files(), said.out.as_str()), (before.clone(), ""));
     }
+    let empty = place.write("empty.txt", "");
+    let said = place.run(&["tenant", "add", "contoso", "--from", "empty.txt"]);
+    let begins = "o365-wodle: empty.txt: the file is empty; ";
+    assert_eq!((said.code, said.err.starts_with(begins)), (78, true));
+    fs::remove_file(empty).unwrap();
     let said = place.run(&["tenant", "add", "contoso", "--from", "nowhere.txt"]);
     assert_eq!(said.code, 2);
     let said = place.run(&["tenant", "add", "../contoso", "--from", "-"]);
     assert_eq!(said.code, 2);
     assert_eq!(place.files(), before);
+}
+
+#[test]
+fn add_tells_what_is_odd_in_a_secret_and_stores_it() {
+    let place = Place::new();
+    let text = format!("tenant id: {TENANT}\nclient id: {CLIENT}\nsecret: Old@1;x/\n");
+    let add = ["tenant", "add", "contoso", "--from", "-", "--no-test"];
+    let said = place.run_with(&add, &text);
+    assert_eq!(said.code, 0);
+    assert_eq!(
+        said.err,
+        "o365-wodle: contoso: the client secret has 8 characters where Azure's have 40; it is stored as it stands. \
+         If it does not sign in, ask for the value once more\n"
+    );
+    assert_eq!(place.read("secrets/contoso"), "Old@1;x/");
 }
 
 #[test]
@@ -268,17 +292,22 @@ fn import_takes_all_texts_or_none() {
     place.write("texts/.hidden", "nothing");
     place.write("texts/Northwind.txt", hand_over(TENANT));
     place.write("texts/tailspin.txt", "Tenant ID: none");
+    place.write("texts/more/adatum.txt", hand_over(TENANT));
+    let link = place.path("texts/nowhere.txt");
+    std::os::unix::fs::symlink("gone.txt", &link).unwrap();
     let before = place.files();
     let said = place.run(&["tenant", "import", "texts"]);
     assert_eq!(said.code, 78);
     for wrong in [
         "texts/Northwind.txt: the file's name is to become the tenant's",
         "texts/tailspin.txt: the tenant ID is no GUID",
+        "texts/nowhere.txt: where the link leads: No such file or directory (os error 2); correct it",
         "nothing was stored",
     ] {
         assert!(said.err.contains(wrong), "{}", said.err);
     }
     assert_eq!(place.files(), before);
+    fs::remove_file(link).unwrap();
     fs::remove_file(place.path("texts/Northwind.txt")).unwrap();
     // the same tenant twice
     place.write("texts/tailspin.txt", hand_over(&others[0]));
@@ -304,6 +333,13 @@ fn import_takes_all_texts_or_none() {
     let said = place.run(&["tenant", "import", "texts"]);
     // stored, and both tested: Microsoft cannot be reached from here
     assert_eq!(said.code, 3, "{}", said.err);
+    for told in [
+        "texts/.hidden: skipped, its name begins with a dot\n",
+        "texts/more: skipped, it is a folder: import it by itself\n",
+        "texts: the 2 files that were taken in were not changed and still hold the secrets: they can be deleted now\n",
+    ] {
+        assert!(said.out.contains(told), "{}", said.out);
+    }
     assert!(
         said.err
             .contains("contoso, fabrikam stored, but not well yet"),
@@ -381,6 +417,38 @@ fn remove_takes_the_file_and_the_secret() {
         said.out
     );
     assert_eq!(place.run(&["check"]).code, 0);
+}
+
+#[test]
+fn remove_says_what_stays_of_a_secret() {
+    let place = Place::new();
+    let add = || {
+        let add = ["tenant", "add", "contoso", "--from", "-", "--no-test"];
+        assert_eq!(place.run_with(&add, &hand_over(TENANT)).code, 0);
+    };
+    let secret = place.path("secrets/contoso");
+    add();
+    fs::rename(&secret, place.path("secrets/kept")).unwrap();
+    std::os::unix::fs::symlink("kept", &secret).unwrap();
+    let said = place.run(&["tenant", "remove", "contoso"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let link =
+        "contoso: removed, its secret was a link: DIR/secrets/kept, to which it led, stays. ";
+    assert!(said.out.starts_with(link), "{}", said.out);
+    assert!(!secret.is_symlink() && place.path("secrets/kept").exists());
+    // what cannot be deleted
+    add();
+    fs::remove_file(&secret).unwrap();
+    fs::create_dir(&secret).unwrap();
+    let said = place.run(&["tenant", "remove", "contoso"]);
+    assert_eq!(said.code, 3);
+    let stays = "o365-wodle: contoso is removed, but its secret DIR/secrets/contoso could not be: ";
+    assert!(
+        said.err.starts_with(stays) && said.err.ends_with("; delete it\n"),
+        "{}",
+        said.err
+    );
+    assert!(!place.path("tenants.d/contoso.toml").exists());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use roxmltree::Node;
 use secrecy::SecretString;
 
-use crate::config::{Cloud, ContentType, Flaw, parse_guid};
+use crate::config::{Cloud, ContentType, Flaw, is_invisible, parse_guid, unusable};
 use crate::wazuh::ossec_conf::{self, BEFORE, line_of};
 
 /// What the built-in module was told.
@@ -149,10 +149,19 @@ impl Reader<'_> {
         let client_id = self.guid(auth, "client_id");
         let secret = self.secret(auth);
         let cloud = self.cloud(auth);
+        let (tenant_id, client_id) = (tenant_id?, client_id?);
+        if tenant_id == client_id {
+            self.refuse(
+                auth,
+                "<tenant_id> and <client_id> are the same",
+                "copy each from the app registration's overview page in Azure",
+            );
+            return None;
+        }
         Some(Found {
             line: self.line(auth),
-            tenant_id: tenant_id?,
-            client_id: client_id?,
+            tenant_id,
+            client_id,
             secret: secret?,
             cloud: cloud?,
             content_types: content_types.to_vec(),
@@ -164,11 +173,17 @@ impl Reader<'_> {
             self.refuse(auth, &format!("<{name}> is missing"), "write it there");
             return None;
         };
-        let guid = parse_guid(&value(node));
+        let written = value(node);
+        let guid = parse_guid(&written);
         if guid.is_none() {
+            let what = if written.contains(is_invisible) {
+                "has characters that cannot be seen"
+            } else {
+                "is no GUID"
+            };
             self.refuse(
                 node,
-                &format!("<{name}> is no GUID"),
+                &format!("<{name}> {what}"),
                 "copy it from the app registration's overview page in Azure",
             );
         }
@@ -180,7 +195,9 @@ impl Reader<'_> {
         match (of("client_secret"), of("client_secret_path")) {
             (Some(secret), None) => match unusable(&secret) {
                 None => return Some(Secret::Value(SecretString::from(secret))),
-                Some(why) => self.refuse(auth, &format!("<client_secret> {why}"), NEW_SECRET),
+                Some(Flaw { what, cure }) => {
+                    self.refuse(auth, &format!("<client_secret> {what}"), &cure);
+                }
             },
             (None, Some(path)) if !path.is_empty() => return Some(Secret::File(path.into())),
             (None, Some(_)) => self.refuse(auth, "<client_secret_path> is empty", "name the file"),
@@ -222,21 +239,6 @@ impl Reader<'_> {
     fn lines(&self, node: Node<'_, '_>) -> RangeInclusive<usize> {
         let of = |at: usize| line_of(self.text, at.saturating_sub(BEFORE.len()));
         of(node.range().start)..=of(node.range().end)
-    }
-}
-
-/// What to do about a secret that is none.
-pub(super) const NEW_SECRET: &str =
-    "copy the column Value in Azure; make a new secret if it is gone";
-
-/// Why nobody signs in with that, if so.
-pub(super) fn unusable(secret: &str) -> Option<&'static str> {
-    if secret.is_empty() {
-        Some("is empty")
-    } else if parse_guid(secret).is_some() {
-        Some("is a GUID: the secret's ID in place of its value")
-    } else {
-        None
     }
 }
 

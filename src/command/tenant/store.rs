@@ -118,9 +118,21 @@ pub(super) fn replace_secret(config: &Path, file: &Path, secret: &SecretString) 
     Ok(())
 }
 
+/// What became of the credential of a tenant that was removed.
+pub(super) enum Left {
+    Nothing,
+    /// What the tenant signs in with.
+    Credential(String),
+    /// Where the link that was its secret led.
+    Target(PathBuf),
+}
+
 /// Takes a tenant's file away, and its secret if it lies where `tenant add` puts it and nobody else
-/// uses it; returns what it signs in with if that stays.
-pub(super) fn remove(config: &Path, name: &str) -> Result<Option<String>> {
+/// uses it.
+///
+/// # Errors
+/// [`Error::Partial`] if the tenant is removed and its secret is not.
+pub(super) fn remove(config: &Path, name: &str) -> Result<Left> {
     let _lock = lock(config)?;
     let settings = Settings::load(config)?;
     let tenant = super::find(&settings, name)?;
@@ -138,14 +150,18 @@ pub(super) fn remove(config: &Path, name: &str) -> Result<Option<String>> {
         .iter()
         .any(|other| other.name != name && secret_file(other) == Some(secret));
     if secret_file(tenant) != Some(secret) || is_shared {
-        return Ok(Some(super::credential(tenant)));
+        return Ok(Left::Credential(super::credential(tenant)));
     }
-    files::remove(secret)
-        .or_else(|fault| match fault.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(unwritten(secret, &fault)),
-        })
-        .map(|()| None)
+    let target = fs::read_link(secret).ok();
+    match files::remove(secret) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(Error::Partial(format!(
+            "{name} is removed, but its secret {} could not be: {fault}; delete it",
+            secret.display()
+        ))),
+        _ => Ok(target.map_or(Left::Nothing, |target| {
+            Left::Target(secret.with_file_name("").join(target))
+        })),
+    }
 }
 
 pub(super) fn secret_file(tenant: &Tenant) -> Option<&PathBuf> {

@@ -54,6 +54,16 @@ fn as_people_write_it() {
         "DIRECTORYID={T}\nAppId={C}\nCLIENTSECRET={S}",
         "Tenant ID: {{T}}\nClient ID: {{C}}\nClient secret: {{S}},",
         "Tenant ID：{T}\nClient ID＝{C}\nClient secret (value)：{S}",
+        "<p>Tenant ID: <kbd>{T}</kbd><br>Client ID: <mark>{C}</mark></p>Client secret: <kbd class=x>{S}</kbd>",
+        "> > Tenant ID: {T}\n> >\n> > Client ID:\n> > {C}\n>>> > Client secret:\n> > {S}\n",
+        "> > {T}\n> > {C}\n> > {S}\n",
+        "Tenant ID (contoso.onmicrosoft.com): {T}\nClient ID (Wazuh)\n{C}\nClient Secret (24 months): {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (expires: 01.05.2027): {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (gültig bis 01.05.2027):\n{S}",
+        "KeyId : 99999999-2222-4333-8444-555555555555\nSecretText : {S}\nTenantId : {T}\nAppId : {C}",
+        "|Tenant ID|{T}||\n|Client ID|{C}||\n|---|---|---|\n|Client secret|{S}|11/30/2028|",
+        "Tenant ID:\n-----\n{T}\nClient ID\n====\n{C}\nClient secret:\n```text\n{S}\n```",
+        "{T}\n{C}\n{S}\n------------------------------\nTel.:+49-30-1234567890\nhttps://www.contoso.example/",
     ];
     for text in texts {
         assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
@@ -82,6 +92,73 @@ fn names_beside_the_ids_are_remarks() {
     }
     let text = filled("Tenant: {T}\nApplication\n{C}\nClient secret: {S}");
     assert_eq!(outcome(text.as_bytes()), Ok(()));
+}
+
+#[test]
+fn labels_of_the_portal_in_other_languages() {
+    for [client, tenant, secret] in [
+        [
+            "Anwendungs-ID (Client)",
+            "Verzeichnis-ID (Mandant)",
+            "Geheimer Clientschlüssel",
+        ],
+        ["Anwendungs-ID (Client)", "Verzeichnis-ID (Mandant)", "Wert"],
+        [
+            "ID d'application (client)",
+            "ID de l'annuaire (locataire)",
+            "Valeur",
+        ],
+        [
+            "ID d’application (client)",
+            "ID de re\u{301}pertoire (locataire)",
+            "Clé secrète client",
+        ],
+        [
+            "Id. de aplicación (cliente)",
+            "Id. de directorio (inquilino)",
+            "Valor",
+        ],
+        [
+            "ID do aplicativo (cliente)",
+            "ID do diretório (locatário)",
+            "Segredo do cliente",
+        ],
+        [
+            "ID applicazione (client)",
+            "ID della directory (tenant)",
+            "Valore",
+        ],
+        ["Toepassings-id (client)", "Directory-id (tenant)", "Waarde"],
+        [
+            "アプリケーション (クライアント) ID",
+            "ディレクトリ (テナント) ID",
+            "値",
+        ],
+    ] {
+        for between in [": ", "\n", ":\n  ", "："] {
+            let text =
+                format!("{client}{between}{{C}}\n{tenant}{between}{{T}}\n{secret}{between}{{S}}\n");
+            assert_eq!(outcome(filled(&text).as_bytes()), Ok(()), "{text}");
+        }
+    }
+}
+
+#[test]
+fn order_tells_the_ids_only_where_no_words_do() {
+    for text in [
+        "Azonosító\n{C}\nBérlő\n{T}\nTitok\n{S}",
+        "Azonosító: {C}\nBérlő: {T}\nTitok: {S}",
+        "Programme, dossier, passe:\n{C}\n{T}\n{S}",
+    ] {
+        let said = ["the labels are not understood".to_owned()];
+        assert_eq!(
+            outcome(filled(text).as_bytes()).unwrap_err(),
+            said,
+            "{text}"
+        );
+        let flaws = parse_new_secret(filled(text).as_bytes()).unwrap_err();
+        assert_eq!(flaws.len(), 1, "{text}");
+    }
 }
 
 #[test]
@@ -122,6 +199,53 @@ fn dots_are_a_cut_only_at_an_end() {
 }
 
 #[test]
+fn what_is_no_secret_is_not_taken_for_one() {
+    let attached = "where Azure's have 40: it was cut off, or something is attached to it";
+    for (secret, said) in [
+        ("{S};expires=2027-01-01", attached),
+        ("Code:{S}", attached),
+        ("{S}.", attached),
+        ("{S}<wbr", "has a quote, bracket"),
+        ("abC8Q~d.E_f-GhIjKlMnOp", attached),
+        ("{S}\\n", "has a backslash"),
+        ("{S}|2027", "has a backslash or a bar"),
+        ("{S}\u{1b}", "control characters"),
+        (
+            "https://onetimesecret.com/secret/a1",
+            "is a link or an address",
+        ),
+        ("<jane.doe@contoso.example>", "is a link or an address"),
+        ("<your-secret-here>", "is a remark"),
+        ("TBD", "is a remark"),
+        ("siehe-Anhang", "is a remark"),
+    ] {
+        for label in ["Client secret: ", "Client secret\n----\n"] {
+            let text = format!("Tenant ID: {{T}}\nClient ID: {{C}}\n{label}{secret}\n");
+            let said_of_it = outcome(filled(&text).as_bytes()).unwrap_err().concat();
+            let begins = said_of_it.starts_with("the client secret ");
+            assert!(begins && said_of_it.contains(said), "{text}: {said_of_it}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_plain_text_is_named() {
+    for (bytes, what) in [
+        (
+            &br"{\rtf1\ansi Tenant ID: a\par}"[..],
+            "RTF (formatted text)",
+        ),
+        (b"PK\x03\x04word/", "a Word document or a zip archive"),
+        (b"%PDF-1.7", "a PDF"),
+    ] {
+        let said = [format!("the text is {what}")];
+        assert_eq!(outcome(bytes).unwrap_err(), said);
+        let flaws = parse_new_secret(bytes).unwrap_err();
+        assert_eq!(flaws.len(), 1);
+    }
+}
+
+#[test]
 fn as_editors_save_it() {
     let text = filled("Tenant ID: “{T}”\r\nClient ID: {C}\r\nClient secret: {S}\r\n");
     let units = || text.encode_utf16();
@@ -148,7 +272,17 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 16] = [
+    let table: [(&str, &[&str]); 19] = [
+        (
+            "Tenant ID\nClient ID\nClient secret\n{T}\n{C}\n{S}",
+            &["the client secret's label alone has a value, and that is a GUID"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret ({S})\nRegards",
+            &[
+                "the client secret has a quote, bracket, comma or letter in it that no secret of Azure has",
+            ],
+        ),
         (
             "",
             &[
@@ -185,6 +319,10 @@ fn what_is_wrong_is_named() {
         (
             "Tenant ID: {T}\nClient ID: {C}\nSecret ID: 99999999-2222-4333-8444-555555555555",
             &["the client secret is missing: only the secret's ID is there"],
+        ),
+        (
+            "Tenant ID: old {C}, new {T}\nClient ID: {C} ({C})\nSecret: {S}",
+            &["the tenant ID has two GUIDs beside its label"],
         ),
         (
             "Tenant ID: contoso.example\nClient ID: {C}\nSecret: {S}",

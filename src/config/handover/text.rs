@@ -2,13 +2,17 @@
 
 use zeroize::Zeroizing;
 
-/// Tags that end a line, and those that do not; anything else in angle brackets is text.
+use super::super::secret_text::is_invisible;
+
+/// Tags that end a line, and those that do not, as what is both opened and closed; anything else in
+/// angle brackets is text.
 const BREAKS: [&str; 17] = [
     "br", "p", "div", "tr", "td", "th", "li", "ul", "ol", "table", "h1", "h2", "h3", "html",
     "body", "pre", "head",
 ];
-const INLINE: [&str; 13] = [
+const INLINE: [&str; 14] = [
     "b", "strong", "i", "em", "u", "span", "font", "code", "a", "meta", "tbody", "style", "o:p",
+    "wbr",
 ];
 const ENTITIES: [(&str, char); 11] = [
     ("nbsp", ' '),
@@ -74,8 +78,8 @@ fn text(bytes: usize, chars: impl Iterator<Item = char>) -> Zeroizing<String> {
     text.extend(chars.filter_map(|c| match c {
         '\r' | '\u{2028}' | '\u{2029}' | '\u{b}' => Some('\n'),
         '\u{a0}' | '\u{202f}' => Some(' '),
-        '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}' | '\0' => None,
-        c => Some(c),
+        '\0' => None,
+        c => (!is_invisible(c)).then_some(c),
     }));
     text
 }
@@ -87,7 +91,7 @@ pub(super) fn plain(html: &str) -> Zeroizing<String> {
     while let Some(at) = rest.find(['<', '&']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let (c, after) = tag(from).or_else(|| entity(from)).unwrap_or_else(|| {
+        let (c, after) = tag(from, html).or_else(|| entity(from)).unwrap_or_else(|| {
             let mut chars = from.chars();
             (chars.next(), chars.as_str())
         });
@@ -99,7 +103,7 @@ pub(super) fn plain(html: &str) -> Zeroizing<String> {
 }
 
 /// The line end or nothing that stands for a tag, and what follows it.
-fn tag(from: &str) -> Option<(Option<char>, &str)> {
+fn tag<'a>(from: &'a str, html: &str) -> Option<(Option<char>, &'a str)> {
     let (inside, after) = from.strip_prefix('<')?.split_once('>')?;
     let name = inside
         .trim_start_matches('/')
@@ -109,7 +113,14 @@ fn tag(from: &str) -> Option<(Option<char>, &str)> {
     if BREAKS.contains(&&*name) || inside.starts_with('!') {
         return Some((Some('\n'), after));
     }
-    INLINE.contains(&&*name).then_some((None, after))
+    let is_name = name.len() < 16
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_pair = || {
+        let has = |tag: String| html.contains(&tag);
+        is_name && has(format!("<{name}")) && has(format!("</{name}>"))
+    };
+    (INLINE.contains(&&*name) || is_pair()).then_some((None, after))
 }
 
 /// The character that an entity stands for, and what follows it.
