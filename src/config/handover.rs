@@ -333,7 +333,8 @@ fn bare<'a>(lines: &[&'a str]) -> Result<Fields<'a>, Flaw> {
     for line in lines {
         let word = unquoted(line);
         let is_guid = parse_guid(word).is_some();
-        if is_guid && is_after_words {
+        // Words before the first may greet.
+        if is_guid && is_after_words && !fields.is_empty() {
             return Err(unknown_labels());
         }
         if is_guid {

@@ -11,8 +11,6 @@ pub(super) const MAX_LENGTH: usize = 4096;
 const AZURE: RangeInclusive<usize> = 37..=40;
 /// What Azure made before had 32 characters or more.
 const SHORTEST: usize = 32;
-/// Words alone of this length may be somebody's passphrase.
-const PASSPHRASE: usize = 24;
 
 pub(super) const NEW_SECRET: &str =
     "copy the column Value in Azure, which is shown only once; make a new secret if it is gone";
@@ -47,7 +45,7 @@ pub(crate) fn unusable(secret: &str) -> Option<Flaw> {
     } else if is_placeholder(secret) {
         (REMARK, NEW_SECRET)
     } else {
-        return mistaken_azure(secret).map(|what| Flaw::new(what, NEW_SECRET));
+        return None;
     };
     Some(Flaw::new(what, cure))
 }
@@ -56,7 +54,9 @@ pub(crate) fn unusable(secret: &str) -> Option<Flaw> {
 pub(crate) fn doubtful(secret: &str) -> Option<String> {
     let length = secret.chars().count();
     let is_short = length < SHORTEST || (is_azure(secret) && length < *AZURE.end());
-    if is_short {
+    if let Some(what) = mistaken_azure(secret) {
+        Some(what)
+    } else if is_short {
         Some(format!(
             "has {length} characters where Azure's have {}",
             AZURE.end()
@@ -83,14 +83,9 @@ pub(crate) fn is_invisible(c: char) -> bool {
 
 /// Whether that is what Azure shows of a secret later, or a part of one.
 pub(super) fn is_hidden(text: &str) -> bool {
-    let mut chars = text.chars();
-    let is_one_only = chars.next().is_some_and(|first| {
-        first.is_alphanumeric() && text.len() > 2 && chars.all(|c| c == first)
-    });
     ["***", "•••"].iter().any(|mask| text.contains(mask))
         || ["...", "…"].iter().any(|cut| text.ends_with(cut))
         || text.starts_with('…')
-        || is_one_only
 }
 
 fn is_quoted(text: &str) -> bool {
@@ -125,10 +120,20 @@ pub(super) fn is_elsewhere(text: &str) -> bool {
     is_link || is_address
 }
 
-/// Whether words stand there for a value that is still to come: `TBD`, `n/a`, `your-secret-here`.
+/// Whether words stand there for a value that is still to come: `TBD`, `n/a`, `your-secret-here`, `siehe-Anhang`.
 pub(super) fn is_placeholder(text: &str) -> bool {
-    let is_short = text.len() < PASSPHRASE;
-    are_words(text) && (is_short || text.to_lowercase().contains("secret"))
+    const ALONE: [&str; 8] = [
+        "tbd", "tba", "n/a", "na", "none", "todo", "pending", "folgt",
+    ];
+    const BEGIN: [&str; 5] = ["see", "siehe", "voir", "paste", "insert"];
+    let text = text.to_lowercase();
+    let mut words = text.split(|c: char| !c.is_alphabetic());
+    let begins = words
+        .clone()
+        .next()
+        .is_some_and(|word| BEGIN.contains(&word));
+    let is_addressed = words.any(|word| word == "your");
+    ALONE.contains(&&*text) || are_words(&text) && (begins || is_addressed)
 }
 
 fn are_words(text: &str) -> bool {
@@ -212,7 +217,6 @@ mod tests {
 
     #[test]
     fn what_nobody_signs_in_with_is_refused() {
-        let attached = "where Azure's have 40: it was cut off, or something is attached to it";
         for (secret, said) in [
             (String::new(), "is empty"),
             ("a1".repeat(2049), "is longer than 4096 bytes"),
@@ -220,7 +224,7 @@ mod tests {
             (format!("{S}\u{1b}"), "has more than one line, or control"),
             (format!("{S}\u{200b}"), "has characters that cannot be seen"),
             (format!("\"{S}\""), "stands in quotes"),
-            ("x".repeat(40), "is hidden or cut off"),
+            ("*".repeat(40), "is hidden or cut off"),
             ("https://onetimesecret.com/a/b1".into(), "is a link or an"),
             ("Jane.Doe@contoso1.example".into(), "is a link or an"),
             ("mailto:it@Contoso.com".into(), "is a link or an"),
@@ -228,14 +232,6 @@ mod tests {
             ("n/a".into(), REMARK),
             ("siehe-Anhang".into(), REMARK),
             ("paste-your-client-secret-here".into(), REMARK),
-            (format!("Value:{S}"), attached),
-            (format!("{S}\\n"), attached),
-            (format!("{S}."), attached),
-            (format!("{S};expires=2027-01-01"), attached),
-            (S.replace("~d", "~\\~d"), attached),
-            (S.replace("567", ""), "no"),
-            (S.replace("4567", ""), attached),
-            (S.replace('7', "!"), "has a character in it that no secret"),
         ] {
             let refused = what(&secret).unwrap_or_else(|| "no".to_owned());
             assert!(refused.contains(said), "{secret}: {refused}");
@@ -244,6 +240,21 @@ mod tests {
 
     #[test]
     fn what_is_odd_is_told() {
+        let attached = "where Azure's have 40: it was cut off, or something is attached to it";
+        for (secret, said) in [
+            (format!("Value:{S}"), attached),
+            (format!("{S}\\n"), attached),
+            (format!("{S}."), attached),
+            (format!("{S};expires=2027-01-01"), attached),
+            (S.replace("~d", "~\\~d"), attached),
+            (S.replace("567", ""), "has 37 characters"),
+            (S.replace("4567", ""), attached),
+            (S.replace('7', "!"), "has a character in it that no secret"),
+        ] {
+            assert_eq!(what(&secret), None, "{secret}");
+            let odd = doubtful(&secret).unwrap_or_default();
+            assert!(odd.contains(said), "{secret}: {odd}");
+        }
         for (secret, said) in [
             (S, None),
             (&S[..39], Some("has 39 characters where Azure's have 40")),

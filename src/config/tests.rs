@@ -207,6 +207,7 @@ fn check_says_what_where_and_the_cure() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn table() -> Vec<(String, Vec<&'static str>)> {
     const LABELS: &str = "config.toml: tenant[0].labels: has a name that the indexer refuses, or two that Wazuh takes for one; \
         write names without blank parts between dots, that differ in more than upper and lower case, and none that is the \

@@ -148,7 +148,6 @@ fn order_tells_the_ids_only_where_no_words_do() {
     for text in [
         "Azonosító\n{C}\nBérlő\n{T}\nTitok\n{S}",
         "Azonosító: {C}\nBérlő: {T}\nTitok: {S}",
-        "Programme, dossier, passe:\n{C}\n{T}\n{S}",
     ] {
         let said = ["the labels are not understood".to_owned()];
         assert_eq!(
@@ -159,6 +158,8 @@ fn order_tells_the_ids_only_where_no_words_do() {
         let flaws = parse_new_secret(filled(text).as_bytes()).unwrap_err();
         assert_eq!(flaws.len(), 1, "{text}");
     }
+    let greeted = filled("Hello,\n\n{T}\n{C}\n{S}\n\nRegards");
+    assert_eq!(outcome(greeted.as_bytes()), Ok(()));
 }
 
 #[test]
@@ -200,13 +201,8 @@ fn dots_are_a_cut_only_at_an_end() {
 
 #[test]
 fn what_is_no_secret_is_not_taken_for_one() {
-    let attached = "where Azure's have 40: it was cut off, or something is attached to it";
     for (secret, said) in [
-        ("{S};expires=2027-01-01", attached),
-        ("Code:{S}", attached),
-        ("{S}.", attached),
         ("{S}<wbr", "has a quote, bracket"),
-        ("abC8Q~d.E_f-GhIjKlMnOp", attached),
         ("{S}\\n", "has a backslash"),
         ("{S}|2027", "has a backslash or a bar"),
         ("{S}\u{1b}", "control characters"),
