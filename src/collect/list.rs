@@ -14,7 +14,7 @@ use super::health::Finding;
 use super::late::Listing;
 use super::tenant::{Collector, End, Trouble, again, is_ahead};
 use super::walk::{Aim, Listed};
-use super::window::{self, Window};
+use super::window::{self, DAY, HOUR, QUARTER, Window};
 use super::{ANSWER, at};
 use crate::config::ContentType;
 use crate::ledger::{LONGEST_BACK_OFF, Span, Stream};
@@ -240,8 +240,8 @@ impl Collector {
         let mut sweep = Vec::new();
         if is_sweep_due {
             let live = plan.windows.first().map_or(now, |window| window.start);
-            sweep = window::tile(stream.floor, now, now, too_long);
-            sweep.retain(|window| window.end <= live);
+            let length = if too_long == 0 { DAY } else { HOUR };
+            sweep = window::tile(stream.floor, live, now, length);
             // One that is longer than a run begins elsewhere in the next.
             let first = self.work.run % sweep.len().max(1);
             sweep.rotate_left(first);
@@ -340,7 +340,8 @@ impl Collector {
         for span in spans {
             self.looks_for_gap(stream.content_type, &span);
             let now = self.clock.now();
-            let windows = window::tile(span.since, span.until, now, stream.too_long);
+            let length = if stream.too_long == 0 { DAY } else { QUARTER };
+            let windows = window::tile(span.since, span.until, now, length);
             match self
                 .list_windows(activity, stream, windows, Aim::Span(span))
                 .await?

@@ -6,10 +6,12 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 pub use crate::microsoft::REACH;
 
-/// How long the windows of a stream are …
-const DAY: TimeDelta = TimeDelta::days(1);
-/// … and where a day's listing is longer than a run.
-const QUARTER: TimeDelta = TimeDelta::minutes(15);
+/// How long windows are that nothing keeps from being a day, …
+pub const DAY: TimeDelta = TimeDelta::days(1);
+/// … where a day's listing is longer than a run and all of some days is to be listed, …
+pub const HOUR: TimeDelta = TimeDelta::hours(1);
+/// … and where what was listed of it counts at once.
+pub const QUARTER: TimeDelta = TimeDelta::minutes(15);
 
 /// A half-open span `[start, end)` of contentCreated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,29 +46,29 @@ pub fn plan(
     too_long: u32,
 ) -> Plan {
     let overlap = overlap / (1 << too_long.saturating_sub(1).min(16));
+    let length = if too_long == 0 { DAY } else { QUARTER };
     let gap = (complete_to < reach).then_some(Window {
         start: complete_to,
         end: reach,
     });
     Plan {
-        windows: tile((complete_to - overlap).max(floor), now, now, too_long),
+        windows: tile((complete_to - overlap).max(floor), now, now, length),
         gap,
     }
 }
 
-/// The windows from the UTC midnight before `from`, or from where Microsoft's reach begins, to `to`, cut at midnights, in whole
-/// seconds: requests know no smaller time.
+/// The windows from the UTC midnight (hour, quarter of an hour) before `from`, or from where Microsoft's reach begins, to `to`, in
+/// whole seconds: requests know no smaller time.
 ///
-/// A start that moves makes Microsoft cut other, partial blobs, so starts stay at midnights. Where some runs were `too_long` for
-/// a day, they stay at quarters of an hour, so that some windows come to their end in each run.
+/// A start that moves makes Microsoft cut other, partial blobs, so windows are cut at midnights, or wherever this `length` of
+/// theirs ends since one.
 #[must_use]
 pub fn tile(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     now: DateTime<Utc>,
-    too_long: u32,
+    length: TimeDelta,
 ) -> Vec<Window> {
-    let length = if too_long == 0 { DAY } else { QUARTER };
     let to = to.min(now).trunc_subsecs(0);
     let mut windows = Vec::new();
     let mut start = cut(from, length).max(now - REACH);
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn ends_with_the_last_whole_second() {
-        let tile = |now| tile(at("2026-03-15T12:00:00Z"), at(now), at(now), 0);
+        let tile = |now| tile(at("2026-03-15T12:00:00Z"), at(now), at(now), DAY);
         assert_eq!(
             tile("2026-03-16T00:00:00.4Z").len(),
             1,

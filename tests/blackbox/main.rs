@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod accepted;
 mod acknowledge;
 mod backfill;
 mod doctor;
