@@ -126,14 +126,28 @@ impl Collector {
             .await
     }
 
-    /// A stream that was listed had no subscription any more: since when, nobody knows. It `ends` where it has one again.
-    pub(super) async fn was_stopped(&self, stream: &Stream, ends: bool) -> Result<(), Closed> {
-        let (Some(since), None) = (stream.marker, stream.unavailable_until) else {
+    /// A stream that is listed was found without subscription before, by this run or another: from when on it had none, nobody
+    /// knows, nor what became of each start.
+    pub(super) async fn tells_if_stopped(&self, stream: &Stream) -> Result<(), Closed> {
+        let (id, content_type, floor) = (stream.id, stream.content_type, stream.floor);
+        if stream.off_since.is_none() && !self.started.borrow().contains_key(&id) {
+            return Ok(());
+        }
+        let tenant_id = self.tenant.tenant_id.clone();
+        let stream = self
+            .work
+            .desk
+            .ledger(move |ledger| ledger.stream(&tenant_id, content_type, floor))
+            .await?;
+        let (Some(since), Some(started)) = (stream.off_since, stream.started) else {
             return Ok(());
         };
-        let until = self.clock.now();
+        let until = started.max(since);
         let gap = Gap { since, until };
-        self.tell_gap(stream.content_type, gap, Why::Stopped, ends)
+        self.tell_gap(content_type, gap, Why::Stopped, true).await?;
+        self.work
+            .desk
+            .ledger(move |ledger| ledger.subscription_was_on(id))
             .await
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Listing {
     answered: Instant,
     /// Whether the marker, or the beginning of a span, has moved since.
     pub(super) has_moved: bool,
+    /// How many windows of it came to their end.
+    pub(super) windows: usize,
 }
 
 impl Listing {
@@ -83,6 +85,7 @@ impl Collector {
             begun,
             answered: begun,
             has_moved: false,
+            windows: 0,
         };
         self.listing
             .borrow_mut()
@@ -108,6 +111,29 @@ impl Collector {
         if let Some((_, wait)) = self.fetching.borrow_mut().get_mut(&content.id) {
             wait.end(bytes);
         }
+    }
+
+    /// Whether a run is too short for what is new of a stream, or for a single window beside that, rather than too much going
+    /// on in it. A round of a backfill says nothing of what is new.
+    fn is_too_long(&self, listing: &Listing) -> bool {
+        let is_round = self.work.longest == Duration::MAX;
+        let had_time = listing.begun.elapsed() > self.work.longest;
+        if listing.is_new {
+            had_time
+        } else {
+            listing.windows == 0 && (had_time || is_round)
+        }
+    }
+
+    /// In how much smaller parts what is new of a stream is listed from now on that came to its end: in larger ones again where
+    /// there is time for twice as much, or, of the first, for all of two days.
+    pub(super) fn still_too_long(&self, content_type: ContentType, too_long: u32) -> u32 {
+        let listing = self.listing.borrow();
+        let took = listing
+            .get(&content_type)
+            .map_or(Duration::MAX, |listing| listing.begun.elapsed());
+        let enough = self.work.longest / if too_long == 1 { 8 } else { 3 };
+        too_long.saturating_sub(u32::from(took < enough))
     }
 
     /// The content types of which what is new will be known before long.
@@ -167,10 +193,10 @@ impl Collector {
                 self.says(content_type, late);
                 unanswered.push((listing.stream, listing.is_new, late.to_string()));
             } else if listing.begun.elapsed() > patience && !listing.has_moved {
-                // What it named so far is fetched, but the next run begins it anew, in smaller parts.
+                // What it named so far is fetched, but the next run begins it anew, in smaller parts if it had time enough.
                 self.finds(Some(content_type), Finding::of_fault(&long, false));
                 log::warn!("{} {content_type}: {long}", tenant.name);
-                endless.push((listing.stream, listing.is_new));
+                endless.push((listing.stream, listing.is_new, self.is_too_long(&listing)));
             }
         }
         let blobs = self.late_blobs(patience);
@@ -188,9 +214,14 @@ impl Collector {
                         ledger.stream_failed_beside(stream, now, &late)?;
                     }
                 }
-                for (stream, is_new) in endless {
+                for (stream, is_new, is_too_long) in endless {
                     ledger.stream_failed_beside(stream, now, &long)?;
-                    ledger.stream_too_long(stream, is_new)?;
+                    if is_new {
+                        ledger.stream_answered(stream)?;
+                    }
+                    if is_too_long {
+                        ledger.stream_too_long(stream, is_new)?;
+                    }
                 }
                 blobs.iter().try_for_each(|content| {
                     ledger.content_failed(

@@ -215,9 +215,7 @@ impl Collector {
         let stream = &self.plausible(stream, now).await?;
         let complete_to = stream.marker.unwrap_or(stream.floor);
         let reach = self.clock.reach();
-        // Once a day it is tried whether less would do.
-        let is_new_day = complete_to.date_naive() < now.date_naive();
-        let too_long = stream.too_long - u32::from(is_new_day && stream.too_long > 0);
+        let too_long = stream.too_long;
         let plan = window::plan(
             complete_to,
             collect.overlap,
@@ -252,7 +250,9 @@ impl Collector {
             .await?
         {
             Listed::Whole => {
+                self.tells_if_stopped(stream).await?;
                 self.heard.borrow_mut().insert(stream.content_type);
+                let too_long = self.still_too_long(stream.content_type, too_long);
                 desk.ledger(move |ledger| ledger.listing_complete(id, now, too_long))
                     .await?;
             }

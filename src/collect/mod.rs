@@ -532,16 +532,14 @@ async fn all_tenants(work: &Rc<Work>, collectors: &[Rc<Collector>]) {
     }
 }
 
-/// With which of so many tenants a run begins: in steps of about five eighths, a few runs spread over all of them, and as many
-/// runs as there are tenants begin with each once.
-fn first(run: usize, tenants: usize) -> usize {
-    let mut step = tenants * 5 / 8 + 1;
-    while divisor(step, tenants) > 1 {
+/// With which of so many tenants, or windows, a run begins: in steps of about five eighths, a few runs spread over all of them,
+/// and as many runs as there are of them begin with each once.
+fn first(run: usize, count: usize) -> usize {
+    let mut step = count * 5 / 8 + 1;
+    while divisor(step, count) > 1 {
         step += 1;
     }
-    (run % tenants.max(1) * step)
-        .checked_rem(tenants)
-        .unwrap_or(0)
+    (run % count.max(1) * step).checked_rem(count).unwrap_or(0)
 }
 
 /// The greatest common divisor.

@@ -121,11 +121,16 @@ impl Collector {
             .await?;
         let started = activity.start(stream.content_type).await;
         drop(turn);
-        match &started {
-            Ok(true) => self.was_stopped(stream, true).await?,
-            // It may have started: the next run would find it on.
-            Err(fault) if fault.class == Class::Retry => self.was_stopped(stream, false).await?,
-            _ => {}
+        let was_on = match &started {
+            Ok(was_off) => !was_off,
+            // Without the permission nobody knows.
+            Err(fault) => fault.class == Class::TypeUnavailable,
+        };
+        if was_on {
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.subscription_was_on(id))
+                .await?;
         }
         match started {
             Ok(_) => {

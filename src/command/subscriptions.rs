@@ -157,9 +157,12 @@ async fn start(
             match activity.start(content_type).await {
                 Ok(was_off) => {
                     ledger.subscription_enabled(stream.id)?;
+                    if !was_off {
+                        ledger.subscription_was_on(stream.id)?;
+                    }
                     match stream.marker.filter(|_| was_off) {
                         Some(marker) => format!(
-                            "started again; of what became available after {}, Microsoft kept nothing while it was off",
+                            "started again; of what became available after {}, Microsoft kept nothing while it was off, which the next run tells Wazuh",
                             marker.format("%F %T UTC")
                         ),
                         None => "started; the first content may take hours".to_owned(),

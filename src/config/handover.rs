@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::problem::Flaw;
 use super::scope::parse_guid;
 use super::secret_text::{NEW_SECRET, REMARK, is_elsewhere, is_hidden, is_placeholder, unusable};
-use label::{is_of_id, label};
+use label::{has_remark, is_of_id, label};
 use text::{decode, plain};
 
 mod label;
@@ -182,7 +182,12 @@ fn has_text(line: &str) -> bool {
 
 /// The only value of a field.
 fn only<'a>(fields: &[(Field, &'a str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<&'a str> {
-    let mut values = fields.iter().filter(|(other, _)| *other == field);
+    // A customer number is no ID beside one.
+    let is_id = |(other, value): &&(Field, &str)| *other == field && first_guid(value).is_some();
+    let is_any = field != Field::Secret && fields.iter().any(|one| is_id(&one));
+    let mut values = fields
+        .iter()
+        .filter(|one| one.0 == field && (!is_any || is_id(one)));
     let Some((_, value)) = values.next() else {
         let flaw = if field == Field::Secret
             && fields.iter().any(|(field, _)| *field == Field::SecretId)
@@ -207,8 +212,14 @@ fn only<'a>(fields: &[(Field, &'a str)], field: Field, flaws: &mut Vec<Flaw>) ->
 }
 
 fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option<String> {
-    let mut guids = guids(only(fields, field, flaws)?);
+    let value = only(fields, field, flaws)?;
+    let mut guids = guids(value);
     let first = guids.next();
+    // What comes after it is another's: `8a3c… (object ID 9999…)`.
+    let begins = value.split_whitespace().next().map(unquoted);
+    if first.is_some() && begins.and_then(parse_guid) == first {
+        return first;
+    }
     let (what, cure) = if first.is_none() {
         (
             "is no GUID",
@@ -276,7 +287,7 @@ fn labelled<'a>(lines: &[&'a str]) -> Fields<'a> {
             announced = None;
             fields.push((field, value));
         } else if let Some((field, label)) = announced.take()
-            && !is_name(label, field, line)
+            && !is_remark(label, field, line)
         {
             fields.push((field, *line));
         }
@@ -292,8 +303,7 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
         let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
         if let Some(field) = label(before) {
             let after = match separator {
-                // a table's cell ends as it began
-                '|' => after.split('|').next().unwrap_or_default(),
+                '|' => cell(after, field),
                 _ => after,
             };
             // "**label:** value"
@@ -301,7 +311,7 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
             let value = after.trim_start_matches(|c: char| {
                 c.is_whitespace() || matches!(c, ':' | '：' | '=' | '＝' | '>')
             });
-            let is_value = !value.is_empty() && !is_name(before, field, value);
+            let is_value = !value.is_empty() && !is_remark(before, field, value);
             return is_value.then_some((field, undecorated(value)));
         }
     }
@@ -315,11 +325,30 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
     certain.then_some((field, value))
 }
 
-/// Whether it is the name of what the label may also give the ID of: `Tenant: Contoso Ltd`.
-fn is_name(label: &str, field: Field, value: &str) -> bool {
-    matches!(field, Field::TenantId | Field::ClientId)
-        && !is_of_id(label)
-        && first_guid(value).is_none()
+/// The cell of a table's row that holds the value: of a secret's the only one that may be one, else all of them.
+fn cell(row: &str, field: Field) -> &str {
+    let mut cells = row.split('|').map(str::trim);
+    if field != Field::Secret {
+        return cells.next().unwrap_or_default();
+    }
+    let mut secrets = cells.filter(|cell| may_be_secret(cell) && parse_guid(cell).is_none());
+    match (secrets.next(), secrets.next()) {
+        (Some(secret), None) => secret,
+        _ => row,
+    }
+}
+
+/// Whether it is no value: the name of what the label may also give the ID of (`Tenant: Contoso Ltd`), or what a remark in
+/// the label announces (`Client secret (expires): 2027-05-01`).
+fn is_remark(label: &str, field: Field, value: &str) -> bool {
+    match field {
+        Field::TenantId | Field::ClientId => !is_of_id(label) && first_guid(value).is_none(),
+        Field::Secret => {
+            let word = value.split_whitespace().next().unwrap_or_default();
+            has_remark(label) && word.len() < SECRET_LENGTH
+        }
+        Field::SecretId => false,
+    }
 }
 
 /// A text without labels: two GUIDs, and one word that may be a secret.
@@ -341,9 +370,11 @@ fn bare<'a>(lines: &[&'a str]) -> Result<Fields<'a>, Flaw> {
             fields.push((ids.next().unwrap_or(Field::Secret), word));
         } else if may_be_secret(word) {
             fields.push((Field::Secret, word));
-        } else {
+        } else if !line.contains("://") && line.contains(char::is_alphabetic) {
             is_among_words |= first_guid(line).is_some();
             is_after_words = true;
+            continue;
+        } else {
             continue;
         }
         is_after_words = false;

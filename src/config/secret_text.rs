@@ -168,11 +168,16 @@ fn is_azure(secret: &str) -> bool {
     AZURE.contains(&secret.len()) && azure_in(secret, 0) == secret.len()
 }
 
+/// Whether it begins as each secret that Azure makes today.
+pub(super) fn begins_as_azures(text: &str) -> bool {
+    azure_in(text, 0) > 0
+}
+
 /// Whether it begins as a secret of Azure's, or has a whole one inside. (One from before may have these
 /// three characters by chance, but not so many after them.)
 fn holds_azure(secret: &str) -> bool {
     let inside = |at| azure_in(secret, at) >= *AZURE.start();
-    azure_in(secret, 0) > 0 || (1..secret.len()).any(inside)
+    begins_as_azures(secret) || (1..secret.len()).any(inside)
 }
 
 /// How many bytes from there on read as a secret of Azure's.

@@ -8,6 +8,7 @@ use super::checked::{Inherited, Own, inherit};
 use super::ownership::{self, Kind};
 use super::raw;
 use super::scope::Scope;
+use super::secret_text::begins_as_azures;
 use super::settings::{Authentication, Cloud, Filter, Secret, Tenant};
 
 /// One tenant, unless it lacks what makes it one. With `secrets` its secret files are read.
@@ -206,7 +207,7 @@ fn command(scope: &mut Scope<'_>, command: &[String]) -> Option<Secret> {
 }
 
 fn credential(scope: &mut Scope<'_>, name: &str) -> Option<Secret> {
-    if is_like_a_secret(name) {
+    if begins_as_azures(name) {
         refuse_secret(scope, "client_secret_credential");
         return None;
     }

@@ -247,6 +247,7 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
         (auth("client_secret_credential = 'abC8Q~d.E_f-GhIjKl'"), vec![
             "config.toml: tenant[0].client_secret_credential: looks like the secret itself, which never stands in the configuration; move it into a file of mode 0600 and name that with client_secret_file",
         ]),
+        (auth("client_secret_credential = 'o365-ContosoProd-2026'"), vec![]),
         (auth("client_secret_file = 'Wazuh2026abcdefgh'"), vec![
             "config.toml: tenant[0].client_secret_file: looks like the secret itself, which never stands in the configuration; move it into a file of mode 0600 and name that with client_secret_file",
         ]),

@@ -53,7 +53,9 @@ pub struct Stream {
     pub failures: u32,
     /// Whether something of the last one did.
     pub has_error: bool,
-    /// How many listings were too long for a run, less those of which that was not so since.
+    /// Where listings ended when the subscription was found to be off, until that is told.
+    pub off_since: Option<DateTime<Utc>>,
+    /// How many listings were too long for a run, less those that had time enough since.
     pub too_long: u32,
 }
 
@@ -305,7 +307,7 @@ impl Ledger {
             .connection
             .prepare_cached(
                 "SELECT id, floor, marker, swept, subscribed, started, unavailable_until, not_before,
-                     failures, error IS NOT NULL, too_long
+                     failures, error IS NOT NULL, too_long, off_since
                  FROM stream WHERE tenant_id = ?1 AND content_type = ?2",
             )?
             .query_row(params![tenant_id, content_type.as_str()], |row| {
@@ -323,19 +325,34 @@ impl Ledger {
                     failures: row.get(8)?,
                     has_error: row.get(9)?,
                     too_long: row.get(10)?,
+                    off_since: time_or_never(row.get(11)?),
                 })
             })
             .optional()?)
     }
 
-    /// Remembers that a start of the subscription is being requested, before it is.
+    /// Remembers that a start of the subscription is being requested, before it is, and since when it may have been off.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn subscription_starting(&mut self, stream: i64, now: DateTime<Utc>) -> Result<(), Fault> {
         self.write()?
-            .prepare_cached("UPDATE stream SET started = ?2 WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE stream SET started = ?2,
+                     off_since = iif(off_since = 0, coalesce(marker, 0), off_since) WHERE id = ?1",
+            )?
             .execute(params![stream, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    /// That a subscription was off is told, or it was not.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn subscription_was_on(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET off_since = 0 WHERE id = ?1")?
+            .execute([stream])?;
         Ok(())
     }
 
@@ -515,14 +532,24 @@ impl Ledger {
         Ok(())
     }
 
-    /// A listing was answered, but is too long for a run: of what `is_new`, where failures in a row are over, or of something
-    /// beside that, for which smaller parts will do.
+    /// A listing was answered, though it did not come to its end: failures in a row are over.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub fn stream_answered(&mut self, stream: i64) -> Result<(), Fault> {
+        self.write()?
+            .prepare_cached("UPDATE stream SET failures = 0 WHERE id = ?1")?
+            .execute([stream])?;
+        Ok(())
+    }
+
+    /// A listing is too long for a run: of what `is_new`, or of something beside that, for which smaller parts will do.
     ///
     /// # Errors
     /// A full or failing disk.
     pub fn stream_too_long(&mut self, stream: i64, is_new: bool) -> Result<(), Fault> {
         let change = if is_new {
-            "too_long = too_long + 1, failures = 0"
+            "too_long = too_long + 1"
         } else {
             "too_long = max(too_long, 1)"
         };

@@ -286,11 +286,14 @@ impl Acknowledgement {
 
     /// From now on it is sent through `queue`. Without it, whoever was there at the beginning counts as the reader.
     pub fn connected(&mut self, queue: &Queue) {
+        let is_another = self.present.as_ref() != Some(queue.reader());
         self.present = Some(queue.reader().clone());
         self.has_sent = false;
         self.is_seen_read = false;
-        if let Source::Manager(manager) = &mut self.source {
-            manager.connected();
+        if let Source::Manager(manager) = &mut self.source
+            && is_another
+        {
+            manager.connected_to_another();
         }
     }
 
@@ -391,6 +394,9 @@ impl Acknowledgement {
         if !is_nobody {
             let now = SocketId::at(self.home.queue());
             if mark.socket.is_some() && now.is_some() && now != mark.socket {
+                if let Source::Manager(manager) = &mut self.source {
+                    manager.lost();
+                }
                 return Verdict::Lost;
             }
         }

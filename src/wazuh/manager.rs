@@ -359,11 +359,14 @@ impl Manager {
         Allowance { events, look_again }
     }
 
-    /// What went into another socket is never decoded by who reads this one.
-    pub(super) fn connected(&mut self) {
-        if let (Some(_), Some(look)) = (self.origin, &self.look) {
-            self.origin = Some((look.others.left, self.sent));
+    /// What was seen may have been of the reader of another socket, who decodes nothing of what goes into this one.
+    pub(super) fn connected_to_another(&mut self) {
+        if self.look.take().is_some() {
+            log::info!("Wazuh's analysisd was restarted");
+            self.settling.get_or_insert(0);
         }
+        self.origin = None;
+        self.baseline = (None, None);
     }
 
     pub(super) fn sent(&mut self, events: usize) {
@@ -408,16 +411,20 @@ impl Manager {
         };
         let verdict = assess(mark, unread, look, now, in_hands);
         match verdict {
-            // One event may make many batches be lost.
-            Verdict::Lost if self.settling.is_none() => {
-                self.settling = Some(now + self.next_settling);
-                let next = (2 * self.next_settling).max(AFTER_LOSSES);
-                self.next_settling = next.min(self.longest_settling);
-            }
+            Verdict::Lost => self.lost(),
             Verdict::Confirmed(_) => self.next_settling = 0,
-            Verdict::Lost | Verdict::Pending => {}
+            Verdict::Pending => {}
         }
         Some(verdict)
+    }
+
+    /// A batch was lost: what comes next waits a while, longer each time. One event may make many batches be lost.
+    pub(super) fn lost(&mut self) {
+        if self.settling.is_none() {
+            self.settling = Some(monotonic_millis() + self.next_settling);
+            let next = (2 * self.next_settling).max(AFTER_LOSSES);
+            self.next_settling = next.min(self.longest_settling);
+        }
     }
 
     /// The last look, or a new one if that is too old; `None` while analysisd does not answer.

@@ -423,6 +423,21 @@ fn losses_in_a_row_slow_down() {
     }
 }
 
+/// The reader that was seen is gone with its socket, and whoever comes next need not answer soon.
+#[test]
+fn nothing_that_was_seen_is_of_the_reader_of_another_socket() {
+    let (_dir, home, config) = home_with_manager();
+    let mut manager = Manager::new(&home, &config);
+    manager.learn(look(500));
+    manager.sent(3);
+    manager.connected_to_another();
+    manager.sent(4);
+    // The socket of an analysisd that starts.
+    std::fs::write(home.statistics_socket(), "").unwrap();
+    assert_eq!(manager.baseline(), (None, None));
+    assert_eq!((manager.decoded_then(), manager.save(None)), (None, None));
+}
+
 #[test]
 fn an_earlier_runs_look_serves_only_where_it_can_be_gone_on_from() {
     let (_dir, home, config) = home_with_manager();

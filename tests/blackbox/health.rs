@@ -252,7 +252,7 @@ fn a_permission_that_is_withdrawn_makes_no_gap_until_it_is_given_back() {
 /// Microsoft keeps nothing while a subscription is off: whoever stops it must not pass unseen.
 #[test]
 fn a_subscription_that_was_stopped_and_what_is_missing_of_it_are_told() {
-    for is_listed in [false, true] {
+    for (is_listed, by_hand) in [(false, false), (true, false), (false, true)] {
         let mut story = Story::new();
         story.run("0", Duration::ZERO, true);
         let begin = story.world.microsoft.now();
@@ -269,6 +269,11 @@ fn a_subscription_that_was_stopped_and_what_is_missing_of_it_are_told() {
             .world
             .microsoft
             .issue(&id, "Audit.Exchange", [record], now);
+        if by_hand {
+            let output = story.world.run(&["subscriptions", "start"]);
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.contains("Exchange: started again; of what"), "{said}");
+        }
         // Either a listing is refused, or the day's list of subscriptions shows it.
         story.run("1", if is_listed { DAY } else { HOUR }, false);
         let end = story.world.microsoft.now();
@@ -284,6 +289,7 @@ fn a_subscription_that_was_stopped_and_what_is_missing_of_it_are_told() {
         let gaps: Vec<_> = streams.filter(|stream| !stream["gap"].is_null()).collect();
         assert_eq!(gaps.len(), 1);
         assert_eq!(gaps[0]["content_type"], "Audit.Exchange");
+        let end = if by_hand { begin + HOUR } else { end };
         for (name, time) in [("since", begin), ("until", end)] {
             let told: DateTime<Utc> = gaps[0]["gap"][name].as_str().unwrap().parse().unwrap();
             assert!((told - time).abs() < TimeDelta::minutes(1), "{}", gaps[0]);

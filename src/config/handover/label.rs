@@ -36,7 +36,7 @@ const FILLERS: [&str; 28] = [
     "della",
 ];
 // English, German, French, Spanish, Portuguese, Italian, Dutch, Japanese; without accents
-const TENANT: [&str; 14] = [
+const TENANT: [&str; 15] = [
     "tenant",
     "directory",
     "verzeichnis",
@@ -49,6 +49,7 @@ const TENANT: [&str; 14] = [
     "inquilino",
     "diretorio",
     "locatario",
+    "map",
     "ディレクトリ",
     "テナント",
 ];
@@ -88,9 +89,17 @@ const SECRET: [&str; 16] = [
 const VALUE: [&str; 7] = ["value", "wert", "valeur", "valor", "valore", "waarde", "値"];
 const KEY: [&str; 5] = ["key", "text", "schlussel", "cle", "clave"];
 
-/// What a label announces, if these words are one, with or without a remark after them.
+/// What a label announces, if these words are one, with or without a remark after them: after a name it may be the name.
 pub(super) fn label(text: &str) -> Option<Field> {
-    known(text).or_else(|| known(without_remark(text)?))
+    known(text).or_else(|| {
+        let before = without_remark(text)?;
+        known(before).filter(|field| *field == Field::Secret || is_of_id(before))
+    })
+}
+
+/// Whether a label is one only without the remark after it: what follows may belong to the remark.
+pub(super) fn has_remark(label: &str) -> bool {
+    known(label).is_none()
 }
 
 /// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, or may
@@ -113,7 +122,12 @@ fn known(text: &str) -> Option<Field> {
     if text.len() > 80 {
         return None;
     }
-    // Where somebody's caps lock was on, or nothing stands between them, words cannot be told apart.
+    // Somebody's caps lock was on.
+    of_words(text).or_else(|| of_words(&text.to_lowercase()))
+}
+
+fn of_words(text: &str) -> Option<Field> {
+    // Where nothing stands between them, words cannot be told apart.
     let letters: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
     match letters.to_lowercase().as_str() {
         "tenantid" | "directoryid" | "directorytenantid" => return Some(Field::TenantId),
@@ -186,6 +200,12 @@ fn without_accent(c: char) -> Option<char> {
         'ò'..='ö' => 'o',
         'ù'..='ü' => 'u',
         'ç' => 'c',
+        'À'..='Ä' => 'A',
+        'È'..='Ë' => 'E',
+        'Ì'..='Ï' => 'I',
+        'Ò'..='Ö' => 'O',
+        'Ù'..='Ü' => 'U',
+        'Ç' => 'C',
         c => c,
     })
 }

@@ -64,6 +64,14 @@ fn as_people_write_it() {
         "|Tenant ID|{T}||\n|Client ID|{C}||\n|---|---|---|\n|Client secret|{S}|11/30/2028|",
         "Tenant ID:\n-----\n{T}\nClient ID\n====\n{C}\nClient secret:\n```text\n{S}\n```",
         "{T}\n{C}\n{S}\n------------------------------\nTel.:+49-30-1234567890\nhttps://www.contoso.example/",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret: {S}\nClient secret (expires): 01.05.2027",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (name): wazuh\nValue: {S}\nClient secret (24 months)\n\nRegards",
+        "Tenant ID: {T}\nClient ID: {C} (object ID 99999999-2222-4333-8444-555555555555)\nSecret: {S}",
+        "Tenant ID: {T}\nClient ID: {C}, object ID: 99999999-2222-4333-8444-555555555555\nSecret: {S}\nID cliente: 4711",
+        "| Tenant ID | {T} |\n| Client ID | {C} |\n| Client secret | wazuh | 11/30/2028 | {S} |",
+        "1. tENANT id\n{T}\n2. cLIENT id\n{C}\n3. cLIENT sECRET\n{S}",
+        "1.\n{T}\n2.\n{C}\nhttps://portal.azure.com\n3.\n{S}",
+        "Application (Wazuh)\n{T}\n{C}\n{S}",
     ];
     for text in texts {
         assert_eq!(outcome(filled(text).as_bytes()), Ok(()), "{text}");
@@ -128,7 +136,7 @@ fn labels_of_the_portal_in_other_languages() {
             "ID della directory (tenant)",
             "Valore",
         ],
-        ["Toepassings-id (client)", "Directory-id (tenant)", "Waarde"],
+        ["Toepassings-id (client)", "Map-id (tenant)", "Waarde"],
         [
             "アプリケーション (クライアント) ID",
             "ディレクトリ (テナント) ID",
@@ -136,6 +144,10 @@ fn labels_of_the_portal_in_other_languages() {
         ],
     ] {
         for between in [": ", "\n", ":\n  ", "："] {
+            let text =
+                format!("{client}{between}{{C}}\n{tenant}{between}{{T}}\n{secret}{between}{{S}}\n");
+            assert_eq!(outcome(filled(&text).as_bytes()), Ok(()), "{text}");
+            let [client, tenant, secret] = [client, tenant, secret].map(str::to_uppercase);
             let text =
                 format!("{client}{between}{{C}}\n{tenant}{between}{{T}}\n{secret}{between}{{S}}\n");
             assert_eq!(outcome(filled(&text).as_bytes()), Ok(()), "{text}");
@@ -268,7 +280,7 @@ fn as_editors_save_it() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let table: [(&str, &[&str]); 19] = [
+    let table: [(&str, &[&str]); 20] = [
         (
             "Tenant ID\nClient ID\nClient secret\n{T}\n{C}\n{S}",
             &["the client secret's label alone has a value, and that is a GUID"],
@@ -294,6 +306,10 @@ fn what_is_wrong_is_named() {
         ),
         (
             "Tenant ID: {T}\nClient ID: {C}\nClient secret:\n",
+            &["the client secret is missing"],
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret (sent by SMS)\nThanks, Jane",
             &["the client secret is missing"],
         ),
         (
