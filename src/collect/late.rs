@@ -116,18 +116,25 @@ impl Collector {
     /// Whether a run is too short for what is new of a stream, or for a single window beside that, rather than too much going
     /// on in it. A round of a backfill says nothing of what is new.
     fn is_too_long(&self, listing: &Listing) -> bool {
-        let is_round = self.work.longest == Duration::MAX;
-        let had_time = listing.begun.elapsed() > self.work.longest;
         if listing.is_new {
-            had_time
+            listing.begun.elapsed() > self.work.longest
         } else {
-            listing.windows == 0 && (had_time || is_round)
+            listing.windows == 0
         }
     }
 
     /// In how much smaller parts what is new of a stream is listed from now on that came to its end: in larger ones again where
-    /// there is time for twice as much, or, of the first, for all of two days.
-    pub(super) fn still_too_long(&self, content_type: ContentType, too_long: u32) -> u32 {
+    /// there is time for twice as much; whether there is for whole days is tried on each `is_new_day`.
+    pub(super) fn still_too_long(
+        &self,
+        content_type: ContentType,
+        too_long: u32,
+        is_new_day: bool,
+    ) -> u32 {
+        let is_round = self.work.longest == Duration::MAX;
+        if is_round || (too_long == 1 && !is_new_day) {
+            return too_long;
+        }
         let listing = self.listing.borrow();
         let took = listing
             .get(&content_type)

@@ -245,14 +245,17 @@ impl Collector {
             sweep.rotate_left(first);
         }
         let (id, desk) = (stream.id, &self.work.desk);
-        match self
+        let listed = self
             .list_windows(activity, stream, plan.windows, Aim::Marker)
-            .await?
-        {
+            .await?;
+        if matches!(listed, Listed::Whole | Listed::InPart(_)) {
+            self.tells_if_stopped(stream).await?;
+        }
+        match listed {
             Listed::Whole => {
-                self.tells_if_stopped(stream).await?;
                 self.heard.borrow_mut().insert(stream.content_type);
-                let too_long = self.still_too_long(stream.content_type, too_long);
+                let is_new_day = complete_to.date_naive() < now.date_naive();
+                let too_long = self.still_too_long(stream.content_type, too_long, is_new_day);
                 desk.ledger(move |ledger| ledger.listing_complete(id, now, too_long))
                     .await?;
             }

@@ -126,7 +126,8 @@ impl Collector {
             // Without the permission nobody knows.
             Err(fault) => fault.class == Class::TypeUnavailable,
         };
-        if was_on {
+        // An earlier start may have been carried out, whatever was heard of it.
+        if was_on && stream.off_since.is_none() {
             self.work
                 .desk
                 .ledger(move |ledger| ledger.subscription_was_on(id))

@@ -157,7 +157,7 @@ async fn start(
             match activity.start(content_type).await {
                 Ok(was_off) => {
                     ledger.subscription_enabled(stream.id)?;
-                    if !was_off {
+                    if !was_off && stream.off_since.is_none() {
                         ledger.subscription_was_on(stream.id)?;
                     }
                     match stream.marker.filter(|_| was_off) {

@@ -5,7 +5,9 @@ use zeroize::Zeroizing;
 
 use super::problem::Flaw;
 use super::scope::parse_guid;
-use super::secret_text::{NEW_SECRET, REMARK, is_elsewhere, is_hidden, is_placeholder, unusable};
+use super::secret_text::{
+    NEW_SECRET, REMARK, begins_as_azures, is_elsewhere, is_hidden, is_placeholder, unusable,
+};
 use label::{has_remark, is_of_id, label};
 use text::{decode, plain};
 
@@ -325,17 +327,22 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
     certain.then_some((field, value))
 }
 
-/// The cell of a table's row that holds the value: of a secret's the only one that may be one, else all of them.
+/// The cell of a table's row that holds the value: of a secret's the first that may be one, else all of them.
 fn cell(row: &str, field: Field) -> &str {
-    let mut cells = row.split('|').map(str::trim);
-    if field != Field::Secret {
-        return cells.next().unwrap_or_default();
+    let mut cells = row
+        .split('|')
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty());
+    let first = cells.clone().next().unwrap_or_default();
+    if field != Field::Secret || cells.clone().count() == 1 {
+        return first;
     }
-    let mut secrets = cells.filter(|cell| may_be_secret(cell) && parse_guid(cell).is_none());
-    match (secrets.next(), secrets.next()) {
-        (Some(secret), None) => secret,
-        _ => row,
+    if let Some(secret) = cells.clone().find(|cell| begins_as_azures(cell)) {
+        return secret;
     }
+    cells
+        .find(|cell| may_be_secret(cell) && parse_guid(cell).is_none())
+        .unwrap_or(row)
 }
 
 /// Whether it is no value: the name of what the label may also give the ID of (`Tenant: Contoso Ltd`), or what a remark in

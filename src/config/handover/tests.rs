@@ -69,6 +69,7 @@ fn as_people_write_it() {
         "Tenant ID: {T}\nClient ID: {C} (object ID 99999999-2222-4333-8444-555555555555)\nSecret: {S}",
         "Tenant ID: {T}\nClient ID: {C}, object ID: 99999999-2222-4333-8444-555555555555\nSecret: {S}\nID cliente: 4711",
         "| Tenant ID | {T} |\n| Client ID | {C} |\n| Client secret | wazuh | 11/30/2028 | {S} |",
+        "|Tenant ID|{T}|\n|Client ID|{C}|\n|Client secret|wazuh-collector-prod|2028-11-30T00:00:00Z|{S}|",
         "1. tENANT id\n{T}\n2. cLIENT id\n{C}\n3. cLIENT sECRET\n{S}",
         "1.\n{T}\n2.\n{C}\nhttps://portal.azure.com\n3.\n{S}",
         "Application (Wazuh)\n{T}\n{C}\n{S}",
