@@ -81,7 +81,7 @@ type Fields<'a> = Vec<(Field, &'a str)>;
 /// The three values in a customer's text.
 ///
 /// A value stands after its label (`label: value`, `label = value`, or on the next line); a text
-/// without any label has the tenant ID, the client ID and the secret in this order, and no words before
+/// without any label has the tenant ID, the client ID and the secret in this order, and no words between
 /// the IDs. Other lines are remarks.
 ///
 /// # Errors
@@ -360,7 +360,7 @@ fn is_remark(label: &str, field: Field, value: &str) -> bool {
 
 /// A text without labels: two GUIDs, and one word that may be a secret.
 ///
-/// Which GUID is which tells their order only where nothing else does: what stands before one may be
+/// Which GUID is which tells their order only where nothing else does: what stands between them may be
 /// a label in words that are not known here.
 fn bare<'a>(lines: &[&'a str]) -> Result<Fields<'a>, Flaw> {
     let mut ids = [Field::TenantId, Field::ClientId, Field::Secret].into_iter();

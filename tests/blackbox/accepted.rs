@@ -57,10 +57,7 @@ fn what_is_read_between_two_runs_does_not_come_again() {
     assert!(world.queue.wait_for(5, Duration::from_secs(10)));
     world.run_expecting(0, &[]);
     assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
-    world.queue.close();
-    world.queue.rebind().unwrap();
-    world.run_expecting(0, &[]);
-    world.assert_clean();
+    another_reader_takes_over(&mut world);
 }
 
 #[test]
@@ -92,10 +89,7 @@ fn what_is_read_after_its_run_does_not_come_again() {
     world.queue.resume();
     world.run_expecting(0, &[]);
     assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
-    world.queue.close();
-    world.queue.rebind().unwrap();
-    world.run_expecting(0, &[]);
-    world.assert_clean();
+    another_reader_takes_over(&mut world);
 }
 
 /// It is known before the process is gone, so a later death of the reader costs nothing.
@@ -106,10 +100,7 @@ fn what_is_read_is_accepted_within_the_run() {
     world.run_expecting(0, &[]);
     assert_eq!(status(&world)["unconfirmed"], 0, "{}", world.log());
     assert_eq!(status(&world)["assurance"], "accepted");
-    world.queue.close();
-    world.queue.rebind().unwrap();
-    world.run_expecting(0, &[]);
-    world.assert_clean();
+    another_reader_takes_over(&mut world);
 }
 
 /// What an agent cannot forward it drops, once its buffer is full.

@@ -192,7 +192,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// The letter of a Latin one, composed or followed by its accent.
 fn without_accent(c: char) -> Option<char> {
-    Some(match c {
+    let plain = match c.to_lowercase().next()? {
         '\u{300}'..='\u{36f}' => return None,
         'à'..='ä' => 'a',
         'è'..='ë' => 'e',
@@ -200,12 +200,11 @@ fn without_accent(c: char) -> Option<char> {
         'ò'..='ö' => 'o',
         'ù'..='ü' => 'u',
         'ç' => 'c',
-        'À'..='Ä' => 'A',
-        'È'..='Ë' => 'E',
-        'Ì'..='Ï' => 'I',
-        'Ò'..='Ö' => 'O',
-        'Ù'..='Ü' => 'U',
-        'Ç' => 'C',
-        c => c,
+        _ => return Some(c),
+    };
+    Some(if c.is_uppercase() {
+        plain.to_ascii_uppercase()
+    } else {
+        plain
     })
 }
