@@ -47,7 +47,8 @@ pub struct Pending {
 
 impl Ledger {
     /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
-    /// A pending content takes on the address that was listed last: the one before may be what failed.
+    /// A pending content takes on the address that was listed last, since the one before may be what failed, and the latest
+    /// expiration; one that was given up is pending again if it expires later than was listed before.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -60,24 +61,28 @@ impl Ledger {
         // Looking first keeps an idle run from opening a transaction at all.
         let mut new = 0;
         for content in contents.iter().filter(|content| content.created >= floor) {
-            let is_moved: Option<bool> = self
+            let expires = content.expires.timestamp_millis();
+            let is_changed: Option<bool> = self
                 .connection
                 .prepare_cached(
-                    "SELECT state = 0 AND uri <> ?3 FROM content
+                    "SELECT (state = 0 AND uri <> ?3) OR (state IN (0, 3) AND expires < ?4) FROM content
                      WHERE stream = ?1 AND content_id = ?2",
                 )?
-                .query_row(params![stream, content.content_id, content.uri], |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    params![stream, content.content_id, content.uri, expires],
+                    |row| row.get(0),
+                )
                 .optional()?;
-            if is_moved == Some(true) {
+            if is_changed == Some(true) {
                 self.write()?
                     .prepare_cached(
-                        "UPDATE content SET uri = ?3 WHERE stream = ?1 AND content_id = ?2",
+                        "UPDATE content SET state = 0, uri = ?3, expires = max(expires, ?4),
+                             backfill = CASE state WHEN 3 THEN 3 ELSE backfill END
+                         WHERE stream = ?1 AND content_id = ?2",
                     )?
-                    .execute(params![stream, content.content_id, content.uri])?;
+                    .execute(params![stream, content.content_id, content.uri, expires])?;
             }
-            if is_moved.is_none() {
+            if is_changed.is_none() {
                 self.write()?
                     .prepare_cached(
                         "INSERT INTO content (stream, content_id, uri, created, expires)
@@ -88,7 +93,7 @@ impl Ledger {
                         content.content_id,
                         content.uri,
                         content.created.timestamp_millis(),
-                        content.expires.timestamp_millis()
+                        expires
                     ])?;
                 new += 1;
             }

@@ -144,21 +144,28 @@ fn what_was_given_up_is_fetched_again() {
 /// It had expired when it was given up, but Microsoft hands it out again.
 #[test]
 fn what_is_listed_again_after_it_expired_is_fetched() {
-    let mut world = World::with_tenants(1, Options::default());
-    world.issue_small(0, "Audit.Exchange", 3, TimeDelta::hours(1));
-    let rule = Rule::on(Operation::Blob, Action::WrongJson);
-    world.microsoft.faults(Plan::default().rule(rule));
-    world.run_expecting(3, &[]);
-    let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
-    ledger
-        .execute("UPDATE content SET expires = 1", [])
-        .unwrap();
-    drop(ledger);
-    world.run(&["run"]);
-    assert_eq!(world.sum("lost"), 1, "{}", world.log());
-    world.microsoft.faults(Plan::default());
-    done(&world, &["backfill", "--since", "6h"]);
-    world.assert_clean();
+    for again in [&["run"][..], &["backfill", "--since", "6h"]] {
+        let mut world = World::with_tenants(1, Options::default());
+        world.issue_small(0, "Audit.Exchange", 3, TimeDelta::hours(1));
+        let blob = Rule::on(Operation::Blob, Action::WrongJson);
+        world.microsoft.faults(Plan::default().rule(blob.clone()));
+        world.run_expecting(3, &[]);
+        let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
+        ledger
+            .execute("UPDATE content SET expires = 1", [])
+            .unwrap();
+        drop(ledger);
+        let listing = Rule::on(Operation::Content, Action::af(500, "AF50000", "no"));
+        let both = Plan::default().rule(blob).rule(listing);
+        world.microsoft.faults(both);
+        world.run(&["run"]);
+        assert_eq!(world.sum("lost"), 1, "{}", world.log());
+        world.microsoft.faults(Plan::default());
+        // The listing is left alone for a while.
+        world.microsoft.advance(Duration::from_mins(2));
+        done(&world, again);
+        world.assert_clean();
+    }
 }
 
 #[test]
