@@ -112,7 +112,12 @@ fn parse(scope: &mut Scope<'_>) -> Option<Table> {
             let before = fault.span().and_then(|span| text.get(..span.start));
             let line = before.unwrap_or_default().matches('\n').count() + 1;
             let what = format!("line {line} is no TOML ({})", fault.message());
-            scope.refuse("", what, "write key = \"value\", each on a line of its own");
+            let cure = if fault.message().contains("duplicate key") {
+                "a key, or the header of a table, is there a second time: leave one, with all that belongs to it"
+            } else {
+                "write key = \"value\", each on a line of its own"
+            };
+            scope.refuse("", what, cure);
             None
         }
     }
@@ -176,19 +181,9 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
         );
     }
     let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
-    let common = |name: &str| {
-        name.bytes()
-            .zip(key.bytes())
-            .take_while(|(a, b)| a == b)
-            .count()
-    };
-    // of equally near ones the first
-    let near = known
-        .iter()
-        .copied()
-        .rev()
-        .max_by_key(|name| common(name))
-        .filter(|name| common(name) >= 3);
+    let distance = |name: &&str| strsim::damerau_levenshtein(name, key);
+    let near = known.iter().copied().min_by_key(distance);
+    let near = near.filter(|name| 2 * distance(name) <= name.len());
     let cure = near.map_or_else(
         || format!("remove it; known here: {}", known.join(", ")),
         |near| format!("did you mean {near}?"),

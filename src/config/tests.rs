@@ -219,11 +219,18 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
         ("\u{feff}[log]\n\n=".into(), vec![
             "config.toml: line 3 is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
         ]),
+        ("[collect]\ndedline = '4m'\nconncurrency = 2".into(), vec![
+            "config.toml: collect.conncurrency: unknown key; did you mean concurrency?",
+            "config.toml: collect.dedline: unknown key; did you mean deadline?",
+        ]),
+        ("[wazuh]\nhome = '/x'\n[wazuh]".into(), vec![
+            "config.toml: line 3 is no TOML (duplicate key); a key, or the header of a table, is there a second time: leave one, with all that belongs to it",
+        ]),
         ("[wazuh]\nhome = '/x'\nlokation = 'x'\n[collect]\noverlapp = '1h'\nzz = 1\n[colect]".into(), vec![
             "config.toml: colect: unknown key; did you mean collect?",
             "config.toml: collect.overlapp: unknown key; did you mean overlap?",
             "config.toml: collect.zz: unknown key; remove it; known here: content_types, initial_lookback, overlap, resweep, deadline, concurrency, tenants_in_parallel, requests_per_minute, deduplicate_for, redact_dlp, silent_after, publisher_identifier",
-            "config.toml: wazuh.lokation: unknown key; remove it; known here: home, queue, location, events_per_second, acknowledge, send_timeout, annotate, flatten",
+            "config.toml: wazuh.lokation: unknown key; did you mean location?",
         ]),
         (format!("wazuh.queue = '/{}'", "q".repeat(107)), vec![
             "config.toml: wazuh.queue: is longer than the 107 bytes that a socket's path may have; name a shorter link to its folder",
