@@ -512,7 +512,7 @@ impl Delivery {
         if lost > 0 {
             log::warn!(
                 "Wazuh restarted, or dropped events, before it had processed {lost} events of ours: \
-                 they are fetched and sent again."
+                 they are fetched and sent again, as far as their tenants and content types are still collected."
             );
             wazuh.cap.lost();
             self.tally.lost += lost;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::ledger::{Gap, HealthState, Scope, Standing};
-use crate::microsoft::{Class, Fault};
+use crate::microsoft::{Class, Fault, SWITCH_AUDIT_LOG_ON, cure_of};
 
 /// A state that is not told at once is told when so many runs saw it …
 const RUNS: u32 = 3;
@@ -218,7 +218,12 @@ impl Finding {
     /// A fault of a tenant that is left alone since, so that it was not seen again; none if the state is no fault.
     pub(super) fn lasting(state: &HealthState, error: &str) -> Option<Self> {
         let name = FAULTS.into_iter().find(|name| *name == state.state)?;
-        let hint = "see the log of the run that found it; once it is mended, `o365-wodle doctor` lets the next run try at once";
+        let cure = match name {
+            "audit_log_off" => SWITCH_AUDIT_LOG_ON,
+            _ => cure_of(&state.detail).unwrap_or("see the log of the run that found it"),
+        };
+        let hint =
+            format!("{cure}; once it is mended, `o365-wodle doctor` lets the next run try at once");
         Some(Self::new(name, &state.detail, error, hint))
     }
 

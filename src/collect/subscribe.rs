@@ -97,7 +97,12 @@ impl Collector {
         // Microsoft's clock may leap in a run; how long ago this run asked is known without it.
         let asked = self.started.borrow().get(&id).map(Instant::elapsed);
         if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
-            return Ok(true);
+            // Most likely it was carried out, whatever was heard of it; unless this was.
+            return if self.lacked_audit_log().await? {
+                Err(End::Fault(Fault::audit_log_off()))
+            } else {
+                Ok(true)
+            };
         }
         let turn = timeout(self.work.patience, self.start.lock()).await;
         // From now on it is the start that is waited for.
@@ -158,5 +163,14 @@ impl Collector {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether Microsoft had no audit log for the tenant when a run looked last.
+    async fn lacked_audit_log(&self) -> Result<bool, End> {
+        let id = self.tenant.tenant_id.clone();
+        let desk = &self.work.desk;
+        Ok(desk
+            .ledger(move |ledger| ledger.lacks_audit_log(&id))
+            .await?)
     }
 }

@@ -20,15 +20,18 @@ impl Collector {
     }
 
     /// This run saw a state of a stream, or of the whole tenant. Of a stream's faults the first counts.
-    pub(super) fn finds(&self, scope: Scope, finding: Finding) {
+    /// Whether it is news.
+    pub(super) fn finds(&self, scope: Scope, finding: Finding) -> bool {
         let mut findings = self.findings.borrow_mut();
         let found = findings.entry(scope).or_default();
         let is_same = |other: &Finding| {
             other.state == finding.state || other.is_fault() && finding.is_fault()
         };
-        if !found.iter().any(is_same) {
+        let is_new = !found.iter().any(is_same);
+        if is_new {
             found.push(finding);
         }
+        is_new
     }
 
     /// Tells Wazuh what is due, once in a run, after the records that were handed over before. What it could not tell is left
@@ -170,7 +173,11 @@ impl Collector {
             certificate_ends.and_then(|end| Finding::of_expiry("certificate_expiring", end, now)),
         ];
         for finding in found.into_iter().flatten() {
-            self.finds(None, finding);
+            let is_skew = finding.state == "clock_skew";
+            let said = format!("{}; {}", finding.response, finding.hint);
+            if self.finds(None, finding) && is_skew {
+                log::warn!("{}: {said}", self.tenant.name);
+            }
         }
     }
 

@@ -145,9 +145,9 @@ fn read(path: &Path) -> Result<Native> {
             ": {fault}; name the file with --ossec-conf, and run this as root"
         ))
     })?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| wrong(": it is no UTF-8 text; save it as UTF-8".to_owned()))?;
-    blocks::parse(text).map_err(|line| {
+    // As Wazuh does not mind bytes that are no text, they only must not be in what is taken over.
+    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+    blocks::parse(&text).map_err(|line| {
         wrong(format!(
             ":{line}: it does not read as XML; correct it there"
         ))

@@ -20,10 +20,15 @@ pub(super) fn write(settings: &Settings, now: DateTime<Utc>, took: Duration) {
         return;
     };
     let written = render(settings, now, took).and_then(|text| {
-        place(path, &text).map_err(|error| Error::TryLater(format!("{}: {error}", path.display())))
+        place(path, &text).map_err(|error| {
+            let path = path.display();
+            Error::TryLater(format!(
+                "{path}: {error}; check that its folder is there and may be written"
+            ))
+        })
     });
     if let Err(error) = written {
-        log::warn!("the metrics cannot be written: {error}; check [metrics] textfile");
+        log::warn!("the metrics ([metrics] textfile) cannot be written: {error}");
     }
 }
 
@@ -83,6 +88,12 @@ fn render(settings: &Settings, now: DateTime<Utc>, took: Duration) -> Result<Str
     for (name, kind, help, figure) in STREAM_FIGURES {
         page.head(name, kind, help);
         for (tenant, report) in &streams {
+            let is_collected =
+                tenant.enabled && tenant.content_types.contains(&report.content_type);
+            // It would grow for ever.
+            if name == "lag_seconds" && !is_collected {
+                continue;
+            }
             if let Some(figure) = figure(report, now) {
                 let labels = [
                     ("tenant", tenant.name.as_str()),

@@ -20,9 +20,13 @@ use crate::{Error, Result};
 /// # Errors
 /// See the exit codes in the README.
 pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
+    let begin = Instant::now();
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
         say_nobody(settings);
+        if !arguments.is_dry {
+            metrics::write(settings, Utc::now(), begin.elapsed());
+        }
         return Ok(());
     }
     warn_of_uncollected(&tenants, &arguments.content_types);
@@ -64,6 +68,14 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
             return Err(Error::Usage(format!(
                 "--tenant {name}: no tenant has that name; `o365-wodle status --all` lists them"
             )));
+        }
+    }
+    for tenant in &settings.tenants {
+        if !tenant.enabled && names.contains(&tenant.name) {
+            log::warn!(
+                "{} has `enabled = false`: it is looked at since it is named; runs that name no tenant leave it out",
+                tenant.name
+            );
         }
     }
     Ok(settings
@@ -162,6 +174,7 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
             "Microsoft refused every tenant ({refused_names}); the log and `o365-wodle doctor` say why and what to do"
         )));
     }
+    let is_nobody_served = unreadable + refused + unreachable == outcomes.len();
     let parts: Vec<String> = [
         (unreadable, "without a usable credential", unreadable_names),
         (refused, "refused", refused_names),
@@ -172,14 +185,19 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     .filter(|(count, ..)| *count > 0)
     .map(|(_, what, names)| format!("{what}: {names}"))
     .collect();
+    let which = if is_nobody_served {
+        "no tenant was collected"
+    } else {
+        "some tenants were not collected completely"
+    };
     let said = format!(
-        "some tenants were not collected completely ({}); the log and `o365-wodle doctor` say why",
+        "{which} ({}); the log and `o365-wodle doctor` say why",
         parts.join("; ")
     );
-    Err(if unreadable + refused == outcomes.len() {
-        Error::Refused(said)
-    } else {
-        Error::Partial(said)
+    Err(match (is_nobody_served, unreachable) {
+        (true, 0) => Error::Refused(said),
+        (true, _) => Error::TryLater(said),
+        (false, _) => Error::Partial(said),
     })
 }
 
@@ -219,7 +237,10 @@ mod tests {
             (&[Some(Credential), None], 3),
             (&[Some(Refused), Some(Refused)], 77),
             (&[Some(Unreachable), Some(Unreachable)], 75),
-            (&[Some(Unreachable), Some(Refused)], 3),
+            (&[Some(Unreachable), Some(Refused)], 75),
+            (&[Some(Unreachable), Some(Credential)], 75),
+            (&[Some(Unreachable), Some(Refused), None], 3),
+            (&[Some(Unreachable), Some(Partial)], 3),
             (&[Some(Partial)], 3),
         ] {
             assert_eq!(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{BackfillLeft, Ledger, StreamReport};
+use crate::ledger::{BackfillLeft, LATELY, Ledger, StreamReport};
 use crate::{Error, Result};
 
 /// Prints the state of each stream.
@@ -39,6 +39,7 @@ pub(crate) fn status(
         ),
         None => Default::default(),
     };
+    let left = LeftBehind::of(&reports, settings, now);
     let reports: HashMap<_, _> = reports
         .into_iter()
         .map(|report| ((report.tenant_id.clone(), report.content_type), report))
@@ -61,7 +62,7 @@ pub(crate) fn status(
     let mut enabled = rows.iter().filter(|row| row.tenant.enabled);
     let is_held = (whole.held.is_some() || whole.unconfirmed_since.is_some())
         && enabled.clone().next().is_some();
-    let is_well = !is_held && enabled.all(|row| row.state(now).is_well());
+    let is_well = !is_held && !left.is_all && enabled.all(|row| row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
         let report = json!({
@@ -82,16 +83,19 @@ pub(crate) fn status(
         });
         writeln!(out, "{report:#}")
     } else if rows.is_empty() {
-        let nobody = if settings.tenants.is_empty() {
+        let nobody = if left.is_all {
+            "No tenants in the configuration any more. If they were not removed on purpose: is tenants.d, beside config.toml, \
+             what it was?"
+        } else if settings.tenants.is_empty() {
             "No tenants yet."
         } else {
             "All tenants are disabled; --all shows them."
         };
-        writeln!(out, "{nobody}")
+        writeln!(out, "{nobody}").and_then(|()| left.print(out))
     } else {
         // Problems first; within the same state as the configuration has them.
         rows.sort_by_key(|row| row.state(now).is_well());
-        print_table(&rows, &whole, now, out)
+        print_table(&rows, &whole, now, out).and_then(|()| left.print(out))
     };
     printed.map_err(unsaid)?;
     if is_well {
@@ -100,6 +104,55 @@ pub(crate) fn status(
         Err(Error::Partial(
             "something is not well; see above".to_owned(),
         ))
+    }
+}
+
+/// What the ledger knows of streams that are not collected any more.
+struct LeftBehind {
+    /// No tenant is left of those that were collected lately.
+    is_all: bool,
+    /// Tenant and content type, and how many contents of it wait; where none does, it is left out.
+    waiting: Vec<(String, &'static str, u64)>,
+}
+
+impl LeftBehind {
+    fn of(reports: &[StreamReport], settings: &Settings, now: DateTime<Utc>) -> Self {
+        let tenant = |report: &StreamReport| {
+            let mut tenants = settings.tenants.iter();
+            tenants.find(|tenant| tenant.tenant_id == report.tenant_id)
+        };
+        let is_collected = |report: &&StreamReport| {
+            tenant(report).is_some_and(|tenant| {
+                tenant.enabled && tenant.content_types.contains(&report.content_type)
+            })
+        };
+        let is_recent = |report: &StreamReport| {
+            report
+                .last_success
+                .is_some_and(|listed| now - listed < LATELY)
+        };
+        Self {
+            is_all: settings.tenants.is_empty() && reports.iter().any(is_recent),
+            waiting: reports
+                .iter()
+                .filter(|report| report.pending > 0 && !is_collected(report))
+                .map(|report| {
+                    let name = tenant(report).map_or(&report.tenant_id, |tenant| &tenant.name);
+                    (name.clone(), report.content_type.as_str(), report.pending)
+                })
+                .collect(),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for (tenant, content_type, contents) in &self.waiting {
+            writeln!(
+                out,
+                "\n{tenant} {content_type}: not collected any more; {contents} of its contents wait, and are fetched if it is \
+                 again before they expire."
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -127,6 +180,9 @@ struct Row<'a> {
 
 /// Where nothing came to its end for so long, no run comes any more: even a collection that is started once a day has had one.
 const STALE: TimeDelta = TimeDelta::hours(25);
+
+/// So many errors are told in full: where everything fails, the first say enough.
+const MOST_ERRORS: usize = 20;
 
 /// How a stream is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,23 +384,7 @@ fn print_table(
             since.format("%F %T")
         )?;
     }
-    let mut said: Vec<&str> = Vec::new();
-    for row in rows {
-        if let Some(gap) = row.report.and_then(|report| report.gap) {
-            writeln!(out, "\n{}, {}: {gap}", row.tenant.name, row.content_type)?;
-        }
-        if let Some((error, at)) = row.error()
-            && !said.contains(&error.as_str())
-        {
-            said.push(error);
-            writeln!(
-                out,
-                "\n{}, {}: {error}",
-                row.tenant.name,
-                ago(Some(*at), now)
-            )?;
-        }
-    }
+    print_errors(rows, now, out)?;
     let assurance = match whole.assurance.as_deref() {
         Some("confirmed") => {
             "Delivered records are confirmed: processed and written by the Wazuh manager"
@@ -371,6 +411,44 @@ fn print_table(
         )?;
     }
     Ok(())
+}
+
+/// Gaps, and what was wrong last: what many streams have in common once.
+fn print_errors(rows: &[Row<'_>], now: DateTime<Utc>, out: &mut impl Write) -> std::io::Result<()> {
+    let mut errors: Vec<(&str, DateTime<Utc>, Vec<String>)> = Vec::new();
+    for row in rows {
+        let stream = format!("{} {}", row.tenant.name, row.content_type);
+        if let Some(gap) = row.report.and_then(|report| report.gap) {
+            writeln!(out, "\n{stream}: {gap}")?;
+        }
+        let Some((error, at)) = row.error() else {
+            continue;
+        };
+        let place = match row.trouble {
+            Some(_) => row.tenant.name.clone(),
+            None => stream,
+        };
+        match errors.iter_mut().find(|(said, ..)| said == error) {
+            None => errors.push((error, *at, vec![place])),
+            Some((_, last, places)) => {
+                *last = (*last).max(*at);
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+        }
+    }
+    for (error, at, places) in errors.iter().take(MOST_ERRORS) {
+        let places = places.join(", ");
+        writeln!(out, "\n{places}, {}: {error}", ago(Some(*at), now))?;
+    }
+    match errors.len().saturating_sub(MOST_ERRORS) {
+        0 => Ok(()),
+        more => writeln!(
+            out,
+            "\nSo much for {MOST_ERRORS} of them; {more} more stand in `o365-wodle status --json`."
+        ),
+    }
 }
 
 /// How long ago, in the largest unit.

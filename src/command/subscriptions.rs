@@ -74,6 +74,7 @@ fn trouble(fault: &Fault) -> Trouble {
 
 /// The exit code, as an error where it is not 0, judged as a run is.
 fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
+    use Trouble::{Credential, Refused, Unreachable};
     let failed = outcomes.iter().filter(|(_, trouble)| trouble.is_some());
     let mut names: Vec<&str> = failed.map(|(name, _)| *name).collect();
     if names.is_empty() {
@@ -85,12 +86,12 @@ fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
         let mut troubles = outcomes.iter().map(|(_, trouble)| trouble);
         troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))
     };
-    Err(if all(&[Trouble::Unreachable]) {
-        Error::TryLater(said)
-    } else if all(&[Trouble::Credential]) {
+    Err(if all(&[Credential]) {
         Error::Configuration(said)
-    } else if all(&[Trouble::Credential, Trouble::Refused]) {
+    } else if all(&[Credential, Refused]) {
         Error::Refused(said)
+    } else if all(&[Credential, Refused, Unreachable]) {
+        Error::TryLater(said)
     } else {
         Error::Partial(said)
     })
@@ -147,6 +148,7 @@ async fn start(
         } else if let Some(again) =
             again.filter(|again| collect::is_ahead(Some(*again), now, START_AGAIN))
         {
+            wrong = Some(Trouble::Unreachable);
             format!(
                 "not started: Microsoft allows a start every 15 minutes; again after {}",
                 again.format("%F %T UTC")

@@ -249,6 +249,7 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
         vec![Candidate {
             tenant: Arc::clone(tenant),
             credential: Some(Credential::secret(new.client_secret.clone())),
+            lacks_audit_log: false,
         }],
     )?;
     if let Err(error) = signed_in(name, &report) {

@@ -112,6 +112,15 @@ impl Ledger {
         Ok(all)
     }
 
+    /// Whether Microsoft had no audit log for a tenant when a run looked last.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn lacks_audit_log(&self, tenant_id: &str) -> Result<bool, Fault> {
+        let state = "SELECT 1 FROM health WHERE tenant_id = ?1 AND content_type = '' AND state = 'audit_log_off'";
+        Ok(self.connection.prepare_cached(state)?.exists([tenant_id])?)
+    }
+
     /// Replaces a scope's states.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::{Fault, Gap, Ledger, time, time_or_never};
 use crate::config::ContentType;
 
 /// How long ago what is said of lately was created: as long as a content is remembered, at least.
-const LATELY: TimeDelta = TimeDelta::days(8);
+pub const LATELY: TimeDelta = TimeDelta::days(8);
 
 /// What the ledger knows of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

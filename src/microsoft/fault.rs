@@ -138,6 +138,8 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 const AGAIN: &str = "the next run tries again";
+const BROKEN: &str =
+    "the next run tries again; if it stays, `o365-wodle doctor` says what is in the way";
 
 impl Fault {
     /// A fault that no table knows, without an answer.
@@ -163,7 +165,7 @@ impl Fault {
 
     /// The connection or transfer broke.
     pub(super) fn broken(message: impl Into<Box<str>>, url: impl Into<Box<str>>) -> Self {
-        Self::new(Class::Retry, message, AGAIN, url)
+        Self::new(Class::Retry, message, BROKEN, url)
     }
 
     /// Whether it is a refusal that may be of one content type alone: no other code says that of the tenant. That of
@@ -196,6 +198,18 @@ impl Fault {
             retry_after: Some(left),
             ..Self::new(Class::Throttled, THROTTLED.sentence, THROTTLED.cure, "")
         }
+    }
+
+    /// Nobody may ask again yet, and that was the answer.
+    #[must_use]
+    pub fn audit_log_off() -> Self {
+        let Row {
+            class,
+            sentence,
+            cure,
+            ..
+        } = AUDIT_LOG_OFF;
+        Self::new(class, sentence, cure, "")
     }
 
     /// What an answer that is not what was asked for means.

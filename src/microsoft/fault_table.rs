@@ -30,6 +30,12 @@ pub(super) fn find(code: &str) -> Option<&'static Row> {
     ENTRA.iter().chain(ACTIVITY).find(same)
 }
 
+/// What to do about a code, if we know it.
+#[must_use]
+pub fn cure_of(code: &str) -> Option<&'static str> {
+    find(code).map(|row| row.cure)
+}
+
 /// The way in Azure to a permission of the application.
 macro_rules! grant {
     ($permission:literal) => {
@@ -57,7 +63,8 @@ const IDS: &str = "compare tenant_id, client_id and cloud with Azure: App regist
 const FEDERATED: &str = "compare issuer, subject and audience with Azure: App registrations > the app > Certificates & secrets > Federated credentials";
 const UNKNOWN_API: &str = "set the tenant's cloud to the one that the organisation is in; if it is, an administrator of the organisation makes the API known: az ad sp create --id c5393580-f805-4401-95e8-94b7a6ef2fc2";
 const CLOUD: &str = "set the tenant's cloud to the one that the organisation is in: commercial, gcc, gcc-high, dod or china";
-const AUDIT: &str = "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour";
+/// How a tenant gets an audit log.
+pub const SWITCH_AUDIT_LOG_ON: &str = "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour";
 const WINDOW: &str =
     "the next run lists the window again by Microsoft's clock; check this machine's clock";
 const EXPIRED: &str = "nothing to do: it is counted as lost; have runs come more often than that contents expire, which takes 7 days";
@@ -88,7 +95,7 @@ pub(super) static AUDIT_LOG_OFF: Row = row(
     "",
     Class::AuditLogOff,
     "Microsoft finds no audit log for this tenant; unified audit logging is almost certainly switched off",
-    AUDIT,
+    SWITCH_AUDIT_LOG_ON,
 );
 
 /// The token endpoint's codes.
@@ -130,7 +137,7 @@ pub(super) static ACTIVITY: &[Row] = &[
     row("AF20002", Class::OurBug, "Microsoft finds a parameter of the wrong type", REPORT),
     row("AF20003", Class::OurBug, "Microsoft finds a webhook's expiry in the past", REPORT),
     row("AF20010", Class::RefuseTenant, "the token belongs to another tenant than the one asked for", IDS),
-    row("AF20011", Class::AuditLogOff, "the Activity API does not know the tenant", AUDIT),
+    row("AF20011", Class::AuditLogOff, "the Activity API does not know the tenant", SWITCH_AUDIT_LOG_ON),
     row("AF20012", Class::RefuseTenant, "the Activity API finds the tenant misconfigured", "check tenant_id and cloud; if both are right, ask Microsoft's support"),
     row("AF20013", Class::RefuseTenant, "the tenant id is no GUID", IDS),
     row("AF20020", Class::TypeUnavailable, "this cloud does not know the content type", "take it out of content_types"),

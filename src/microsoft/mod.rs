@@ -32,7 +32,7 @@ pub use body::Blob;
 pub use budget::{Requests, Retry};
 pub use clock::{Clock, REACH};
 pub use fault::{Class, Fault};
-pub use fault_table::{GRANT_READ, GRANT_READ_DLP};
+pub use fault_table::{GRANT_READ, GRANT_READ_DLP, SWITCH_AUDIT_LOG_ON, cure_of};
 pub use http::{Http, event_loop};
 pub use listing::{Content, Listing};
 pub use reach::{Obstacle, Step};

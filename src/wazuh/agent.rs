@@ -291,7 +291,7 @@ fn begin_anew(mark: &mut Mark) -> Verdict {
 
 /// `<client_buffer><queue_size>` of an `ossec.conf`, which may have several roots.
 fn buffer_size(ossec_conf: &Path) -> Option<u64> {
-    let text = fs::read_to_string(ossec_conf).ok()?;
+    let text = ossec_conf::text(ossec_conf).ok()?;
     let sizes = |all: roxmltree::Node<'_, '_>| {
         all.descendants()
             .filter(|node| node.has_tag_name("client_buffer"))

@@ -1,7 +1,6 @@
 //! Wazuh's built-in module `<office365>`: whom it collects beside us.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use super::{Home, ossec_conf};
 
@@ -16,7 +15,7 @@ const FILES: [&str; 2] = ["etc/ossec.conf", "etc/shared/agent.conf"];
 pub fn collected(home: &Home) -> BTreeSet<String> {
     let texts = FILES
         .iter()
-        .filter_map(|file| fs::read_to_string(home.path().join(file)).ok());
+        .filter_map(|file| ossec_conf::text(&home.path().join(file)).ok());
     tenants(texts)
 }
 

@@ -440,7 +440,7 @@ fn an_id_that_is_not_one_is_said() {
 
 #[test]
 fn a_file_that_is_no_xml_is_refused_with_its_line() {
-    let conf = format!("<ossec_config>\n<client_secret>&{};\n", secret(1));
+    let conf = format!("<ossec_config>\n<client_secret><{};\n", secret(1));
     let host = Host::new(conf.as_bytes(), &[]);
     let (_, err) = host.import(78);
     assert!(

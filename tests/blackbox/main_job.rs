@@ -488,7 +488,7 @@ fn starts_by_hand_are_judged_as_those_of_a_run() {
     let fails = |operation| Rule::on(operation, Action::af(400, "AF20001", "no"));
     let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&world.id(0));
     let unreachable = fails(Operation::SubscriptionsList);
-    assert_eq!(start(&[refused.clone(), unreachable.clone()]).0, Some(3));
+    assert_eq!(start(&[refused.clone(), unreachable.clone()]).0, Some(75));
     assert_eq!(start(&[unreachable]).0, Some(75));
     assert_eq!(start(&[refused]).0, Some(3));
     // One of ten failed, and is said once.
@@ -500,6 +500,14 @@ fn starts_by_hand_are_judged_as_those_of_a_run() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert_eq!(said.matches("AF20001").count(), 1, "{said}");
     assert_eq!(said.matches(": started").count(), 4, "{said}");
+    // What Microsoft allows no start of yet is not done.
+    world.microsoft.faults(Plan::default());
+    let output = world.run(&["subscriptions", "start"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(said.matches("not started: ").count(), 1, "{said}");
+    let output = world.run(&["subscriptions", "start", "--content-type", "Audit.Exchange"]);
+    assert_eq!(output.status.code(), Some(75));
 }
 
 #[test]

@@ -126,7 +126,17 @@ fn figures_are_written_whole_after_each_run() {
     assert!(!file.exists());
     drop(lock);
     world.queue.rebind().unwrap();
+    // One that nobody wants anything of has; whom it knew is not named any more.
+    fs::remove_dir_all(world.folder.path().join("tenants.d")).unwrap();
+    assert_eq!(world.run_as_it_stands(&["run"]).status.code(), Some(0));
+    let (samples, _) = parse(&fs::read_to_string(&file).unwrap());
+    let named = samples.keys().any(|name| name.contains("tenant="));
+    assert!(!named, "{samples:?}");
     world.set("metrics", "textfile", "\"/proc/o365_wodle.prom\"");
     world.run_expecting(0, &[]);
-    assert!(world.log().contains("the metrics cannot be written"));
+    assert!(
+        world
+            .log()
+            .contains("the metrics ([metrics] textfile) cannot be written: /proc/o365_wodle.prom")
+    );
 }

@@ -124,6 +124,50 @@ fn a_collection_that_is_no_longer_started_is_not_well() {
     assert_eq!(table(&world).1, Some(0));
 }
 
+/// A folder that was not mounted, or not restored, looks like no tenants.
+#[test]
+fn tenants_that_are_gone_are_missed_and_what_waits_of_them_is_said() {
+    let mut world = World::with_tenants(2, Options::default());
+    world.issue_everywhere(1, 2);
+    let never = Action::af(500, "AF50000", "no");
+    let never = Rule::on(Operation::Blob, never).content_type("Audit.Exchange");
+    world.microsoft.faults(Plan::default().rule(never));
+    world.run_expecting(3, &[]);
+    let gone = |tenant: usize| {
+        let file = format!("tenants.d/tenant-{}.toml", tenant + 1);
+        std::fs::remove_file(world.folder.path().join(file)).unwrap();
+        world.id(tenant)
+    };
+    let waits = "not collected any more; 1 of its contents wait, and are fetched if it is again before they expire.";
+    let (lines, _) = table(&world);
+    assert!(!lines.iter().any(|line| line.contains(waits)), "{lines:?}");
+    let line = format!("{} Audit.Exchange: {waits}", gone(1));
+    let (lines, _) = table(&world);
+    assert!(lines.contains(&line), "{lines:?}");
+    gone(0);
+    let (lines, code) = table(&world);
+    assert_eq!(code, Some(3), "{lines:?}");
+    assert!(
+        lines[0].starts_with("No tenants in the configuration any more."),
+        "{lines:?}"
+    );
+    let (doctor, said) = (
+        world.run_as_it_stands(&["doctor"]),
+        "there are no tenants any more",
+    );
+    assert_eq!(doctor.status.code(), Some(3));
+    assert!(String::from_utf8(doctor.stdout).unwrap().contains(said));
+    // After a while it is what somebody wanted.
+    let ledger = Connection::open(world.ledger()).unwrap();
+    let long_ago = (Utc::now() - TimeDelta::days(9)).timestamp_millis();
+    ledger
+        .execute("UPDATE stream SET last_success = ?1", [long_ago])
+        .unwrap();
+    drop(ledger);
+    let (lines, code) = table(&world);
+    assert_eq!((lines[0].as_str(), code), ("No tenants yet.", Some(0)));
+}
+
 #[test]
 fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
     let world = World::with_tenants(2, Options::default());

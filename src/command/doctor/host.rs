@@ -1,9 +1,11 @@
 //! What is on this host: configuration, ledger, Wazuh.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::{env, fs, io, iter};
+use std::{env, io, iter};
 
+use chrono::{DateTime, Utc};
 use rustix::io::Errno;
 
 use super::finding::{Chain, Outcome};
@@ -12,12 +14,14 @@ use super::test_event;
 use crate::cli::DEFAULT_CONFIG;
 use crate::config::ownership::may_write;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{Fault, Ledger, lock_file};
+use crate::ledger::{Fault, LATELY, Ledger, lock_file};
 use crate::logging;
 use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
 
 /// Where systemd's timer is, once it is enabled.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/o365-wodle.timer";
+/// With less space than this a commit may fail.
+const FULL: u64 = 1_000_000;
 /// Less space than this for the ledger is worth knowing.
 const ROOM: u64 = 500_000_000;
 
@@ -30,7 +34,7 @@ const BEHIND_CONFIGURATION: &[&Probe] = &[
 ];
 
 /// The configuration, if it can be used.
-pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
+pub(super) fn configuration(path: &Path, now: DateTime<Utc>) -> (Chain, Option<Settings>) {
     let mut chain = Chain::here();
     let settings = match Settings::check_but_credentials(path) {
         Ok(settings) => {
@@ -38,8 +42,13 @@ pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
                 1 => "1 tenant".to_owned(),
                 count => format!("{count} tenants"),
             };
-            let seen = format!("{}: {tenants}; owners and modes are right", path.display());
-            chain.link(&probes::CONFIGURATION, Outcome::Ok(seen));
+            let file = path.display();
+            let outcome = if settings.tenants.is_empty() && was_collecting(&settings, now) {
+                Outcome::Failed(probes::TENANTS_GONE.with(&[("file", &file)]))
+            } else {
+                Outcome::Ok(format!("{file}: {tenants}; owners and modes are right"))
+            };
+            chain.add(&probes::CONFIGURATION, outcome);
             Some(settings)
         }
         Err(problems) => {
@@ -52,6 +61,20 @@ pub(super) fn configuration(path: &Path) -> (Chain, Option<Settings>) {
     };
     chain.skip_what_is_left(BEHIND_CONFIGURATION);
     (chain, settings)
+}
+
+/// Whether any stream was listed lately.
+fn was_collecting(settings: &Settings, now: DateTime<Utc>) -> bool {
+    let reports = Ledger::read(&settings.state.ledger).and_then(|ledger| match ledger {
+        Some(ledger) => ledger.report(now),
+        None => Ok(Vec::new()),
+    });
+    // What is wrong with the ledger is found elsewhere.
+    let mut listed = reports
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one.last_success);
+    listed.any(|listed| now - listed < LATELY)
 }
 
 /// Wazuh: its queue and what it says there, what starts us, and who else collects.
@@ -94,7 +117,7 @@ pub(super) fn wazuh(
     let mut others = Chain::here();
     others.add(
         &probes::SCHEDULER,
-        scheduler(config, settings, &home, Path::new(TIMER)),
+        scheduler(config, settings, &home, Path::new(TIMER), &is_timer_stopped),
     );
     if let Some(outcome) = native(&home, tenants) {
         others.add(&probes::BUILT_IN, outcome);
@@ -152,7 +175,7 @@ fn judge_ledger(path: &Path) -> Outcome {
         }
     }
     let free = rustix::fs::statvfs(folder).map(|space| space.f_bavail * space.f_frsize);
-    if free == Ok(0) {
+    if free.is_ok_and(|free| free < FULL) {
         return Outcome::Failed(probes::DISK_FULL.with(&[("file", &file), ("folder", &shown)]));
     }
     let read = Ledger::read(path).and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.check()));
@@ -203,11 +226,29 @@ struct Block {
     timeout: Option<u64>,
 }
 
+/// Whether systemd knows the timer and does not run it; false where nobody can say.
+fn is_timer_stopped() -> bool {
+    /// What `is-active` answers then.
+    const INACTIVE: i32 = 3;
+    let asked = Command::new("systemctl")
+        .args(["--quiet", "is-active", "o365-wodle.timer"])
+        .stderr(Stdio::null())
+        .status();
+    Path::new("/run/systemd/system").is_dir()
+        && asked.is_ok_and(|status| status.code() == Some(INACTIVE))
+}
+
 /// `timer` is where systemd's would be enabled.
-fn scheduler(config: &Path, settings: &Settings, home: &Home, timer: &Path) -> Outcome {
+fn scheduler(
+    config: &Path,
+    settings: &Settings,
+    home: &Home,
+    timer: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Outcome {
     let path = home.ossec_conf();
     let file = path.display();
-    let text = match fs::read_to_string(&path) {
+    let text = match ossec_conf::text(&path) {
         Ok(text) => text,
         Err(why) => {
             return Outcome::Note(probes::CONF_UNREADABLE.with(&[("file", &file), ("why", &why)]));
@@ -219,8 +260,8 @@ fn scheduler(config: &Path, settings: &Settings, home: &Home, timer: &Path) -> O
             .map(|node| Block {
                 command: ossec_conf::child(node, "command")
                     .unwrap_or_default()
-                    .to_owned(),
-                is_disabled: ossec_conf::child(node, "disabled") == Some("yes"),
+                    .into_owned(),
+                is_disabled: ossec_conf::child(node, "disabled").as_deref() == Some("yes"),
                 timeout: ossec_conf::child(node, "timeout")
                     .and_then(|timeout| timeout.parse().ok()),
             })
@@ -229,6 +270,7 @@ fn scheduler(config: &Path, settings: &Settings, home: &Home, timer: &Path) -> O
     let deadline = settings.collect.deadline.as_secs();
     let said = match blocks.as_deref() {
         Err(why) => probes::CONF_BROKEN.with(&[("file", &file), ("why", why)]),
+        Ok([]) if timer.is_symlink() && is_stopped() => probes::TIMER_STOPPED.with(&[]),
         Ok([]) if timer.is_symlink() => {
             return Outcome::Ok("systemd's timer starts collections".to_owned());
         }
@@ -338,6 +380,8 @@ fn native(home: &Home, tenants: &[Arc<Tenant>]) -> Option<Outcome> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -354,9 +398,14 @@ mod tests {
         let settings = Settings::load(&path("config.toml")).unwrap();
         let home = Home::find(&settings.wazuh).unwrap();
         let timer = path("o365-wodle.timer");
-        let found = || scheduler(&path("config.toml"), &settings, &home, &timer);
+        let found_if = |is_stopped: bool| {
+            let config = path("config.toml");
+            scheduler(&config, &settings, &home, &timer, &|| is_stopped)
+        };
+        let found = || found_if(false);
         assert!(matches!(found(), Outcome::Failed(_)));
         std::os::unix::fs::symlink("/usr/lib/systemd/system/o365-wodle.timer", &timer).unwrap();
         assert!(matches!(found(), Outcome::Ok(_)));
+        assert!(matches!(found_if(true), Outcome::Failed(_)));
     }
 }

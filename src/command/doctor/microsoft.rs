@@ -14,10 +14,13 @@ use crate::microsoft::{Clock, Credential, Http, Retry, event_loop};
 
 pub(in crate::command) use tenant::SignIn;
 
-/// A tenant, and the credential to try in place of its own.
+/// A tenant, and what to go by.
 pub(in crate::command) struct Candidate {
     pub(in crate::command) tenant: Arc<Tenant>,
+    /// To be tried in place of its own.
     pub(in crate::command) credential: Option<Credential>,
+    /// Whether Microsoft had no audit log for it when a run looked last.
+    pub(in crate::command) lacks_audit_log: bool,
 }
 
 impl From<Arc<Tenant>> for Candidate {
@@ -26,6 +29,7 @@ impl From<Arc<Tenant>> for Candidate {
         Self {
             tenant,
             credential: None,
+            lacks_audit_log: false,
         }
     }
 }
@@ -107,12 +111,12 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
             .unwrap_or_default();
         let http = http.clone();
         at_a_place(&places, async move {
-            let Candidate { tenant, credential } = candidate;
+            let name = candidate.tenant.name.clone();
             let (chain, sign_in) =
-                tenant::probe(&http, &tenant, credential, is_reached.then_some(clock)).await;
+                tenant::probe(&http, candidate, is_reached.then_some(clock)).await;
             let is_well = is_reached && chain.is_well();
             let of_tenant = OfTenant {
-                name: tenant.name.clone(),
+                name,
                 is_well,
                 sign_in,
             };

@@ -49,7 +49,7 @@ pub(crate) fn doctor(
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> Result<()> {
-    let (configuration, settings) = host::configuration(config);
+    let (configuration, settings) = host::configuration(config, now);
     let mut findings = configuration.into_findings();
     let mut can_sign_in = true;
     if let Some(settings) = &settings {
@@ -97,7 +97,12 @@ fn probe(
     chains.extend(host::log(settings));
     chains.extend(host::metrics(settings));
     chains.extend(host::wazuh(config, settings, &tenants, arguments.send_test));
-    let candidates = tenants.iter().cloned().map(Candidate::from).collect();
+    let without_audit_log = without_audit_log(settings, &tenants);
+    let candidates = tenants.iter().map(|tenant| Candidate {
+        lacks_audit_log: without_audit_log.contains(&tenant.tenant_id),
+        ..Arc::clone(tenant).into()
+    });
+    let candidates = candidates.collect();
     let report = match probe_microsoft(settings, candidates) {
         Err(Error::Configuration(why)) => {
             let mut chain = Chain::here();
@@ -119,6 +124,17 @@ fn probe(
     let is_impossible = |tenant: &OfTenant| tenant.sign_in == SignIn::Impossible;
     let can_sign_in = tenants.is_empty() || !report.tenants.iter().all(is_impossible);
     Ok((found, can_sign_in))
+}
+
+/// The GUIDs of tenants of which a run found last that Microsoft has no audit log for them.
+fn without_audit_log(settings: &Settings, tenants: &[Arc<Tenant>]) -> Vec<String> {
+    // What is wrong with the ledger is found elsewhere.
+    let Ok(Some(ledger)) = Ledger::read(&settings.state.ledger) else {
+        return Vec::new();
+    };
+    let lacks = |id: &String| ledger.lacks_audit_log(id).unwrap_or_default();
+    let ids = tenants.iter().map(|tenant| tenant.tenant_id.clone());
+    ids.filter(lacks).collect()
 }
 
 /// Tenants that are well need not be left alone any longer.

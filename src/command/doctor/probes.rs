@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use crate::microsoft::{GRANT_READ, GRANT_READ_DLP};
+use crate::microsoft::{GRANT_READ, GRANT_READ_DLP, SWITCH_AUDIT_LOG_ON};
 
 /// A link of the chain from the configuration to Wazuh.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ const ROOM: &str =
     "make room on the file system of {folder}; nothing is lost, runs go on from there";
 
 troubles! {
+    TENANTS_GONE of CONFIGURATION: "{file}: there are no tenants any more, and some were collected in the last 8 days"
+        => "unless they were removed on purpose, look whether tenants.d, beside it, is what it was";
     NO_FOLDER of LEDGER: "{folder}: the ledger's folder does not exist"
         => "create it: install -d -m 750 {folder}";
     READ_ONLY of LEDGER: "{file}: the ledger cannot be written ({why})"
@@ -150,6 +152,8 @@ troubles! {
         => "o365-wodle setup --write, then restart Wazuh (or switch on systemd's timer: systemctl enable --now o365-wodle.timer)";
     BLOCK_DISABLED of SCHEDULER: "{file}: the block is disabled"
         => "set <disabled>no</disabled> in it and restart Wazuh";
+    TIMER_STOPPED of SCHEDULER: "systemd's timer is enabled, and does not run"
+        => "systemctl start o365-wodle.timer";
     NO_PROGRAM of SCHEDULER: "{file}: the block starts {program}, which is no file"
         => "write the path that `command -v o365-wodle` says into the block's <command> and restart Wazuh";
     OTHER_CONFIGURATION of SCHEDULER: "{file}: the block's runs read {theirs}, and this is about {ours}"
@@ -193,6 +197,8 @@ troubles! {
     NO_READ_DLP of PERMISSIONS: "the application lacks the permission ActivityFeed.ReadDlp, so DLP.All is left out"
         => GRANT_READ_DLP;
 
+    WAS_OFF of AUDIT_LOG: "Microsoft had none for this tenant when a run looked last; whether that has changed shows when the next one starts a subscription"
+        => SWITCH_AUDIT_LOG_ON;
     NOT_LISTED of LISTING: "no content type can be listed before its subscription runs, so it is not known yet whether Microsoft has an audit log for the tenant"
         => "let a run start the subscriptions, or start them: `o365-wodle subscriptions start`; where there is no audit log, they say so";
 
@@ -200,7 +206,7 @@ troubles! {
         => "look at what stands between this host and Microsoft: a proxy or firewall that scans downloads";
 
     BACK_OFF_STAYS of BACK_OFF: "times at which tenants are to be left alone stay as they are: {why}"
-        => "run `o365-wodle doctor` again when no run is at work";
+        => "mend that, or wait until no other run is at work, and run `o365-wodle doctor` again";
 }
 
 #[cfg(test)]

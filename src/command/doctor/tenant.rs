@@ -1,11 +1,11 @@
 //! From the tenant's credential to one of its blobs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
 use super::finding::{Chain, Outcome};
+use super::microsoft::Candidate;
 use super::probes::{self, Probe, Said};
 use super::token;
 use crate::config::{ContentType, Tenant};
@@ -48,22 +48,21 @@ impl SignIn {
     }
 }
 
-/// Every link from the credential to a blob: the tenant's own credential, unless another is `given`. `clock` is that of its
-/// hosts, if they can be reached.
+/// Every link from the credential to a blob. `clock` is that of its hosts, if they can be reached.
 pub(super) async fn probe(
     http: &Http,
-    tenant: &Arc<Tenant>,
-    given: Option<Credential>,
+    candidate: Candidate,
     clock: Option<Clock>,
 ) -> (Chain, SignIn) {
+    let tenant = &candidate.tenant;
     let mut chain = Chain::of_tenant(&tenant.name);
-    let credential = match given {
+    let credential = match candidate.credential {
         Some(credential) => Ok(credential),
         None => own_credential(&mut chain, tenant).await,
     };
     let sign_in = match (credential, clock) {
         (Ok(credential), Some(clock)) => match Activity::new(http, tenant, credential, clock) {
-            Ok(activity) => ask(&mut chain, &activity, tenant).await,
+            Ok(activity) => ask(&mut chain, &activity, tenant, candidate.lacks_audit_log).await,
             Err(error) => {
                 chain.link(&probes::SIGN_IN, Outcome::failed(&error.to_string()));
                 SignIn::Unknown(error.to_string())
@@ -130,7 +129,12 @@ fn failed(fault: &Fault) -> Outcome {
 }
 
 /// Signs in and walks from the token to a blob.
-async fn ask(chain: &mut Chain, activity: &Activity, tenant: &Tenant) -> SignIn {
+async fn ask(
+    chain: &mut Chain,
+    activity: &Activity,
+    tenant: &Tenant,
+    lacked_audit_log: bool,
+) -> SignIn {
     let facts = match activity.sign_in().await {
         Ok(facts) => facts,
         Err(fault) => {
@@ -148,7 +152,7 @@ async fn ask(chain: &mut Chain, activity: &Activity, tenant: &Tenant) -> SignIn 
         subscriptions(chain, activity, tenant).await;
     }
     if chain.holds()
-        && let Some((content_type, content)) = list(chain, activity, tenant).await
+        && let Some((content_type, content)) = list(chain, activity, tenant, lacked_audit_log).await
     {
         chain.link(&probes::BLOB, read(activity, content_type, &content).await);
     }
@@ -193,6 +197,7 @@ async fn list(
     chain: &mut Chain,
     activity: &Activity,
     tenant: &Tenant,
+    lacked_audit_log: bool,
 ) -> Option<(ContentType, Content)> {
     let now = activity.clock().now();
     let mut found: Option<(ContentType, Content)> = None;
@@ -219,8 +224,12 @@ async fn list(
         }
     }
     if !answered {
-        let said = probes::NOT_LISTED.with(&[]);
-        chain.link(&probes::LISTING, Outcome::Note(said));
+        let (probe, trouble) = if lacked_audit_log {
+            (&probes::AUDIT_LOG, &probes::WAS_OFF)
+        } else {
+            (&probes::LISTING, &probes::NOT_LISTED)
+        };
+        chain.link(probe, Outcome::Note(trouble.with(&[])));
         return None;
     }
     let seen = format!("contents on the first pages of the last 24 hours: {count}");

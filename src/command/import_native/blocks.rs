@@ -193,6 +193,9 @@ impl Reader<'_> {
     fn secret(&mut self, auth: Node<'_, '_>) -> Option<Secret> {
         let of = |name| elements(auth, name).last().map(value);
         match (of("client_secret"), of("client_secret_path")) {
+            (Some(secret), None) if secret.contains(char::REPLACEMENT_CHARACTER) => {
+                self.refuse(auth, "<client_secret> is no UTF-8 text", "write it anew");
+            }
             (Some(secret), None) => match unusable(&secret) {
                 None => return Some(Secret::Value(SecretString::from(secret))),
                 Some(Flaw { what, cure }) => {
@@ -254,5 +257,5 @@ fn elements<'a, 'input: 'a>(
 fn value(node: Node<'_, '_>) -> String {
     let texts = node.children().filter(Node::is_text);
     let text: String = texts.filter_map(|text| text.text()).collect();
-    text.trim().to_owned()
+    ossec_conf::said(text.trim()).into_owned()
 }

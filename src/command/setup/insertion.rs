@@ -74,7 +74,12 @@ impl Shape {
         let present = document
             .descendants()
             .find(|node| is_ours(*node))
-            .map(|node| (start(node), child(node, "disabled") == Some("yes")));
+            .map(|node| {
+                (
+                    start(node),
+                    child(node, "disabled").as_deref() == Some("yes"),
+                )
+            });
         Ok(Self { present, root })
     }
 }

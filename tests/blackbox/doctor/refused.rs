@@ -210,6 +210,24 @@ fn nothing_is_said_of_an_audit_log_before_a_subscription_runs() {
     );
     let is_said = results(&output).contains(&("audit log".to_owned(), "ok".to_owned()));
     assert!(!is_said, "{:#?}", findings(&output));
+    // Unless a run has heard it.
+    fault(&world, Operation::Start, Action::AuditLogOff);
+    assert_eq!(world.run(&["run"]).status.code(), Some(77));
+    judge(
+        "refused",
+        &world.run_as_it_stands(&["doctor", "--json"]),
+        &Expected {
+            code: 0,
+            result: "note",
+            probe: "audit log",
+            seen: "Microsoft had none for this tenant when a run looked last; whether that has changed shows when the next one starts a subscription",
+            cure: "check tenant_id; then switch the audit log on in Exchange Online PowerShell: Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true; it takes effect within about an hour",
+        },
+    );
+    // Microsoft allows a start every 15 minutes: until then that answer counts, and not that there is no subscription.
+    let again = world.run_as_it_stands(&["run"]);
+    assert_eq!(again.status.code(), Some(77), "{}", world.log());
+    assert!(!world.log().contains("AF20022"), "{}", world.log());
 }
 
 #[test]

@@ -151,6 +151,12 @@ fn what_lasts_is_told_though_its_tenant_is_left_alone() {
             world.log()
         );
     }
+    let told_with_cure = world.queue.received().into_iter().any(|told| {
+        let told = String::from_utf8(told).unwrap();
+        told.contains("audit_log_off")
+            && told.contains("\"hint\":\"check tenant_id; then switch the audit log on")
+    });
+    assert!(told_with_cure);
     world.microsoft.faults(Plan::default());
     world.run(&["doctor"]);
     assert_eq!(run(&world), 0, "{}", world.log());

@@ -201,7 +201,7 @@ fn what_does_not_parse_is_not_touched() {
             "it does not read as XML",
         ),
         (
-            "<ossec_config>\n  <a>b & c</a>\n</ossec_config>\n",
+            "<ossec_config>\n  <a>b < c</a>\n</ossec_config>\n",
             "it does not read as XML",
         ),
         (
