@@ -16,6 +16,7 @@ while [ "$tries" -lt 40 ]; do
     tries=$((tries + 1))
     sleep 0.25
 done
+# Disabled as well, so another installation has no timer to start; an upgrade leaves it alone.
 if [ "$1" = 0 ] && [ -d /run/systemd/system ]; then
     systemctl --no-reload disable --now o365-wodle.timer > /dev/null 2>&1 || true
 fi
