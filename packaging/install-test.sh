@@ -183,6 +183,33 @@ in_progress() {
     stand resume > /dev/null
 }
 
+# A systemd that starts nothing: it knows whether the timer is enabled, and notes what it is asked.
+systemd() {
+    local wanted=etc/systemd/system/timers.target.wants
+    mkdir -p "$root/run/systemd/system" "$root/$wanted"
+    ln -s /lib/systemd/system/o365-wodle.timer "$root/$wanted/"
+    cat > "$root/usr/bin/systemctl" << 'SYSTEMCTL'
+#!/bin/sh
+echo "$*" >> /run/asked
+units=/etc/systemd/system
+case " $* " in
+    *' is-enabled '*)
+        [ "$(readlink "$units/o365-wodle.timer")" != /dev/null ] || exit 1
+        [ -L "$units/timers.target.wants/o365-wodle.timer" ] || exit 1
+        echo enabled
+        ;;
+    *' is-active '*) exit 3 ;;
+    *' disable '*) rm -f "$units/timers.target.wants/o365-wodle.timer" ;;
+esac
+SYSTEMCTL
+    chmod 755 "$root/usr/bin/systemctl"
+}
+# What systemd was asked to start and stop, since the last time.
+asked() {
+    grep -E '(^| )(start|restart|stop|disable) ' "$root/run/asked" || true
+    : > "$root/run/asked"
+}
+
 collects() {
     stand issue "$1" > /dev/null
     ok 'run' exits 0 inside o365-wodle -v run
@@ -228,7 +255,9 @@ life() {
     ok 'group wazuh may read the log' is "$(inside stat -c '%a %U:%G' /var/log/o365-wodle/o365-wodle.log)" '640 root:wazuh'
     ok 'a quiet run prints nothing' is "$(inside o365-wodle run 2>&1)" ''
 
+    inside chgrp root /var/log/o365-wodle
     ok 'upgrade' "install_$format" "$new"
+    ok 'a Wazuh that came later may read the log' is "$(inside stat -c %U:%G /var/log/o365-wodle)" root:wazuh
     ok 'verify' "verify_$format"
     ok 'an untouched configuration is the new one' is "$(cat "$etc/config.toml")" "$(shipped "$new")"
     ok 'downgrade' "install_$format" "$old"
@@ -237,7 +266,9 @@ life() {
     cp "$etc/config.toml" "$work/edited.toml"
     collects 400
 
+    systemd
     in_progress 'upgrade while a run is at work' "install_$format" "$new"
+    ok 'the timer is left alone' is "$(asked)" ''
     ok 'the new version is there' is "$("installed_$format")" "$("version_$format" "$new")"
     ok 'the edited configuration stays' cmp "$etc/config.toml" "$work/edited.toml"
     ok 'the shipped one lies beside it' is "$(cat "$etc/config.toml".*)" "$(shipped "$new")"
@@ -245,10 +276,15 @@ life() {
     collects 200
     ledgers
 
+    inside chgrp adm /var/log/o365-wodle
     in_progress 'remove while a run is at work' "remove_$format"
+    ok 'the timer stops first' says '(^| )(stop|disable --now) o365-wodle.timer$' head -n 1 <<< "$(asked)"
     ok 'ledger, tenant and secret stay' test -s "$root/var/lib/o365-wodle/ledger.db" -a -s "$etc/tenants.d/contoso.toml" -a -s "$etc/secrets/contoso"
     ok 'the program is gone' absent "$root/usr/bin/o365-wodle"
     ok 'install again' "install_$format" "$new"
+    if [[ $format == deb ]]; then ok 'the timer, still enabled, starts again' says '(^| )start o365-wodle.timer$' asked
+    else ok 'the timer is off' is "$(asked)" ''; fi
+    ok 'the log'\''s folder is whose the operator says' is "$(inside stat -c %U:%G /var/log/o365-wodle)" root:adm
     [[ $format == deb ]] || cp "$work/edited.toml" "$etc/config.toml"
     collects 100
     ok 'nothing of Wazuh'\''s was touched' is "$(wazuh)" "$untouched"
@@ -259,7 +295,10 @@ life() {
 
     ok 'remove' "remove_$format"
     if [[ $format == deb ]]; then
-        ok 'purge' inside dpkg -P o365-wodle
+        mount --bind "$root/var/lib/o365-wodle" "$root/var/lib/o365-wodle"
+        ok 'purge, the ledger on a volume' inside dpkg -P o365-wodle
+        umount "$root/var/lib/o365-wodle"
+        ok 'the volume is empty' rmdir "$root/var/lib/o365-wodle"
         ok 'nothing is left' left ''
     else
         ok 'only what the operator and the runs made is left' left \

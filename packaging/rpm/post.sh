@@ -4,11 +4,12 @@
 for folder in /etc/o365-wodle/tenants.d /etc/o365-wodle/secrets /var/lib/o365-wodle /var/log/o365-wodle; do
     [ -d "$folder" ] || install -d -m 0750 "$folder"
 done
+# Also at an upgrade, since Wazuh may have come later; what is no longer root's is as the operator wants it.
+if [ "$(stat -Lc %u:%g /var/log/o365-wodle)" = 0:0 ] && getent group wazuh > /dev/null; then
+    chgrp wazuh /var/log/o365-wodle
+fi
 if [ "$1" = 1 ]; then
     chmod 0750 /etc/o365-wodle
-    if getent group wazuh > /dev/null; then
-        chgrp wazuh /var/log/o365-wodle
-    fi
     cat << 'NEXT'
 o365-wodle tenant add NAME --from FILE   # FILE: the customer's text with the three values
 o365-wodle -v run                        # the first collection
