@@ -1,5 +1,6 @@
 //! What a probe found, and how it is said.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Instant;
 
@@ -175,6 +176,9 @@ impl Chain {
     }
 }
 
+/// Of more tenants, those that are all well are not shown one by one.
+const MOST_TENANTS: usize = 20;
+
 /// What is wrong, then what is worth knowing, then the whole chain.
 pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
     for (verdict, word) in [(Verdict::Failed, "WRONG"), (Verdict::Note, "note")] {
@@ -187,8 +191,24 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
             }
         }
     }
+    let tenants = |findings: &mut dyn Iterator<Item = &Finding>| -> BTreeSet<String> {
+        findings
+            .filter_map(|finding| finding.subject.tenant.clone())
+            .collect()
+    };
+    let all = tenants(&mut findings.iter());
+    let mut others = findings
+        .iter()
+        .filter(|finding| finding.verdict != Verdict::Ok);
+    let others = tenants(&mut others);
+    let is_shown = |tenant: &Option<String>| {
+        all.len() <= MOST_TENANTS || tenant.as_ref().is_none_or(|name| others.contains(name))
+    };
     let mut table = table(["result", "of", "probe", "ms", "seen"]);
-    for finding in findings {
+    for finding in findings
+        .iter()
+        .filter(|finding| is_shown(&finding.subject.tenant))
+    {
         let Subject { tenant, host } = &finding.subject;
         table.add_row([
             match finding.verdict {
@@ -203,5 +223,12 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
             &finding.seen,
         ]);
     }
-    writeln!(out, "\n{table}")
+    writeln!(out, "\n{table}")?;
+    match all.len() - others.len() {
+        well @ 1.. if all.len() > MOST_TENANTS => writeln!(
+            out,
+            "\nok: all of {well} more tenants; `o365-wodle doctor --tenant NAME` shows it"
+        ),
+        _ => Ok(()),
+    }
 }

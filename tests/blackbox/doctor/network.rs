@@ -210,6 +210,28 @@ fn a_host_that_many_tenants_share_is_looked_at_once() {
     }
 }
 
+#[test]
+fn of_many_tenants_those_are_shown_of_which_something_is_not_ok() {
+    let world = World::with_tenants(25, Options::default());
+    let id = world.id(0);
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&id);
+    for tenant in 1..25 {
+        world.microsoft.subscribe_all(&world.id(tenant));
+    }
+    world.microsoft.faults(Plan::default().rule(refused));
+    let said = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(said.contains(" tenant-1 "), "{said}");
+    assert!(!said.contains(" tenant-2 "), "{said}");
+    let rest = "\nok: all of 24 more tenants; `o365-wodle doctor --tenant NAME` shows it\n";
+    assert!(said.ends_with(rest), "{said}");
+    let one = world.run(&["doctor", "--tenant", "tenant-2"]);
+    assert!(
+        String::from_utf8(one.stdout)
+            .unwrap()
+            .contains(" tenant-2 ")
+    );
+}
+
 /// A server that says the same to everybody, and leaves.
 fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
