@@ -49,6 +49,19 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
+/// Names, for one line: of many the first say enough.
+fn names<T: AsRef<str>>(all: &[T]) -> String {
+    const ENOUGH: usize = 10;
+    let first: Vec<&str> = all.iter().take(ENOUGH).map(AsRef::as_ref).collect();
+    let more = all.len() - first.len();
+    let first = first.join(", ");
+    if more == 0 {
+        first
+    } else {
+        format!("{first} and {more} more")
+    }
+}
+
 /// What was asked for cannot be printed.
 #[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn unsaid(fault: io::Error) -> crate::Error {

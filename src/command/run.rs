@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use chrono::Utc;
 
-use super::metrics;
 use super::progress::Progress;
+use super::{metrics, names};
 use crate::cli;
 use crate::collect::{Request, Summary, Trouble, collect};
 use crate::config::{ContentType, Settings, Tenant};
@@ -107,11 +107,11 @@ pub(super) fn warn_of_uncollected(tenants: &[Arc<Tenant>], content_types: &[Cont
         let without = tenants
             .iter()
             .filter(|tenant| !tenant.content_types.contains(content_type));
-        let names: Vec<&str> = without.map(|tenant| tenant.name.as_str()).collect();
-        if !names.is_empty() {
+        let without: Vec<&str> = without.map(|tenant| tenant.name.as_str()).collect();
+        if !without.is_empty() {
             log::warn!(
                 "--content-type {content_type}: nothing is done for {}, whose content_types lack it; add it there",
-                names.join(", ")
+                names(&without)
             );
         }
     }
@@ -144,12 +144,12 @@ fn say(summary: &Summary, is_dry: bool) {
 pub(super) fn judge(summary: &Summary) -> Result<()> {
     let outcomes = &summary.outcomes;
     let named = |trouble| {
-        let names: Vec<_> = outcomes
+        let tenants: Vec<_> = outcomes
             .iter()
             .filter(|outcome| outcome.trouble == Some(trouble))
             .map(|outcome| outcome.tenant.as_str())
             .collect();
-        (names.len(), names.join(", "))
+        (tenants.len(), names(&tenants))
     };
     let (unreadable, unreadable_names) = named(Trouble::Credential);
     let (refused, refused_names) = named(Trouble::Refused);
@@ -224,6 +224,16 @@ mod tests {
         };
         let code = judge(&summary).map_or_else(|error| error.exit_code(), |()| ExitCode::SUCCESS);
         format!("{code:?}")
+    }
+
+    #[test]
+    fn many_names_are_not_all_said() {
+        let all: Vec<_> = (0..300).map(|tenant| format!("t{tenant}")).collect();
+        assert_eq!(names(&["t0", "t1"]), "t0, t1");
+        assert_eq!(
+            names(&all),
+            "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 290 more"
+        );
     }
 
     #[test]

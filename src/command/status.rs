@@ -6,7 +6,7 @@ use std::io::Write;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use super::{table, unsaid};
+use super::{names, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, LATELY, Ledger, StreamReport};
@@ -439,7 +439,7 @@ fn print_errors(rows: &[Row<'_>], now: DateTime<Utc>, out: &mut impl Write) -> s
         }
     }
     for (error, at, places) in errors.iter().take(MOST_ERRORS) {
-        let places = places.join(", ");
+        let places = names(places);
         writeln!(out, "\n{places}, {}: {error}", ago(Some(*at), now))?;
     }
     match errors.len().saturating_sub(MOST_ERRORS) {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::run::{selected, warn_of_uncollected};
-use super::unsaid;
+use super::{names, unsaid};
 use crate::cli;
 use crate::collect::{self, Trouble};
 use crate::config::{ContentType, Settings, Tenant};
@@ -76,12 +76,12 @@ fn trouble(fault: &Fault) -> Trouble {
 fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
     use Trouble::{Credential, Refused, Unreachable};
     let failed = outcomes.iter().filter(|(_, trouble)| trouble.is_some());
-    let mut names: Vec<&str> = failed.map(|(name, _)| *name).collect();
-    if names.is_empty() {
+    let mut tenants: Vec<&str> = failed.map(|(name, _)| *name).collect();
+    if tenants.is_empty() {
         return Ok(());
     }
-    names.dedup();
-    let said = format!("not done for {}; see above", names.join(", "));
+    tenants.dedup();
+    let said = format!("not done for {}; see above", names(&tenants));
     let all = |expected: &[Trouble]| {
         let mut troubles = outcomes.iter().map(|(_, trouble)| trouble);
         troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))

@@ -12,7 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::doctor::{self, Candidate, Report, SignIn};
-use super::{table, unsaid};
+use super::{names, table, unsaid};
 use crate::cli;
 use crate::config::{
     Authentication, Flaw, NewSecret, Secret, Settings, Tenant, doubtful, is_tenant_name,
@@ -332,7 +332,7 @@ fn conclude(report: &Report, out: &mut impl Write) -> Result<()> {
     }
     Err(Error::Partial(format!(
         "{} stored, but not well yet; see above",
-        wrong.join(", ")
+        names(&wrong)
     )))
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use rustix::fs::{StatVfs, StatVfsMountFlags};
 
 use crate::Error;
 use crate::config::ownership;
@@ -50,6 +51,10 @@ impl Fault {
             // SQLite itself may call it an I/O error.
             Self::Unwritable(why) if why.contains("I/O error") && has_no_room(path) => {
                 Self::Unwritable(format!("{file}: the disk is full"))
+            }
+            // SQLite only says that it cannot open a file beside it.
+            Self::Unwritable(_) if is_read_only(path) => {
+                Self::Unwritable(format!("{file}: its file system is mounted read-only"))
             }
             Self::Unwritable(why) if !why.contains(&file) => {
                 Self::Unwritable(format!("{file}: {why}"))
@@ -129,8 +134,16 @@ pub(crate) fn what_is_not_ours() -> Vec<Fault> {
 
 /// Whether the file system of a file is full.
 fn has_no_room(path: &Path) -> bool {
+    file_system(path).is_some_and(|space| space.f_bavail == 0)
+}
+
+fn is_read_only(path: &Path) -> bool {
+    file_system(path).is_some_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+fn file_system(path: &Path) -> Option<StatVfs> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    rustix::fs::statvfs(folder).is_ok_and(|space| space.f_bavail == 0)
+    rustix::fs::statvfs(folder).ok()
 }
 
 impl From<rusqlite::Error> for Fault {

@@ -12,6 +12,7 @@ use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe, Said};
 use super::test_event;
 use crate::cli::DEFAULT_CONFIG;
+use crate::command::names;
 use crate::config::ownership::may_write;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, LATELY, Ledger, lock_file};
@@ -371,7 +372,7 @@ fn native(home: &Home, tenants: &[Arc<Tenant>]) -> Option<Outcome> {
         return None;
     }
     Some(Outcome::Failed(probes::COLLECTED_TWICE.with(&[
-        ("tenants", &both.join(", ")),
+        ("tenants", &names(&both)),
         ("file", &home.ossec_conf().display()),
     ])))
 }
