@@ -97,10 +97,10 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         }
         Command::Backfill(arguments) => {
             // A wrong command line is said before a wrong configuration.
-            command::backfill::span(arguments, now)?;
+            let span = command::backfill::span(arguments, now)?;
             drop(out);
             with_settings(cli, verbosity, |settings| {
-                command::backfill::backfill(settings, arguments, now)
+                command::backfill::backfill(settings, arguments, span, now)
             })
         }
         Command::Status(arguments) => with_settings(cli, verbosity, |settings| {

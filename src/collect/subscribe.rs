@@ -61,7 +61,7 @@ impl Collector {
         let enabled: Vec<ContentType> = subscriptions
             .iter()
             .filter(|subscription| subscription.enabled)
-            .filter_map(|subscription| ContentType::parse(&subscription.content_type))
+            .map(|subscription| subscription.content_type)
             .collect();
         let (id, known) = (self.tenant.tenant_id.clone(), enabled.clone());
         self.work

@@ -30,9 +30,9 @@ const STUCK: u32 = 20;
 pub(crate) fn backfill(
     settings: &Settings,
     arguments: &cli::Backfill,
+    (since, until): (DateTime<Utc>, DateTime<Utc>),
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let (since, until) = span(arguments, now)?;
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
         say_nobody(settings);

@@ -1,15 +1,14 @@
 //! Figures of the ledger for Prometheus' `node_exporter`, written by rename after each run.
 
 use std::fmt::{self, Write as _};
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use chrono::{DateTime, NaiveTime, Utc};
 
+use super::files::{self, Access};
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Ledger, StreamReport};
 use crate::{Error, Result};
@@ -32,26 +31,23 @@ pub(super) fn write(settings: &Settings, now: DateTime<Utc>, took: Duration) {
     }
 }
 
-/// A reader never sees half a file, whoever else writes in the folder.
-fn place(path: &Path, text: &str) -> std::io::Result<()> {
+/// A reader never sees half a file, whoever else writes in the folder. `node_exporter` runs as another user, whatever our
+/// umask is.
+fn place(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let new = path.with_file_name(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&new)
-        .and_then(|mut file| {
-            // node_exporter runs as another user, whatever our umask is.
-            rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o644))?;
-            file.write_all(text.as_bytes())
-        })
-        .and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        fs::remove_file(&new).unwrap_or_default();
+    // In a container each run may have the number of one that was killed.
+    match fs::remove_file(&new) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+        _ => {}
     }
-    written
+    let access = Access {
+        owner: None,
+        mode: 0o644,
+    };
+    files::create(&new, text.as_bytes(), access)?;
+    fs::rename(&new, path).inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn render(settings: &Settings, now: DateTime<Utc>, took: Duration) -> Result<String> {
@@ -216,5 +212,25 @@ impl Page {
     fn line(&mut self, line: fmt::Arguments<'_>) {
         // Writing into memory does not fail.
         writeln!(self.0, "{line}").unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn what_a_run_of_the_same_number_left_when_it_was_killed_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("o365_wodle.prom");
+        let left = folder
+            .path()
+            .join(format!("o365_wodle.prom.{}", std::process::id()));
+        fs::write(&left, "half").unwrap();
+        place(&path, "whole").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert!(!left.exists());
     }
 }

@@ -143,62 +143,57 @@ fn say(summary: &Summary, is_dry: bool) {
 /// The exit code, as an error where it is not 0.
 pub(super) fn judge(summary: &Summary) -> Result<()> {
     let outcomes = &summary.outcomes;
-    let named = |trouble| {
-        let tenants: Vec<_> = outcomes
-            .iter()
-            .filter(|outcome| outcome.trouble == Some(trouble))
-            .map(|outcome| outcome.tenant.as_str())
-            .collect();
-        (tenants.len(), names(&tenants))
-    };
-    let (unreadable, unreadable_names) = named(Trouble::Credential);
-    let (refused, refused_names) = named(Trouble::Refused);
-    let (unreachable, unreachable_names) = named(Trouble::Unreachable);
-    let (partial, partial_names) = named(Trouble::Partial);
-    if unreadable + refused + unreachable + partial == 0 {
+    let troubles: Vec<_> = outcomes.iter().map(|outcome| outcome.trouble).collect();
+    let Some(error) = error_of(&troubles) else {
         return Ok(());
-    }
-    if unreadable == outcomes.len() {
-        return Err(Error::Configuration(format!(
-            "no tenant's credential can be used as it stands here ({unreadable_names}); the log and \
-             `o365-wodle doctor` say why and what to do"
-        )));
-    }
-    if unreachable == outcomes.len() {
-        return Err(Error::TryLater(format!(
-            "nothing can be had from Microsoft for now, for any tenant ({unreachable_names}); the log and `o365-wodle doctor` say why"
-        )));
-    }
-    if refused == outcomes.len() {
-        return Err(Error::Refused(format!(
-            "Microsoft refused every tenant ({refused_names}); the log and `o365-wodle doctor` say why and what to do"
-        )));
-    }
-    let is_nobody_served = unreadable + refused + unreachable == outcomes.len();
-    let parts: Vec<String> = [
-        (unreadable, "without a usable credential", unreadable_names),
-        (refused, "refused", refused_names),
-        (unreachable, "not reachable", unreachable_names),
-        (partial, "in part", partial_names),
-    ]
-    .into_iter()
-    .filter(|(count, ..)| *count > 0)
-    .map(|(_, what, names)| format!("{what}: {names}"))
-    .collect();
-    let which = if is_nobody_served {
-        "no tenant was collected"
-    } else {
-        "some tenants were not collected completely"
     };
-    let said = format!(
+    let parts = [
+        (Trouble::Credential, "without a usable credential"),
+        (Trouble::Refused, "refused"),
+        (Trouble::Unreachable, "not reachable"),
+        (Trouble::Partial, "in part"),
+    ]
+    .map(|(trouble, what)| {
+        let those = outcomes
+            .iter()
+            .filter(|outcome| outcome.trouble == Some(trouble));
+        let those: Vec<_> = those.map(|outcome| outcome.tenant.as_str()).collect();
+        (!those.is_empty()).then(|| format!("{what}: {}", names(&those)))
+    });
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let is_any = troubles
+        .iter()
+        .any(|trouble| matches!(trouble, None | Some(Trouble::Partial)));
+    let which = if is_any {
+        "some tenants were not collected completely"
+    } else {
+        "no tenant was collected"
+    };
+    Err(error(format!(
         "{which} ({}); the log and `o365-wodle doctor` say why",
         parts.join("; ")
-    );
-    Err(match (is_nobody_served, unreachable) {
-        (true, 0) => Error::Refused(said),
-        (true, _) => Error::TryLater(said),
-        (false, _) => Error::Partial(said),
-    })
+    )))
+}
+
+/// What it comes to that this was wrong with each thing that was asked for.
+pub(super) fn error_of(troubles: &[Option<Trouble>]) -> Option<fn(String) -> Error> {
+    use Trouble::{Credential, Refused, Unreachable};
+    let all = |expected: &[Trouble]| {
+        let mut troubles = troubles.iter();
+        troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))
+    };
+    if troubles.iter().all(Option::is_none) {
+        None
+    } else if all(&[Credential]) {
+        Some(Error::Configuration)
+    } else if all(&[Credential, Refused]) {
+        Some(Error::Refused)
+    } else if all(&[Credential, Refused, Unreachable]) {
+        // Of some the next run may have more.
+        Some(Error::TryLater)
+    } else {
+        Some(Error::Partial)
+    }
 }
 
 #[cfg(test)]

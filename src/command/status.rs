@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{names, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{BackfillLeft, LATELY, Ledger, StreamReport};
+use crate::ledger::{BackfillLeft, Ledger, StreamReport};
 use crate::{Error, Result};
 
 /// Prints the state of each stream.
@@ -126,13 +126,9 @@ impl LeftBehind {
                 tenant.enabled && tenant.content_types.contains(&report.content_type)
             })
         };
-        let is_recent = |report: &StreamReport| {
-            report
-                .last_success
-                .is_some_and(|listed| now - listed < LATELY)
-        };
         Self {
-            is_all: settings.tenants.is_empty() && reports.iter().any(is_recent),
+            is_all: settings.tenants.is_empty()
+                && reports.iter().any(|report| report.is_recent(now)),
             waiting: reports
                 .iter()
                 .filter(|report| report.pending > 0 && !is_collected(report))

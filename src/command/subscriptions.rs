@@ -4,15 +4,15 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::run::{selected, warn_of_uncollected};
+use super::run::{error_of, say_nobody, selected, warn_of_uncollected};
 use super::{names, unsaid};
+use crate::Result;
 use crate::cli;
 use crate::collect::{self, Trouble};
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Purpose};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, event_loop};
 use crate::stopping::Stopping;
-use crate::{Error, Result};
 
 /// Lists the subscriptions of tenants, or starts those that are missing.
 ///
@@ -27,6 +27,9 @@ pub(crate) fn subscriptions(
         cli::Subscriptions::List { tenants } | cli::Subscriptions::Start { tenants, .. } => tenants,
     };
     let tenants = selected(settings, names)?;
+    if tenants.is_empty() {
+        say_nobody(settings);
+    }
     if let cli::Subscriptions::Start { content_types, .. } = command {
         warn_of_uncollected(&tenants, content_types);
     }
@@ -74,27 +77,17 @@ fn trouble(fault: &Fault) -> Trouble {
 
 /// The exit code, as an error where it is not 0, judged as a run is.
 fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
-    use Trouble::{Credential, Refused, Unreachable};
+    let troubles: Vec<_> = outcomes.iter().map(|(_, trouble)| *trouble).collect();
+    let Some(error) = error_of(&troubles) else {
+        return Ok(());
+    };
     let failed = outcomes.iter().filter(|(_, trouble)| trouble.is_some());
     let mut tenants: Vec<&str> = failed.map(|(name, _)| *name).collect();
-    if tenants.is_empty() {
-        return Ok(());
-    }
     tenants.dedup();
-    let said = format!("not done for {}; see above", names(&tenants));
-    let all = |expected: &[Trouble]| {
-        let mut troubles = outcomes.iter().map(|(_, trouble)| trouble);
-        troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))
-    };
-    Err(if all(&[Credential]) {
-        Error::Configuration(said)
-    } else if all(&[Credential, Refused]) {
-        Error::Refused(said)
-    } else if all(&[Credential, Refused, Unreachable]) {
-        Error::TryLater(said)
-    } else {
-        Error::Partial(said)
-    })
+    Err(error(format!(
+        "not done for {}; see above",
+        names(&tenants)
+    )))
 }
 
 /// What was wrong with each thing that was asked for, or why nothing could be asked for.
@@ -108,7 +101,7 @@ async fn list(activity: &Activity, tenant: &Tenant, out: &mut impl Write) -> Res
     for &content_type in &tenant.content_types {
         let known = subscriptions
             .iter()
-            .find(|one| ContentType::parse(&one.content_type) == Some(content_type));
+            .find(|one| one.content_type == content_type);
         let state = match known {
             Some(one) if one.enabled => "enabled",
             Some(_) => "disabled: `o365-wodle subscriptions start`, or the next run, starts it",
@@ -140,7 +133,7 @@ async fn start(
         let mut wrong = None;
         let is_enabled = subscriptions
             .iter()
-            .any(|one| one.enabled && ContentType::parse(&one.content_type) == Some(content_type));
+            .any(|one| one.enabled && one.content_type == content_type);
         let stream = ledger.stream(&tenant.tenant_id, content_type, floor)?;
         let again = stream.started.map(|started| started + START_AGAIN);
         let state = if is_enabled {

@@ -72,7 +72,7 @@ pub use fault::Fault;
 pub(crate) use fault::what_is_not_ours;
 pub use file::{Lock, Opened, Purpose, ROUND, installation_key, lock_file, set_aside};
 pub use health::{Gap, HealthState, Scope, Standing};
-pub use report::{LATELY, StreamReport};
+pub use report::StreamReport;
 pub use seen::{Key, Keys, place_key, record_key, resend_key};
 pub use streams::{LONGEST_BACK_OFF, Stream, TenantState};
 

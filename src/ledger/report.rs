@@ -7,7 +7,7 @@ use super::{Fault, Gap, Ledger, time, time_or_never};
 use crate::config::ContentType;
 
 /// How long ago what is said of lately was created: as long as a content is remembered, at least.
-pub const LATELY: TimeDelta = TimeDelta::days(8);
+const LATELY: TimeDelta = TimeDelta::days(8);
 
 /// What the ledger knows of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,15 @@ pub struct StreamReport {
     pub unconfirmed: u64,
     /// What was wrong last, and when.
     pub error: Option<(String, DateTime<Utc>)>,
+}
+
+impl StreamReport {
+    /// Whether it was collected lately.
+    #[must_use]
+    pub fn is_recent(&self, now: DateTime<Utc>) -> bool {
+        self.last_success
+            .is_some_and(|listed| now - listed < LATELY)
+    }
 }
 
 impl Ledger {

@@ -62,8 +62,8 @@ enum Session {
 /// A content type's subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Microsoft's name, perhaps of a type that we do not know.
-    pub content_type: String,
+    /// Of which it is.
+    pub content_type: ContentType,
     /// Whether it gathers content.
     pub enabled: bool,
 }
@@ -175,7 +175,7 @@ impl Activity {
             "subscriptions/start",
             &[("contentType", content_type.as_str())],
         );
-        let mut answer = self.send(call, Method::POST, &url).await?;
+        let (mut answer, token) = self.send(call, Method::POST, &url).await?;
         let body = answer.head(FAULT_BYTES).await;
         // Success is an object without "error"; nothing at all is taken for it too.
         match serde_json::from_slice::<Value>(&body) {
@@ -184,7 +184,7 @@ impl Activity {
                 Ok(())
             }
             Err(_) if body.is_empty() => Ok(()),
-            _ => Err(self.judge(call, &answer, &body).await),
+            _ => Err(judge(call, &answer, &body, token.roles(), &self.clock)),
         }
     }
 
@@ -225,7 +225,7 @@ impl Activity {
 
     /// One request whose answer has to be a JSON array; nothing but white space was taken from it.
     pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Blob, Fault> {
-        let mut answer = self.send(call, Method::GET, url).await?;
+        let (mut answer, token) = self.send(call, Method::GET, url).await?;
         // Any other success says that something else is yet to come.
         let is_whole = answer.response().status() == StatusCode::OK;
         if answer.first_byte().await? == Some(b'[') && is_whole {
@@ -239,21 +239,28 @@ impl Activity {
             answer.put_back(Bytes::from_static(b"[]"));
             return Ok(answer);
         }
-        Err(self.judge(call, &answer, &body).await)
+        Err(judge(call, &answer, &body, token.roles(), &self.clock))
     }
 
-    /// One request with the token, and a second one with a new token if the first is refused.
-    async fn send(&self, call: Call, method: Method, url: &Url) -> Result<Blob, Fault> {
-        let mut token = self.token(None).await?;
+    /// One request with the token, and a second one with a new token if the first is refused; the answer, and the token that
+    /// brought it.
+    async fn send(
+        &self,
+        call: Call,
+        method: Method,
+        url: &Url,
+    ) -> Result<(Blob, Arc<Token>), Fault> {
+        let token = self.token(None).await?;
         let refused = match self.send_with(call, &method, url, &token).await {
             Err(fault) if fault.class == Class::NewToken => fault,
-            other => return other,
+            other => return Ok((other?, token)),
         };
         log::debug!("tenant {}: a new token after: {refused}", self.tenant.name);
-        token = self.token(Some(&token)).await?;
-        self.send_with(call, &method, url, &token)
-            .await
-            .map_err(|fault| fault.after_new_token(call.content_type, token.facts.roles.as_deref()))
+        let token = self.token(Some(&token)).await?;
+        match self.send_with(call, &method, url, &token).await {
+            Ok(answer) => Ok((answer, token)),
+            Err(fault) => Err(fault.after_new_token(call.content_type, token.roles())),
+        }
     }
 
     async fn send_with(
@@ -275,8 +282,7 @@ impl Activity {
             request = request.header(CONTENT_LENGTH, 0);
         }
         let mut answer = self.answer(request, url).await?;
-        self.accept(call, &mut answer, token.facts.roles.as_deref())
-            .await?;
+        self.accept(call, &mut answer, token.roles()).await?;
         Ok(answer)
     }
 
@@ -394,16 +400,6 @@ impl Activity {
         self.believe(&answer);
         Ok(token)
     }
-
-    /// What an answer with a good status and a wrong body means.
-    async fn judge(&self, call: Call, answer: &Blob, body: &[u8]) -> Fault {
-        let session = self.session.lock().await;
-        let roles = match &*session {
-            Session::Token(token) => token.facts.roles.as_deref(),
-            _ => None,
-        };
-        judge(call, answer, body, roles, &self.clock)
-    }
 }
 
 /// A form as it travels, in memory that is overwritten when the request is done.
@@ -467,7 +463,8 @@ fn no_answer(error: &reqwest::Error, url: &Url) -> Fault {
 
 fn subscription(item: &Value) -> Option<Subscription> {
     Some(Subscription {
-        content_type: item.get("contentType")?.as_str()?.to_owned(),
+        // One that we do not know is not ours to look at.
+        content_type: ContentType::parse(item.get("contentType")?.as_str()?)?,
         // Some answers leave the status out; only what says so is disabled.
         enabled: item
             .get("status")

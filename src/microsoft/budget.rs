@@ -1,6 +1,5 @@
 //! How often and how fast a tenant's requests go: rate, throttling, repetition.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::fault::{Class, Fault};
 
 /// How a request is repeated after a fault that passes.
 #[derive(Debug, Clone, Copy)]
-pub struct Retry {
+pub(super) struct Retry {
     /// How often it is repeated.
     pub attempts: u32,
     /// The first wait; each later one is twice as long.
@@ -63,7 +62,6 @@ pub(super) struct Budget {
     burst: Duration,
     retry: Retry,
     state: Mutex<State>,
-    counts: Counts,
 }
 
 #[derive(Debug)]
@@ -74,6 +72,7 @@ struct State {
     closed_until: Instant,
     /// The last answer, if it is a fault for which the request is repeated.
     bad: Option<Box<Fault>>,
+    requests: Requests,
 }
 
 impl Budget {
@@ -90,8 +89,8 @@ impl Budget {
                 due: now,
                 closed_until: now,
                 bad: None,
+                requests: Requests::default(),
             }),
-            counts: Counts::default(),
         }
     }
 
@@ -200,27 +199,28 @@ impl Budget {
     }
 
     pub(super) fn count(&self, outcome: Outcome) {
+        let mut state = self.lock();
         if let Outcome::Ok = outcome {
-            self.lock().bad = None;
+            state.bad = None;
         }
-        let count = match outcome {
-            Outcome::Ok => &self.counts.ok,
-            Outcome::Throttled => &self.counts.throttled,
-            Outcome::Refused => &self.counts.refused,
-            Outcome::Failed => &self.counts.failed,
-            Outcome::Unanswered => &self.counts.unanswered,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        let Requests {
+            ok,
+            throttled,
+            refused,
+            failed,
+            unanswered,
+        } = &mut state.requests;
+        *match outcome {
+            Outcome::Ok => ok,
+            Outcome::Throttled => throttled,
+            Outcome::Refused => refused,
+            Outcome::Failed => failed,
+            Outcome::Unanswered => unanswered,
+        } += 1;
     }
 
     pub(super) fn requests(&self) -> Requests {
-        Requests {
-            ok: self.counts.ok.load(Ordering::Relaxed),
-            throttled: self.counts.throttled.load(Ordering::Relaxed),
-            refused: self.counts.refused.load(Ordering::Relaxed),
-            failed: self.counts.failed.load(Ordering::Relaxed),
-            unanswered: self.counts.unanswered.load(Ordering::Relaxed),
-        }
+        self.lock().requests
     }
 }
 
@@ -232,15 +232,6 @@ pub(super) enum Outcome {
     Refused,
     Failed,
     Unanswered,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    ok: AtomicU64,
-    throttled: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    unanswered: AtomicU64,
 }
 
 /// A tenant's requests so far, by how they ended.

@@ -311,12 +311,7 @@ fn by_status(answer: &Answer<'_>, said: &Said) -> (Class, Box<str>, &'static str
     let what = said.excerpt();
     match answer.status {
         429 => (THROTTLED.class, THROTTLED.sentence.into(), THROTTLED.cure),
-        408 | 425 | 500.. => (
-            Class::Retry,
-            format!("Microsoft's server is not well{what}").into(),
-            AGAIN,
-        ),
-        _ if said.transient => (
+        status if matches!(status, 408 | 425 | 500..) || said.transient => (
             Class::Retry,
             format!("Microsoft's server is not well{what}").into(),
             AGAIN,

@@ -71,12 +71,14 @@ impl Http {
         Self::with(settings, Client::builder())
     }
 
-    /// A client that tells of its peers' certificates as well.
+    /// A client that tells of its peers' certificates as well, and repeats nothing: somebody waits for what is so now.
     ///
     /// # Errors
     /// As [`Http::new`].
     pub fn probing(settings: &config::Http) -> Result<Self> {
-        Self::with(settings, Client::builder().tls_info(true))
+        let mut http = Self::with(settings, Client::builder().tls_info(true))?;
+        http.retry.attempts = 0;
+        Ok(http)
     }
 
     fn with(settings: &config::Http, client: reqwest::ClientBuilder) -> Result<Self> {
@@ -120,13 +122,6 @@ impl Http {
     pub fn proxy_for(&self, url: &str) -> Option<String> {
         let proxy = self.proxies.as_ref()?.intercept(&url.parse().ok()?)?;
         Some(proxy.uri().to_string())
-    }
-
-    /// The same client with another policy of repetition.
-    #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
     }
 }
 

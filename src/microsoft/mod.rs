@@ -29,7 +29,7 @@ pub(crate) use fault::tests::code_tables;
 
 pub use activity::{Activity, START_AGAIN, Subscription};
 pub use body::Blob;
-pub use budget::{Requests, Retry};
+pub use budget::Requests;
 pub use clock::{Clock, REACH};
 pub use fault::{Class, Fault};
 pub use fault_table::{GRANT_READ, GRANT_READ_DLP, SWITCH_AUDIT_LOG_ON, cure_of};

@@ -209,6 +209,11 @@ pub(super) struct Token {
 }
 
 impl Token {
+    /// The application's permissions, if they could be read.
+    pub(super) fn roles(&self) -> Option<&[String]> {
+        self.facts.roles.as_deref()
+    }
+
     /// Reads the token endpoint's answer, of v2 (numbers) or v1 (the same as strings).
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]

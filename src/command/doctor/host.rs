@@ -15,7 +15,7 @@ use crate::cli::DEFAULT_CONFIG;
 use crate::command::names;
 use crate::config::ownership::may_write;
 use crate::config::{Settings, Tenant};
-use crate::ledger::{Fault, LATELY, Ledger, lock_file};
+use crate::ledger::{Fault, Ledger, lock_file};
 use crate::logging;
 use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf};
 
@@ -71,11 +71,7 @@ fn was_collecting(settings: &Settings, now: DateTime<Utc>) -> bool {
         None => Ok(Vec::new()),
     });
     // What is wrong with the ledger is found elsewhere.
-    let mut listed = reports
-        .into_iter()
-        .flatten()
-        .filter_map(|one| one.last_success);
-    listed.any(|listed| now - listed < LATELY)
+    reports.is_ok_and(|reports| reports.iter().any(|report| report.is_recent(now)))
 }
 
 /// Wazuh: its queue and what it says there, what starts us, and who else collects.

@@ -10,7 +10,7 @@ use super::finding::{Chain, Finding};
 use super::{network, tenant};
 use crate::Result;
 use crate::config::{Settings, Tenant};
-use crate::microsoft::{Clock, Credential, Http, Retry, event_loop};
+use crate::microsoft::{Clock, Credential, Http, event_loop};
 
 pub(in crate::command) use tenant::SignIn;
 
@@ -55,12 +55,7 @@ pub(in crate::command) struct OfTenant {
 /// # Errors
 /// [`Error::Configuration`] for a `[http]` that cannot be used.
 pub(in crate::command) fn probe(settings: &Settings, candidates: Vec<Candidate>) -> Result<Report> {
-    // Somebody waits: what is said now is what is so now.
-    let retry = Retry {
-        attempts: 0,
-        ..Retry::default()
-    };
-    let http = Http::probing(&settings.http)?.with_retry(retry);
+    let http = Http::probing(&settings.http)?;
     let runtime = event_loop()?;
     let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
     let report = LocalSet::new().block_on(&runtime, walk(http, places, candidates));

@@ -14,25 +14,27 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::budget::Retry;
 use super::cloud::tests::tenant;
 use super::fake::{Fake, Reply, Request, content, token};
-use super::{Activity, Clock, Credential, Fault, Http, Listing, Retry};
+use super::{Activity, Clock, Credential, Fault, Http, Listing};
 use crate::config::{self, ContentType};
 
 const ROLES: &[&str] = &["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
 
 /// A client that waits so long for an answer to begin or a body to go on.
 fn http(patience: Duration) -> Http {
-    Http::new(&config::Http {
+    let mut http = Http::new(&config::Http {
         request_timeout: patience,
         ..plain()
     })
-    .unwrap()
-    .with_retry(Retry {
+    .unwrap();
+    http.retry = Retry {
         attempts: 3,
         first: Duration::from_millis(4),
         max: Duration::from_secs(2),
-    })
+    };
+    http
 }
 
 /// Longer than a loaded machine takes for what a test does not wait for in vain.

@@ -41,11 +41,7 @@ async fn each_operation_asks_as_microsoft_documents_it() {
         .collect();
     assert_eq!(
         subscriptions,
-        [
-            ("Audit.General", true),
-            ("DLP.All", false),
-            ("New.Type", true)
-        ]
+        [("Audit.General", true), ("DLP.All", false),]
     );
     activity.start(ContentType::Dlp).await.unwrap();
 

@@ -8,7 +8,7 @@ mod text;
 mod verdict;
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 
 use serde::Deserialize;
@@ -374,12 +374,7 @@ impl Oracle {
         let mut counts = HashMap::new();
         for event in &self.health {
             if let Some(health) = event.pointer("/o365_wodle/health").and_then(Value::as_str) {
-                match counts.entry(health.to_owned()) {
-                    Entry::Occupied(mut seen) => *seen.get_mut() += 1,
-                    Entry::Vacant(new) => {
-                        new.insert(1);
-                    }
-                }
+                *counts.entry(health.to_owned()).or_default() += 1;
             }
         }
         counts

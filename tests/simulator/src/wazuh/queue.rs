@@ -59,14 +59,6 @@ impl Queue {
         Self::at(&home.join("queue/sockets/queue"), None)
     }
 
-    /// The socket of Wazuh up to 4.1: `<home>/queue/ossec/queue`.
-    ///
-    /// # Errors
-    /// As [`Queue::bind`].
-    pub fn bind_before_4_2(home: &Path) -> io::Result<Self> {
-        Self::at(&home.join("queue/ossec/queue"), None)
-    }
-
     /// As [`Queue::bind`], but hands each datagram to `callback` and keeps only the count.
     ///
     /// # Errors
