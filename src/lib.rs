@@ -70,7 +70,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 && verbosity >= 0
                 && (verbosity > 0 || std::io::stderr().is_terminal());
             if !is_said && verbosity >= 0 {
-                drop(writeln!(std::io::stderr(), "o365-wodle: {error}"));
+                // As in the log, but for its lines.
+                let may_command = |char: char| char.is_control() && char != '\n';
+                let said = error.to_string().replace(may_command, " ");
+                drop(writeln!(std::io::stderr(), "o365-wodle: {said}"));
             }
             error.exit_code()
         }

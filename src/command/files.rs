@@ -20,7 +20,7 @@ impl Access {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             owner: Some((metadata.uid(), metadata.gid())),
-            mode: metadata.mode() & 0o7777,
+            mode: metadata.mode() & 0o777,
         }
     }
 }

@@ -4,29 +4,24 @@ mod blocks;
 mod bookmarks;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use zeroize::Zeroizing;
 
 use super::tenant::say_stored;
 use super::tenant::store::{self, New, Place};
-use super::unsaid;
+use super::{shown, unsaid};
 use crate::collect::window;
 use crate::config::{ContentType, HandOver, Settings, Tenant, unusable};
 use crate::ledger::{Ledger, Lock, Opened, Purpose};
 use crate::stopping::Stopping;
-use crate::wazuh::Home;
+use crate::wazuh::{Home, file, ossec_conf};
 use crate::{Error, Result};
 use blocks::{Auth, Block, Found, Native, Secret};
 use bookmarks::Bookmark;
-
-/// Longer files are no `ossec.conf`, and no secret.
-const MAX_CONF: u64 = 16 * 1024 * 1024;
-const MAX_SECRET: u64 = 64 * 1024;
 
 /// A tenant that is to be taken over.
 struct Incoming {
@@ -140,34 +135,17 @@ fn damaged((content_type, bookmark): &(ContentType, Bookmark)) -> Option<String>
 fn read(path: &Path) -> Result<Native> {
     let shown = path.display();
     let wrong = |what: String| Error::Configuration(format!("{shown}{what}"));
-    let bytes = read_bounded(path, MAX_CONF).map_err(|fault| {
+    // Bytes that are no text must only not be in what is taken over.
+    let text = ossec_conf::text(path).map_err(|fault| {
         wrong(format!(
             ": {fault}; name the file with --ossec-conf, and run this as root"
         ))
     })?;
-    // As Wazuh does not mind bytes that are no text, they only must not be in what is taken over.
-    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
     blocks::parse(&text).map_err(|line| {
         wrong(format!(
             ":{line}: it does not read as XML; correct it there"
         ))
     })
-}
-
-/// A file that may hold secrets; the buffer is as large as the file, so that no copy is left behind.
-fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len().min(limit);
-    let capacity = usize::try_from(length).unwrap_or_default() + 64;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    // A device tells no length of its own.
-    let read = file.take(limit + 1).read_to_end(&mut bytes)?;
-    if read as u64 > limit {
-        return Err(std::io::Error::other(format!(
-            "it is longer than {limit} bytes"
-        )));
-    }
-    Ok(bytes)
 }
 
 /// All that is to be known of a tenant, its name apart; or why it cannot be taken over.
@@ -207,9 +185,9 @@ fn take(
 }
 
 /// The secret in a file. (The built-in module sends the line's end with it, ours is trimmed.)
-fn secret_in(file: &Path) -> std::result::Result<SecretString, String> {
-    let shown = file.display();
-    let bytes = read_bounded(file, MAX_SECRET)
+fn secret_in(path: &Path) -> std::result::Result<SecretString, String> {
+    let shown = shown(path);
+    let bytes = file::read(path, file::LARGEST)
         .map_err(|fault| format!("{shown}: {fault}; check <client_secret_path>"))?;
     let secret = std::str::from_utf8(&bytes)
         .map_err(|_| format!("{shown}: it is no UTF-8 text; save the secret's value as UTF-8"))?

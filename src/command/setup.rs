@@ -12,6 +12,7 @@ use super::files::{self, Access, unwritten};
 use super::unsaid;
 use crate::cli::DEFAULT_CONFIG;
 use crate::config::Settings;
+use crate::wazuh::file;
 use crate::{Error, Result};
 use insertion::{Insertion, insert_block};
 
@@ -40,7 +41,12 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
     // A link stays a link.
     let path = home.join("etc/ossec.conf");
     let path = fs::canonicalize(&path).map_err(|fault| unread(&path, &fault))?;
-    let (shown, before) = (path.display(), fs::read(&path));
+    let shown = path.display();
+    let file = file::open(&path).map_err(|fault| unread(&path, &fault))?;
+    // Of the file that is read, whatever takes its place meanwhile.
+    let access = file.metadata().map(|metadata| Access::of(&metadata));
+    let access = access.map_err(|fault| unread(&path, &fault))?;
+    let before = file::read_opened(file, file::LARGEST_CONF);
     let before = before.map_err(|fault| unread(&path, &fault))?;
     let insertion = match std::str::from_utf8(&before) {
         Ok(text) => insert_block(text),
@@ -58,15 +64,14 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
         }
         Insertion::Refused(why) => return by_hand(&path, &why, out),
     };
-    let access = fs::metadata(&path).map(|metadata| Access::of(&metadata));
-    let access = access.map_err(|fault| unread(&path, &fault))?;
     let mut backup = path.clone().into_os_string();
     backup.push(now.format(".%Y%m%dT%H%M%SZ.bak").to_string());
     let backup = Path::new(&backup);
     files::create(backup, &before, access).map_err(|fault| unwritten(backup, &fault))?;
     if let Err(error) = replace(&path, &before, &text, access, out) {
         // Nothing of ours is in it, so nobody needs the backup.
-        if fs::read(&path).is_ok_and(|now| now != text.as_bytes()) {
+        let now = file::read(&path, 2 * file::LARGEST_CONF);
+        if now.is_ok_and(|now| *now != text.as_bytes()) {
             drop(files::remove(backup));
         }
         return Err(error);
@@ -98,7 +103,8 @@ fn replace(
     access: Access,
     out: &mut impl Write,
 ) -> Result<()> {
-    if fs::read(path).map_err(|fault| unread(path, &fault))? != before {
+    let now = file::read(path, file::LARGEST_CONF).map_err(|fault| unread(path, &fault))?;
+    if *now != before {
         return Err(Error::TryLater(format!(
             "{} was changed by somebody else just now; nothing was written, try again",
             path.display()

@@ -12,7 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::doctor::{self, Candidate, Report, SignIn};
-use super::{names, table, unsaid};
+use super::{names, shown, table, unsaid};
 use crate::cli;
 use crate::config::{
     Authentication, Flaw, NewSecret, Secret, Settings, Tenant, doubtful, is_tenant_name,
@@ -68,7 +68,7 @@ fn import(config: &Path, folder: &Path, out: &mut impl Write) -> Result<()> {
         Error::Usage(format!("{folder}: {fault}; name a readable folder"))
     })?;
     for (path, why) in skipped {
-        writeln!(out, "{}: skipped, {why}", path.display()).map_err(unsaid)?;
+        writeln!(out, "{}: skipped, {why}", shown(&path)).map_err(unsaid)?;
     }
     if files.is_empty() {
         let folder = folder.display();
@@ -131,14 +131,14 @@ fn hand_over(file: &Path) -> Result<New> {
     {
         return Err(Error::Configuration(format!(
             "{}: where the link leads: {fault}; correct it, or take it out of the folder",
-            file.display()
+            shown(file)
         )));
     }
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     if !is_tenant_name(&name) {
         return Err(Error::Configuration(format!(
             "{}: the file's name is to become the tenant's; use 1 to 64 of a-z, 0-9 and - before the dot",
-            file.display()
+            shown(file)
         )));
     }
     let hand_over = parse_hand_over(&text(file)?).map_err(|flaws| refused(file, &flaws))?;
@@ -361,12 +361,12 @@ fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
     match read {
         Ok(0) if from != Path::new("-") => Err(Error::Configuration(format!(
             "{}: the file is empty; ask for the three values once more: tenant ID, client ID, secret value",
-            from.display()
+            shown(from)
         ))),
         Ok(_) => Ok(bytes),
         Err(fault) => Err(Error::Usage(format!(
             "{}: {fault}; name the customer's text file, or - for standard input",
-            from.display()
+            shown(from)
         ))),
     }
 }
@@ -374,7 +374,7 @@ fn text(from: &Path) -> Result<Zeroizing<Vec<u8>>> {
 fn refused(from: &Path, flaws: &[Flaw]) -> Error {
     let lines: Vec<_> = flaws
         .iter()
-        .map(|flaw| format!("{}: {flaw}", from.display()))
+        .map(|flaw| format!("{}: {flaw}", shown(from)))
         .collect();
     Error::Configuration(lines.join("\n"))
 }

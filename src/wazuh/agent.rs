@@ -1,8 +1,7 @@
 //! An agent: agentd forwards to its manager what its buffer holds.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,8 +11,8 @@ use super::acknowledge::{
     Allowance, Assurance, Mark, ReaderId, Stage, Step, Verdict, monotonic_millis,
 };
 use super::home::{self, Home, Process};
-use super::ossec_conf;
 use super::statistics::{PATIENCE, ask, number};
+use super::{file, ossec_conf};
 
 /// The anti-flooding buffer, unless `ossec.conf` says otherwise.
 const USUAL_BUFFER: u64 = 5_000;
@@ -130,7 +129,7 @@ impl Agent {
         }
         // Nobody tells what left the buffer since that state, so nothing is assumed to have.
         let unknown: u64 = self.recent.iter().map(|(_, events)| events).sum();
-        let room = (self.buffer_size / 2).saturating_sub(state.buffered + unknown);
+        let room = (self.buffer_size / 2).saturating_sub(state.buffered.saturating_add(unknown));
         Allowance {
             events: usize::try_from(room).unwrap_or(usize::MAX),
             ..Allowance::hold(if room == 0 { 100 } else { 20 })
@@ -206,7 +205,7 @@ impl Agent {
     }
 
     fn newest_state(&mut self) -> Option<State> {
-        if let Ok(mut file) = File::open(self.home.agent_state_file()) {
+        if let Ok(file) = file::open(&self.home.agent_state_file()) {
             // Of the opened file: it is replaced by another all the time.
             let written = file.metadata().and_then(|file| file.modified()).ok()?;
             // A time in the future is a clock that was set back, not an old state.
@@ -218,9 +217,8 @@ impl Agent {
             {
                 return Some(state);
             }
-            let mut text = String::new();
-            file.read_to_string(&mut text).ok()?;
-            return State::from_file(&text, written);
+            let text = file::read_opened(file, file::LARGEST).ok()?;
+            return State::from_file(std::str::from_utf8(&text).ok()?, written);
         }
         let now = monotonic_millis();
         if now < self.ask_at {
@@ -274,7 +272,10 @@ fn assess(mark: &mut Mark, unread: Option<u32>, state: State, now: u64, lives: b
                 _ if !state.connected || !newer => mark.stage,
                 Step::State if state.buffered > 0 => Stage::Waiting {
                     step: Step::Buffer,
-                    goal: state.sent + state.buffered + CONTROL_MESSAGES,
+                    goal: state
+                        .sent
+                        .saturating_add(state.buffered)
+                        .saturating_add(CONTROL_MESSAGES),
                 },
                 _ => return Verdict::Confirmed(Assurance::Forwarded),
             }

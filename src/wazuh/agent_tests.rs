@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use super::super::acknowledge::Acknowledgement;
 use super::super::queue::Queue;
+use std::fs::File;
+
 use super::*;
 use crate::config::{self, EventsPerSecond};
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
+use super::file;
 use crate::config;
 use crate::error::{Error, Result};
 
@@ -229,7 +230,7 @@ fn find_major_version(home: &Path) -> Option<u32> {
     struct Version {
         version: String,
     }
-    let text = fs::read(home.join("VERSION.json")).ok()?;
+    let text = file::read(&home.join("VERSION.json"), file::LARGEST).ok()?;
     let version: Version = serde_json::from_slice(&text).ok()?;
     let number = version.version.trim_start_matches('v');
     number.split('.').next()?.parse().ok()

@@ -7,6 +7,7 @@
 pub mod acknowledge;
 mod agent;
 pub mod cap;
+pub mod file;
 pub mod home;
 mod inbox;
 mod manager;

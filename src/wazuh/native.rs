@@ -20,11 +20,11 @@ pub fn collected(home: &Home) -> BTreeSet<String> {
 }
 
 /// The tenants of all blocks, which configure one module: the last `<enabled>` holds for all of them.
-fn tenants(texts: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+fn tenants(texts: impl IntoIterator<Item = impl AsRef<str>>) -> BTreeSet<String> {
     let (mut tenants, mut is_enabled) = (BTreeSet::new(), true);
     for text in texts {
         // What is no XML tells nothing.
-        let _read = ossec_conf::read(&text, |all| {
+        let _read = ossec_conf::read(text.as_ref(), |all| {
             let blocks = all
                 .descendants()
                 .filter(|node| node.has_tag_name("office365"));

@@ -1,10 +1,13 @@
 //! Wazuh's `ossec.conf`: no XML document, but a row of `<ossec_config>` roots, read only.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use roxmltree::{Document, Error, Node};
+use zeroize::Zeroizing;
+
+use super::file;
 
 /// What stands before the text so that it is one document.
 pub const BEFORE: &str = "<all>";
@@ -24,10 +27,9 @@ pub fn read<T>(text: &str, look: impl FnOnce(Node<'_, '_>) -> T) -> Result<T, Er
 ///
 /// # Errors
 /// It cannot be read.
-pub fn text(path: &Path) -> io::Result<String> {
-    let bytes = fs::read(path)?;
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|fault| String::from_utf8_lossy(fault.as_bytes()).into_owned()))
+pub fn text(path: &Path) -> io::Result<Zeroizing<String>> {
+    let bytes = file::read(path, file::LARGEST_CONF)?;
+    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The text as one document. An XML declaration is allowed at the very start only, where the wrapper is: blanks take
@@ -56,11 +58,15 @@ const AMPERSAND: &str = "\u{7f}";
 fn tolerated(text: &str) -> String {
     let mut taken = String::with_capacity(text.len());
     let mut rest = text;
+    let last_end = text.rfind("-->");
     while let Some(at) = rest.find(['<', '&']) {
         let (before, found) = rest.split_at(at);
         taken += before;
+        // Nobody searches all that is left again and again.
+        let is_before_an_end = last_end.is_some_and(|end| taken.len() < end);
         let comment = found
             .strip_prefix("<!--")
+            .filter(|_| is_before_an_end)
             .and_then(|inside| inside.split_once("-->"));
         rest = if let Some((inside, behind)) = comment {
             let blank = |byte| if byte == b'\n' { '\n' } else { ' ' };
@@ -80,8 +86,10 @@ fn tolerated(text: &str) -> String {
 
 /// Whether an entity that XML knows stands in front.
 fn is_entity(text: &str) -> bool {
-    let name = text.strip_prefix('&').and_then(|rest| rest.split_once(';'));
-    name.is_some_and(|(name, _)| match name.strip_prefix('#') {
+    const LONGEST: usize = "&#x10FFFF;".len();
+    let start = text.bytes().take(LONGEST).position(|byte| byte == b';');
+    let name = start.and_then(|end| text.get(1..end));
+    name.is_some_and(|name| match name.strip_prefix('#') {
         None => matches!(name, "amp" | "lt" | "gt" | "quot" | "apos"),
         Some(code) => code
             .trim_start_matches('x')

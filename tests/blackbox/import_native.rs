@@ -396,7 +396,7 @@ fn a_secret_that_is_none_stops_no_other_tenant() {
         ),
         (
             "<client_secret_path>/dev/zero</client_secret_path>".to_owned(),
-            "ossec.conf:4: /dev/zero: it is longer than 65536 bytes",
+            "ossec.conf:4: /dev/zero: it is no file",
         ),
         (
             "<client_secret_path>etc/lines</client_secret_path>".to_owned(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config::ContentType;
+use crate::wazuh::file;
 
 /// By how much the clock that wrote a bookmark may have been ahead.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
@@ -65,7 +66,7 @@ pub(super) fn read(
 #[allow(clippy::option_option, reason = "damaged, not set, set")]
 fn time(path: &Path) -> io::Result<Option<Option<DateTime<Utc>>>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(9).read_to_end(&mut bytes)?;
+    file::open(path)?.take(9).read_to_end(&mut bytes)?;
     let seconds = <[u8; 8]>::try_from(bytes).map(i64::from_ne_bytes);
     Ok(match seconds {
         Ok(0) => Some(None),
