@@ -89,7 +89,7 @@ fn content(ledger: &mut Ledger, now: DateTime<Utc>) -> Pending {
         expires: now + TimeDelta::days(7),
     };
     ledger
-        .insert_contents(stream.id, floor, &[content])
+        .insert_contents(stream.id, floor, &[content], Utc::now())
         .unwrap();
     let streams = [(stream.id, ContentType::Exchange)];
     ledger.pending(&streams, now, 1).unwrap().remove(0)

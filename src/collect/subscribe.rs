@@ -97,12 +97,21 @@ impl Collector {
         // Microsoft's clock may leap in a run; how long ago this run asked is known without it.
         let asked = self.started.borrow().get(&id).map(Instant::elapsed);
         if is_ahead(again, now, START_AGAIN) || asked.is_some_and(|ago| ago < START_AGAIN) {
-            // Most likely it was carried out, whatever was heard of it; unless this was.
-            return if self.lacked_audit_log().await? {
-                Err(End::Fault(Fault::audit_log_off()))
-            } else {
-                Ok(true)
+            if !self.lacked_audit_log().await? {
+                // Most likely it was carried out, whatever was heard of it.
+                return Ok(true);
+            }
+            let left = again.unwrap_or(now) - now;
+            let fault = Fault {
+                class: Class::Failed,
+                retry_after: Some(left.to_std().unwrap_or_default()),
+                ..Fault::audit_log_off()
             };
+            if !self.is_well.get() {
+                self.finds(None, Finding::of_fault(&Fault::audit_log_off(), true));
+            }
+            self.stream_failed(stream, fault).await?;
+            return Ok(false);
         }
         let turn = timeout(self.work.patience, self.start.lock()).await;
         // From now on it is the start that is waited for.

@@ -174,13 +174,16 @@ impl Collector {
                     expires: content.expires,
                 })
                 .collect();
+            let now = self.clock.now();
             let more = self
                 .work
                 .desk
                 .ledger(move |ledger| match aim {
-                    Aim::Marker | Aim::Contents => ledger.insert_contents(id, floor, &contents),
+                    Aim::Marker | Aim::Contents => {
+                        ledger.insert_contents(id, floor, &contents, now)
+                    }
                     Aim::Span(of) | Aim::Rest(of) => {
-                        ledger.insert_span_contents(id, &of, &contents)
+                        ledger.insert_span_contents(id, &of, &contents, now)
                     }
                 })
                 .await?;

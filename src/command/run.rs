@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::progress::Progress;
 use super::{metrics, names};
 use crate::cli;
 use crate::collect::{Request, Summary, Trouble, collect};
 use crate::config::{ContentType, Settings, Tenant};
-use crate::ledger::Purpose;
+use crate::ledger::{Ledger, Purpose};
 use crate::stopping::Stopping;
 use crate::wazuh::Assurance;
 use crate::{Error, Result};
@@ -23,9 +23,16 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
     let begin = Instant::now();
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
+        let now = Utc::now();
+        // What is wrong with the ledger is nobody's matter then.
+        if are_gone(settings, now).unwrap_or_default() {
+            // The figures grow old, which whoever watches them sees.
+            log::error!("{GONE}");
+            return Ok(());
+        }
         say_nobody(settings);
         if !arguments.is_dry {
-            metrics::write(settings, Utc::now(), begin.elapsed());
+            metrics::write(settings, now, begin.elapsed());
         }
         return Ok(());
     }
@@ -90,6 +97,21 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
         })
         .cloned()
         .collect())
+}
+
+/// That there are no tenants, where there were.
+pub(super) const GONE: &str = "There are no tenants any more, and some were collected in the last 8 days. Unless they were \
+    removed on purpose, look whether tenants.d, beside config.toml, is what it was.";
+
+/// Whether there are no tenants, though some were collected lately.
+pub(super) fn are_gone(settings: &Settings, now: DateTime<Utc>) -> Result<bool> {
+    if !settings.tenants.is_empty() {
+        return Ok(false);
+    }
+    Ok(match Ledger::read(&settings.state.ledger)? {
+        Some(ledger) => ledger.was_collecting(now)?,
+        None => false,
+    })
 }
 
 /// Says why there is no tenant to collect.

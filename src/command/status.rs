@@ -6,6 +6,7 @@ use std::io::Write;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::run::GONE;
 use super::{names, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
@@ -39,7 +40,8 @@ pub(crate) fn status(
         ),
         None => Default::default(),
     };
-    let left = LeftBehind::of(&reports, settings, now);
+    let left = left_behind(&reports, settings);
+    let is_gone = super::run::are_gone(settings, now)?;
     let reports: HashMap<_, _> = reports
         .into_iter()
         .map(|report| ((report.tenant_id.clone(), report.content_type), report))
@@ -62,7 +64,7 @@ pub(crate) fn status(
     let mut enabled = rows.iter().filter(|row| row.tenant.enabled);
     let is_held = (whole.held.is_some() || whole.unconfirmed_since.is_some())
         && enabled.clone().next().is_some();
-    let is_well = !is_held && !left.is_all && enabled.all(|row| row.state(now).is_well());
+    let is_well = !is_held && !is_gone && enabled.all(|row| row.state(now).is_well());
     let printed = if arguments.json {
         let streams: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
         let report = json!({
@@ -80,22 +82,27 @@ pub(crate) fn status(
                 "contents": whole.backfill.contents,
             },
             "streams": streams,
+            "tenants_gone": is_gone,
+            "left_behind": left.iter().map(|left| json!({
+                "tenant": left.tenant,
+                "content_type": left.content_type,
+                "contents": left.contents,
+            })).collect::<Vec<_>>(),
         });
         writeln!(out, "{report:#}")
     } else if rows.is_empty() {
-        let nobody = if left.is_all {
-            "No tenants in the configuration any more. If they were not removed on purpose: is tenants.d, beside config.toml, \
-             what it was?"
+        let nobody = if is_gone {
+            GONE
         } else if settings.tenants.is_empty() {
             "No tenants yet."
         } else {
             "All tenants are disabled; --all shows them."
         };
-        writeln!(out, "{nobody}").and_then(|()| left.print(out))
+        writeln!(out, "{nobody}").and_then(|()| print_left(&left, out))
     } else {
         // Problems first; within the same state as the configuration has them.
         rows.sort_by_key(|row| row.state(now).is_well());
-        print_table(&rows, &whole, now, out).and_then(|()| left.print(out))
+        print_table(&rows, &whole, now, out).and_then(|()| print_left(&left, out))
     };
     printed.map_err(unsaid)?;
     if is_well {
@@ -107,49 +114,50 @@ pub(crate) fn status(
     }
 }
 
-/// What the ledger knows of streams that are not collected any more.
-struct LeftBehind {
-    /// No tenant is left of those that were collected lately.
-    is_all: bool,
-    /// Tenant and content type, and how many contents of it wait; where none does, it is left out.
-    waiting: Vec<(String, &'static str, u64)>,
+/// What waits of a stream that is not collected any more.
+struct Left {
+    /// The tenant's name, or its GUID where the configuration has it no longer.
+    tenant: String,
+    content_type: &'static str,
+    contents: u64,
 }
 
-impl LeftBehind {
-    fn of(reports: &[StreamReport], settings: &Settings, now: DateTime<Utc>) -> Self {
-        let tenant = |report: &StreamReport| {
-            let mut tenants = settings.tenants.iter();
-            tenants.find(|tenant| tenant.tenant_id == report.tenant_id)
-        };
-        let is_collected = |report: &&StreamReport| {
-            tenant(report).is_some_and(|tenant| {
-                tenant.enabled && tenant.content_types.contains(&report.content_type)
-            })
-        };
-        Self {
-            is_all: settings.tenants.is_empty()
-                && reports.iter().any(|report| report.is_recent(now)),
-            waiting: reports
-                .iter()
-                .filter(|report| report.pending > 0 && !is_collected(report))
-                .map(|report| {
-                    let name = tenant(report).map_or(&report.tenant_id, |tenant| &tenant.name);
-                    (name.clone(), report.content_type.as_str(), report.pending)
-                })
-                .collect(),
+/// What Microsoft still has of streams that are not collected any more.
+fn left_behind(reports: &[StreamReport], settings: &Settings) -> Vec<Left> {
+    let mut left = Vec::new();
+    for report in reports.iter().filter(|report| report.fetchable > 0) {
+        let mut tenants = settings.tenants.iter();
+        let tenant = tenants.find(|tenant| tenant.tenant_id == report.tenant_id);
+        let is_collected = tenant.is_some_and(|tenant| {
+            tenant.enabled && tenant.content_types.contains(&report.content_type)
+        });
+        if !is_collected {
+            left.push(Left {
+                tenant: tenant
+                    .map_or(&report.tenant_id, |tenant| &tenant.name)
+                    .clone(),
+                content_type: report.content_type.as_str(),
+                contents: report.fetchable,
+            });
         }
     }
+    left
+}
 
-    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        for (tenant, content_type, contents) in &self.waiting {
-            writeln!(
-                out,
-                "\n{tenant} {content_type}: not collected any more; {contents} of its contents wait, and are fetched if it is \
-                 again before they expire."
-            )?;
-        }
-        Ok(())
+fn print_left(left: &[Left], out: &mut impl Write) -> std::io::Result<()> {
+    for Left {
+        tenant,
+        content_type,
+        contents,
+    } in left
+    {
+        writeln!(
+            out,
+            "\n{tenant} {content_type}: not collected any more; {contents} of its contents wait, and are fetched if it is \
+             again before they expire."
+        )?;
     }
+    Ok(())
 }
 
 /// What is known of all streams together.

@@ -182,8 +182,9 @@ fn explain(path: &KeyPath, message: &str) -> Flaw {
     }
     let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
     let distance = |name: &&str| strsim::damerau_levenshtein(name, key);
-    let near = known.iter().copied().min_by_key(distance);
+    let near = known.iter().copied();
     let near = near.filter(|name| 2 * distance(name) <= name.len());
+    let near = near.min_by_key(distance);
     let cure = near.map_or_else(
         || format!("remove it; known here: {}", known.join(", ")),
         |near| format!("did you mean {near}?"),

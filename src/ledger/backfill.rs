@@ -94,6 +94,7 @@ impl Ledger {
         stream: i64,
         span: &Span,
         contents: &[NewContent],
+        now: DateTime<Utc>,
     ) -> Result<usize, Fault> {
         let mut new = 0;
         let resend = if span.is_resend { span.id } else { 0 };
@@ -112,7 +113,7 @@ impl Ledger {
                 .optional()?;
             match known {
                 None => {
-                    self.insert_contents(stream, span.since, std::slice::from_ref(content))?;
+                    self.insert_contents(stream, span.since, std::slice::from_ref(content), now)?;
                 }
                 Some((last, _)) if span.is_resend && last != resend => {}
                 Some((_, EXPIRED | DAMAGED)) if !span.is_resend => {}

@@ -48,7 +48,7 @@ pub struct Pending {
 impl Ledger {
     /// Inserts the contents that are not known yet and not below `floor`; returns how many are new.
     /// A pending content takes on the address that was listed last, since the one before may be what failed, and the latest
-    /// expiration; one that was given up is pending again if it expires later than was listed before.
+    /// expiration; one that had expired, and has not by what is listed now, is pending again and not lost.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -57,32 +57,39 @@ impl Ledger {
         stream: i64,
         floor: DateTime<Utc>,
         contents: &[NewContent],
+        now: DateTime<Utc>,
     ) -> Result<usize, Fault> {
+        let now = now.timestamp_millis();
         // Looking first keeps an idle run from opening a transaction at all.
         let mut new = 0;
         for content in contents.iter().filter(|content| content.created >= floor) {
             let expires = content.expires.timestamp_millis();
-            let is_changed: Option<bool> = self
+            let known: Option<(bool, bool)> = self
                 .connection
                 .prepare_cached(
-                    "SELECT (state = 0 AND uri <> ?3) OR (state IN (0, 3) AND expires < ?4) FROM content
-                     WHERE stream = ?1 AND content_id = ?2",
+                    "SELECT state = 0 AND (uri <> ?3 OR expires < ?4), state = 3 AND expires <= ?5 AND ?4 > ?5
+                     FROM content WHERE stream = ?1 AND content_id = ?2",
                 )?
                 .query_row(
-                    params![stream, content.content_id, content.uri, expires],
-                    |row| row.get(0),
+                    params![stream, content.content_id, content.uri, expires, now],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
                 )
                 .optional()?;
-            if is_changed == Some(true) {
+            if let Some((_, true)) = known {
+                self.write()?
+                    .prepare_cached("UPDATE stream SET lost = max(lost - 1, 0) WHERE id = ?1")?
+                    .execute([stream])?;
+            }
+            if let Some((true, _) | (_, true)) = known {
                 self.write()?
                     .prepare_cached(
-                        "UPDATE content SET state = 0, uri = ?3, expires = max(expires, ?4),
-                             backfill = CASE state WHEN 3 THEN 3 ELSE backfill END
+                        "UPDATE content SET uri = ?3, expires = max(expires, ?4),
+                             backfill = CASE state WHEN 3 THEN 0 ELSE backfill END, state = 0
                          WHERE stream = ?1 AND content_id = ?2",
                     )?
                     .execute(params![stream, content.content_id, content.uri, expires])?;
             }
-            if is_changed.is_none() {
+            if known.is_none() {
                 self.write()?
                     .prepare_cached(
                         "INSERT INTO content (stream, content_id, uri, created, expires)

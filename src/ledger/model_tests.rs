@@ -185,7 +185,7 @@ impl Real {
             })
             .collect();
         self.ledger
-            .insert_contents(self.stream.id, self.stream.floor, &contents)
+            .insert_contents(self.stream.id, self.stream.floor, &contents, now())
             .unwrap();
     }
 

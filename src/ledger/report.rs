@@ -38,6 +38,8 @@ pub struct StreamReport {
     pub reshaped: u64,
     /// Contents that wait to be fetched.
     pub pending: u64,
+    /// Of them, those that have not expired.
+    pub fetchable: u64,
     /// Of them, those that were tried in vain.
     pub failed: u64,
     /// Contents that expired unfetched, of all time.
@@ -54,15 +56,6 @@ pub struct StreamReport {
     pub unconfirmed: u64,
     /// What was wrong last, and when.
     pub error: Option<(String, DateTime<Utc>)>,
-}
-
-impl StreamReport {
-    /// Whether it was collected lately.
-    #[must_use]
-    pub fn is_recent(&self, now: DateTime<Utc>) -> bool {
-        self.last_success
-            .is_some_and(|listed| now - listed < LATELY)
-    }
 }
 
 impl Ledger {
@@ -85,9 +78,11 @@ impl Ledger {
                  (SELECT coalesce(sum(records), 0) FROM day WHERE stream = s.id AND day > ?1 - 7),
                  coalesce(i.lost, 0), coalesce(i.damaged, 0), coalesce(u.events, 0),
                  (SELECT detail FROM health WHERE tenant_id = s.tenant_id
-                      AND content_type = s.content_type AND state = ?3)
+                      AND content_type = s.content_type AND state = ?3),
+                 coalesce(p.fetchable, 0)
              FROM stream s LEFT JOIN
                  (SELECT stream, count(*) AS contents, count(nullif(attempts, 0)) AS failed,
+                      count(*) FILTER (WHERE expires > ?4) AS fetchable,
                       max(tried_at) AS tried_at
                   FROM content INDEXED BY content_open
                   WHERE state = 0 GROUP BY stream) p ON p.stream = s.id LEFT JOIN
@@ -100,7 +95,8 @@ impl Ledger {
                   WHERE batch.confirmed = 0 GROUP BY c.stream) u ON u.stream = s.id
              ORDER BY s.id",
         )?;
-        let mut rows = statement.query(params![today, lately, Gap::STATE])?;
+        let mut rows =
+            statement.query(params![today, lately, Gap::STATE, now.timestamp_millis()])?;
         let mut reports = Vec::new();
         while let Some(row) = rows.next()? {
             let name: String = row.get(1)?;
@@ -125,6 +121,7 @@ impl Ledger {
                 damaged: row.get(11)?,
                 error: error.map(|error| (error, error_at)),
                 pending: row.get(14)?,
+                fetchable: row.get(22)?,
                 failed: row.get(15)?,
                 today: row.get(16)?,
                 week: row.get(17)?,
@@ -135,6 +132,16 @@ impl Ledger {
             });
         }
         Ok(reports)
+    }
+
+    /// Whether any stream was listed lately.
+    ///
+    /// # Errors
+    /// A failing disk or corrupt ledger.
+    pub fn was_collecting(&self, now: DateTime<Utc>) -> Result<bool, Fault> {
+        let listed = "SELECT 1 FROM stream WHERE last_success > ?1";
+        let lately = (now - LATELY).timestamp_millis();
+        Ok(self.connection.prepare(listed)?.exists([lately])?)
     }
 
     /// Adds to a tenant's requests by how they ended.

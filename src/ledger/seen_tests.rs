@@ -158,7 +158,7 @@ fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
         };
         world
             .ledger
-            .insert_contents(stream.id, DateTime::UNIX_EPOCH, &[content])
+            .insert_contents(stream.id, DateTime::UNIX_EPOCH, &[content], now())
             .unwrap();
     };
     for day in 0..5 {

@@ -138,8 +138,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 const AGAIN: &str = "the next run tries again";
-const BROKEN: &str =
-    "the next run tries again; if it stays, `o365-wodle doctor` says what is in the way";
+const BROKEN: &str = "the next run tries again; if it stays, look for a firewall or proxy on the way, which `o365-wodle doctor` walks";
 
 impl Fault {
     /// A fault that no table knows, without an answer.

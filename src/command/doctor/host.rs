@@ -13,6 +13,7 @@ use super::probes::{self, Probe, Said};
 use super::test_event;
 use crate::cli::DEFAULT_CONFIG;
 use crate::command::names;
+use crate::command::run::are_gone;
 use crate::config::ownership::may_write;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger, lock_file};
@@ -44,7 +45,8 @@ pub(super) fn configuration(path: &Path, now: DateTime<Utc>) -> (Chain, Option<S
                 count => format!("{count} tenants"),
             };
             let file = path.display();
-            let outcome = if settings.tenants.is_empty() && was_collecting(&settings, now) {
+            // What is wrong with the ledger is found elsewhere.
+            let outcome = if are_gone(&settings, now).unwrap_or_default() {
                 Outcome::Failed(probes::TENANTS_GONE.with(&[("file", &file)]))
             } else {
                 Outcome::Ok(format!("{file}: {tenants}; owners and modes are right"))
@@ -62,16 +64,6 @@ pub(super) fn configuration(path: &Path, now: DateTime<Utc>) -> (Chain, Option<S
     };
     chain.skip_what_is_left(BEHIND_CONFIGURATION);
     (chain, settings)
-}
-
-/// Whether any stream was listed lately.
-fn was_collecting(settings: &Settings, now: DateTime<Utc>) -> bool {
-    let reports = Ledger::read(&settings.state.ledger).and_then(|ledger| match ledger {
-        Some(ledger) => ledger.report(now),
-        None => Ok(Vec::new()),
-    });
-    // What is wrong with the ledger is found elsewhere.
-    reports.is_ok_and(|reports| reports.iter().any(|report| report.is_recent(now)))
 }
 
 /// Wazuh: its queue and what it says there, what starts us, and who else collects.

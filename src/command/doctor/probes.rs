@@ -108,7 +108,7 @@ const ROOM: &str =
 
 troubles! {
     TENANTS_GONE of CONFIGURATION: "{file}: there are no tenants any more, and some were collected in the last 8 days"
-        => "unless they were removed on purpose, look whether tenants.d, beside it, is what it was";
+        => "unless they were removed on purpose (then nothing: it is said for 8 days), look whether tenants.d, beside it, is what it was";
     NO_FOLDER of LEDGER: "{folder}: the ledger's folder does not exist"
         => "create it: install -d -m 750 {folder}";
     READ_ONLY of LEDGER: "{file}: the ledger cannot be written ({why})"
