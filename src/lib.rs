@@ -25,6 +25,7 @@ mod shield;
 mod stopping;
 mod surroundings;
 mod teeth;
+mod terminal;
 pub mod wazuh;
 
 use std::ffi::OsString;

@@ -288,6 +288,10 @@ pub(super) fn assess_some(
     (states, said)
 }
 
+fn number(detail: &str) -> u64 {
+    detail.parse().unwrap_or_default()
+}
+
 /// What is known of a scope after a run that looked at it, and what is to be told.
 fn assess(
     scope: Scope,
@@ -306,7 +310,10 @@ fn assess(
             said: None,
         });
         state.runs = state.runs.saturating_add(1);
-        let has_changed = state.detail != finding.detail;
+        // Fewer are lost where Microsoft hands out again what was given up: that is no news to be alarmed by.
+        let are_fewer =
+            finding.state == "content_lost" && number(&finding.detail) < number(&state.detail);
+        let has_changed = state.detail != finding.detail && !are_fewer;
         state.detail.clone_from(&finding.detail);
         let manner = manner(finding.state, scope);
         let is_due = match state.said {
@@ -475,6 +482,7 @@ mod tests {
                     (5, Some("2")),
                     (3000, Some("2")),
                     (3005, Some("3")),
+                    (3007, Some("1")),
                     (3010, None)
                 ]
             ),

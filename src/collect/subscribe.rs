@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Trouble;
 use super::health::Finding;
 use super::late::Listing;
 use super::list::UNAVAILABLE;
@@ -101,16 +102,23 @@ impl Collector {
                 // Most likely it was carried out, whatever was heard of it.
                 return Ok(true);
             }
-            let left = again.unwrap_or(now) - now;
-            let fault = Fault {
-                class: Class::Failed,
-                retry_after: Some(left.to_std().unwrap_or_default()),
-                ..Fault::audit_log_off()
-            };
             if !self.is_well.get() {
                 self.finds(None, Finding::of_fault(&Fault::audit_log_off(), true));
             }
-            self.stream_failed(stream, fault).await?;
+            self.worse(Trouble::Partial);
+            self.lacks_audit_log.set(true);
+            let again = again.unwrap_or(now);
+            let said = format!(
+                "{}; Microsoft allows a start every 15 minutes, the next after {}",
+                Fault::audit_log_off(),
+                again.format("%F %T UTC")
+            );
+            log::error!("{} {content_type}: {said}", self.tenant.name);
+            let left = (again - now).to_std().ok();
+            self.work
+                .desk
+                .ledger(move |ledger| ledger.stream_failed(id, now, left, &said))
+                .await?;
             return Ok(false);
         }
         let turn = timeout(self.work.patience, self.start.lock()).await;

@@ -79,6 +79,8 @@ pub(super) struct Collector {
     pub(super) is_heard: Cell<bool>,
     /// Whether Microsoft has answered so that no fault of the whole tenant can last.
     pub(super) is_well: Cell<bool>,
+    /// Whether a start was not asked for, since the last one was answered that there is no audit log.
+    pub(super) lacks_audit_log: Cell<bool>,
     /// The streams that are being listed.
     pub(super) listing: RefCell<BTreeMap<ContentType, Listing>>,
     /// What can no longer be listed, until something behind it is.
@@ -148,6 +150,7 @@ impl Collector {
             heard: RefCell::default(),
             is_heard: Cell::default(),
             is_well: Cell::default(),
+            lacks_audit_log: Cell::default(),
             listing: RefCell::default(),
             gaps: RefCell::default(),
             findings: RefCell::default(),
@@ -164,7 +167,13 @@ impl Collector {
         Outcome {
             tenant: self.tenant.name.clone(),
             trouble: match self.trouble.get() {
-                Some(Trouble::Partial) if !self.is_served.get() => Some(Trouble::Unreachable),
+                Some(Trouble::Partial) if !self.is_served.get() => {
+                    Some(if self.lacks_audit_log.get() {
+                        Trouble::Refused
+                    } else {
+                        Trouble::Unreachable
+                    })
+                }
                 trouble => trouble,
             },
         }

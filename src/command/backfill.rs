@@ -35,7 +35,7 @@ pub(crate) fn backfill(
 ) -> Result<()> {
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
-        say_nobody(settings);
+        say_nobody(settings, now);
         return Ok(());
     }
     warn_of_uncollected(&tenants, &arguments.content_types);

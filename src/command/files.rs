@@ -45,8 +45,9 @@ pub(super) fn create(path: &Path, content: &[u8], access: Access) -> io::Result<
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    fill(file, content, access).inspect_err(|_| drop(fs::remove_file(path)))?;
-    sync_folder(path)
+    fill(file, content, access)
+        .and_then(|()| sync_folder(path))
+        .inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 /// Takes a file away for good.

@@ -4,8 +4,8 @@ mod blocks;
 mod bookmarks;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -45,7 +45,12 @@ pub(crate) fn import(
     let settings = Settings::load(config)?;
     let home = Home::find(&settings.wazuh)?;
     let path = ossec_conf.map_or_else(|| home.ossec_conf(), Path::to_owned);
-    let native = read(&path)?;
+    // What the operator names may be a pipe.
+    let opened = match ossec_conf {
+        Some(path) => File::open(path),
+        None => file::open(&path),
+    };
+    let native = read(&path, opened)?;
     if native.blocks.is_empty() {
         let path = path.display();
         return writeln!(out, "{path}: no <office365> block; nothing to import").map_err(unsaid);
@@ -132,14 +137,17 @@ fn damaged((content_type, bookmark): &(ContentType, Bookmark)) -> Option<String>
 }
 
 /// The blocks of a file.
-fn read(path: &Path) -> Result<Native> {
+fn read(path: &Path, opened: io::Result<File>) -> Result<Native> {
     let shown = path.display();
     let wrong = |what: String| Error::Configuration(format!("{shown}{what}"));
     // Bytes that are no text must only not be in what is taken over.
-    let text = ossec_conf::text(path).map_err(|fault| {
-        wrong(format!(
-            ": {fault}; name the file with --ossec-conf, and run this as root"
-        ))
+    let text = opened.and_then(ossec_conf::text_of).map_err(|fault| {
+        let cure = if fault.kind() == io::ErrorKind::FileTooLarge {
+            ""
+        } else {
+            "; name the file with --ossec-conf, and run this as root"
+        };
+        wrong(format!(": {fault}{cure}"))
     })?;
     blocks::parse(&text).map_err(|line| {
         wrong(format!(

@@ -1,14 +1,15 @@
 //! Figures of the ledger for Prometheus' `node_exporter`, written by rename after each run.
 
 use std::fmt::{self, Write as _};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
 
 use chrono::{DateTime, NaiveTime, Utc};
 
-use super::files::{self, Access};
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Ledger, StreamReport};
 use crate::{Error, Result};
@@ -42,12 +43,16 @@ fn place(path: &Path, text: &str) -> io::Result<()> {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
         _ => {}
     }
-    let access = Access {
-        owner: None,
-        mode: 0o644,
-    };
-    files::create(&new, text.as_bytes(), access)?;
-    fs::rename(&new, path).inspect_err(|_| drop(fs::remove_file(&new)))
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&new)
+        .and_then(|mut file| {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(text.as_bytes())
+        })
+        .and_then(|()| fs::rename(&new, path));
+    written.inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn render(settings: &Settings, now: DateTime<Utc>, took: Duration) -> Result<String> {

@@ -15,13 +15,15 @@ pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod tenant;
 
-use std::borrow::Cow;
 use std::io::{self, ErrorKind, StdoutLock, Write};
 use std::path::Path;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Standard output. Who closes it has seen enough: what else there is to do is done, and that is no fault.
+use crate::terminal::{escaped, harmless};
+
+/// Standard output, without what could command a terminal. Who closes it has seen enough: what else there is to do is done, and
+/// that is no fault.
 pub(crate) struct Output(pub(crate) StdoutLock<'static>);
 
 impl Write for Output {
@@ -32,27 +34,6 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         unless_closed(self.0.flush(), ())
     }
-}
-
-/// The same bytes with blanks for those that could command a terminal: what is printed has names that a customer chose.
-fn harmless(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let may_command = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t');
-    // U+0080 to U+009F, in UTF-8
-    let is_pair = |pair: &[u8]| matches!(pair, [0xC2, 0x80..=0x9F]);
-    if !bytes.iter().any(may_command) && !bytes.windows(2).any(is_pair) {
-        return bytes.into();
-    }
-    let mut taken = bytes.to_vec();
-    for at in 0..taken.len() {
-        let pair = taken.get_mut(at..at + 2).unwrap_or_default();
-        if is_pair(pair) {
-            pair.fill(b' ');
-        }
-        if let Some(byte) = taken.get_mut(at).filter(|byte| may_command(byte)) {
-            *byte = b' ';
-        }
-    }
-    taken.into()
 }
 
 /// A path for one line, whatever is in its name.
@@ -90,6 +71,11 @@ fn names<T: AsRef<str>>(all: &[T]) -> String {
     }
 }
 
+/// Prints JSON for programs.
+fn print_json(json: &serde_json::Value, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&escaped(format!("{json:#}\n").as_bytes()))
+}
+
 /// What was asked for cannot be printed.
 #[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn unsaid(fault: io::Error) -> crate::Error {
@@ -101,12 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_printed_commands_a_terminal() {
-        let plain = "tenant-1\tZürich — ok\n".as_bytes();
-        assert!(matches!(harmless(plain), Cow::Borrowed(same) if same == plain));
-        let evil = "a\u{1b}[2J\u{9b}2J\rb\u{7f}\nc\u{c2}\u{a0}";
-        let said = String::from_utf8_lossy(&harmless(evil.as_bytes())).into_owned();
-        assert_eq!(said, "a [2J  2J b \nc\u{c2}\u{a0}");
-        assert_eq!(shown(Path::new("a\u{1b}]0;x\u{7}\nok")), "a ]0;x  ok");
+    fn a_path_is_one_line() {
+        let path = Path::new("a\u{1b}]0;x\u{7}\nok");
+        assert_eq!(shown(path), "a ]0;x  ok");
     }
 }

@@ -24,14 +24,8 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
         let now = Utc::now();
-        // What is wrong with the ledger is nobody's matter then.
-        if are_gone(settings, now).unwrap_or_default() {
-            // The figures grow old, which whoever watches them sees.
-            log::error!("{GONE}");
-            return Ok(());
-        }
-        say_nobody(settings);
-        if !arguments.is_dry {
+        // Where tenants are gone the figures grow old, which whoever watches them sees.
+        if !say_nobody(settings, now) && !arguments.is_dry {
             metrics::write(settings, now, begin.elapsed());
         }
         return Ok(());
@@ -101,7 +95,7 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
 
 /// That there are no tenants, where there were.
 pub(super) const GONE: &str = "There are no tenants any more, and some were collected in the last 8 days. Unless they were \
-    removed on purpose, look whether tenants.d, beside config.toml, is what it was.";
+    removed on purpose (then nothing: it is said for 8 days), look whether tenants.d, beside config.toml, is what it was.";
 
 /// Whether there are no tenants, though some were collected lately.
 pub(super) fn are_gone(settings: &Settings, now: DateTime<Utc>) -> Result<bool> {
@@ -114,13 +108,18 @@ pub(super) fn are_gone(settings: &Settings, now: DateTime<Utc>) -> Result<bool> 
     })
 }
 
-/// Says why there is no tenant to collect.
-pub(super) fn say_nobody(settings: &Settings) {
-    if settings.tenants.is_empty() {
+/// Says why there is no tenant to collect; whether there were some.
+pub(super) fn say_nobody(settings: &Settings, now: DateTime<Utc>) -> bool {
+    // What is wrong with the ledger is nobody's matter then.
+    let are_gone = are_gone(settings, now).unwrap_or_default();
+    if are_gone {
+        log::error!("{GONE}");
+    } else if settings.tenants.is_empty() {
         log::warn!("no tenants yet: add one with `o365-wodle tenant add NAME --from FILE`");
     } else {
         log::warn!("all tenants are disabled: remove `enabled = false` from one");
     }
+    are_gone
 }
 
 /// Says which tenants `--content-type` asks in vain.

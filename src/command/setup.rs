@@ -129,8 +129,10 @@ fn by_hand(path: &Path, why: &str, out: &mut impl Write) -> Result<()> {
 }
 
 fn unread(path: &Path, fault: &std::io::Error) -> Error {
-    Error::Configuration(format!(
-        "{}: {fault}; set home of [wazuh] to Wazuh's folder, and run this as root",
-        path.display()
-    ))
+    let path = path.display();
+    Error::Configuration(if fault.kind() == ErrorKind::FileTooLarge {
+        format!("{path}: {fault}")
+    } else {
+        format!("{path}: {fault}; set home of [wazuh] to Wazuh's folder, and run this as root")
+    })
 }

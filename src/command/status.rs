@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::run::GONE;
-use super::{names, table, unsaid};
+use super::{names, print_json, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, StreamReport};
@@ -89,7 +89,7 @@ pub(crate) fn status(
                 "contents": left.contents,
             })).collect::<Vec<_>>(),
         });
-        writeln!(out, "{report:#}")
+        print_json(&report, out)
     } else if rows.is_empty() {
         let nobody = if is_gone {
             GONE

@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use chrono::Utc;
+
 use super::run::{error_of, say_nobody, selected, warn_of_uncollected};
 use super::{names, unsaid};
 use crate::Result;
@@ -28,7 +30,7 @@ pub(crate) fn subscriptions(
     };
     let tenants = selected(settings, names)?;
     if tenants.is_empty() {
-        say_nobody(settings);
+        say_nobody(settings, Utc::now());
     }
     if let cli::Subscriptions::Start { content_types, .. } = command {
         warn_of_uncollected(&tenants, content_types);

@@ -12,7 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::doctor::{self, Candidate, Report, SignIn};
-use super::{names, shown, table, unsaid};
+use super::{names, print_json, shown, table, unsaid};
 use crate::cli;
 use crate::config::{
     Authentication, Flaw, NewSecret, Secret, Settings, Tenant, doubtful, is_tenant_name,
@@ -162,7 +162,7 @@ fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<
                 })
             })
             .collect();
-        return writeln!(out, "{:#}", json!({"version": 1, "tenants": tenants}));
+        return print_json(&json!({"version": 1, "tenants": tenants}), out);
     }
     if tenants.is_empty() {
         return writeln!(out, "No tenants yet.");

@@ -196,3 +196,47 @@ fn a_stream_that_falls_silent_is_known_to_have_spoken_until_it_speaks_again() {
     world.prune(later);
     assert_eq!((standing(&world), count(&world)), (Some((later, 1)), 1));
 }
+
+#[test]
+fn a_later_expiration_counts_even_if_it_was_given_up() {
+    let mut world = World::new();
+    let stream = world.listed(&["a", "b"]);
+    let streams = [(stream.id, EXCHANGE)];
+    let (past, later) = (now() + Days::new(7), now() + Days::new(9));
+    let until = |name| NewContent {
+        expires: later,
+        ..content(name)
+    };
+    let mut after = |contents: &[NewContent]| {
+        let listed = world
+            .ledger
+            .insert_contents(stream.id, stream.floor, contents, past);
+        assert_eq!(listed.unwrap(), 0);
+        let expired = world.ledger.expire(&streams, past).unwrap();
+        (expired, world.names(&stream))
+    };
+    // What is not given up yet lives on, and an earlier one changes nothing.
+    let (expired, pending) = after(&[until("a"), content("a")]);
+    assert_eq!((expired, pending), (vec![(EXCHANGE, 1)], vec!["a".into()]));
+    let (expired, pending) = after(&[content("b")]);
+    assert_eq!((expired, pending), (vec![], vec!["a".into()]));
+    // What is given up comes again, and is not lost before it expires once more.
+    let (expired, pending) = after(&[until("b")]);
+    assert_eq!((expired, pending), (vec![], vec!["a".into(), "b".into()]));
+    assert_eq!(world.ledger.report(past).unwrap()[0].lost, 0);
+    // Unless Microsoft said that it is gone.
+    for content in world.pending(&stream) {
+        world.ledger.content_expired(&content).unwrap();
+    }
+    let later_still = later + Days::new(1);
+    let gone = ["a", "b"].map(|name| NewContent {
+        expires: later_still,
+        ..content(name)
+    });
+    world
+        .ledger
+        .insert_contents(stream.id, stream.floor, &gone, past)
+        .unwrap();
+    assert_eq!(world.names(&stream), [""; 0]);
+    assert_eq!(world.ledger.report(past).unwrap()[0].lost, 2);
+}

@@ -1,6 +1,7 @@
 //! Wazuh's `ossec.conf`: no XML document, but a row of `<ossec_config>` roots, read only.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -28,7 +29,15 @@ pub fn read<T>(text: &str, look: impl FnOnce(Node<'_, '_>) -> T) -> Result<T, Er
 /// # Errors
 /// It cannot be read.
 pub fn text(path: &Path) -> io::Result<Zeroizing<String>> {
-    let bytes = file::read(path, file::LARGEST_CONF)?;
+    text_of(file::open(path)?)
+}
+
+/// As [`text`], of what is open.
+///
+/// # Errors
+/// It cannot be read.
+pub fn text_of(opened: File) -> io::Result<Zeroizing<String>> {
+    let bytes = file::read_opened(opened, file::LARGEST_CONF)?;
     Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

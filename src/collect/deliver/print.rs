@@ -5,6 +5,7 @@ use rustix::io::Errno;
 
 use super::{Delivery, Halt};
 use crate::Error;
+use crate::terminal::escaped;
 
 /// What a pipe takes at once if it takes anything.
 const PAGE: usize = 4096;
@@ -21,7 +22,7 @@ impl Delivery {
         let out = std::io::stdout();
         for datagram in datagrams {
             let json = datagram.splitn(3, |byte| *byte == b':').nth(2);
-            let line = [json.unwrap_or_default(), b"\n"].concat();
+            let line = [&*escaped(json.unwrap_or_default()), b"\n"].concat();
             let mut rest = line.as_slice();
             while !rest.is_empty() {
                 let mut ready = [PollFd::new(&out, PollFlags::OUT)];

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::run::selected;
-use super::unsaid;
+use super::{print_json, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{Fault, Ledger, Lock, Purpose};
@@ -59,7 +59,7 @@ pub(crate) fn doctor(
     }
     let printed = if arguments.json {
         let report = json!({ "version": 1, "time": now.to_rfc3339(), "findings": findings });
-        writeln!(out, "{report:#}")
+        print_json(&report, out)
     } else {
         print(&findings, out)
     };
