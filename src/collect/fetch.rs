@@ -375,6 +375,7 @@ impl<'a> Packer<'a> {
             .clock
             .now()
             .to_rfc3339_opts(SecondsFormat::Secs, true);
+        let withhold = self.collector.work.redactor.is_some();
         let about = event::Health {
             tenant_id: &tenant.tenant_id,
             subscription: Some(self.content.content_type.as_str()),
@@ -382,9 +383,11 @@ impl<'a> Packer<'a> {
             health: "content_damaged",
             since: Some(&since),
             count: Some(1),
-            hint: Some(
-                "Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole.",
-            ),
+            hint: Some(if withhold {
+                "What it says is withheld, since redact_dlp is on; the portal's audit search may have it."
+            } else {
+                "Its beginning stands in o365_wodle.raw; the portal's audit search may have it whole."
+            }),
             tenant: &tenant.name,
             labels: &tenant.labels,
         };
@@ -392,7 +395,7 @@ impl<'a> Packer<'a> {
             raw: text,
             bytes,
             sha256,
-            withhold: self.collector.work.redactor.is_some(),
+            withhold,
         };
         let location = &self.collector.work.settings.wazuh.location;
         event::damaged(location, &about, &element, &mut self.datagrams);

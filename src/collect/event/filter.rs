@@ -29,7 +29,11 @@ fn matches(members: &Members<'_>, filter: &Filter) -> bool {
     };
     let number = || match first("RecordType")? {
         Node::Text(text) => text.parse::<i64>().ok(),
-        Node::Plain(token) => token.parse().ok(),
+        // `15.0` is 15 to Wazuh too
+        Node::Plain(token) => {
+            let whole = token.trim_end_matches('0').strip_suffix('.');
+            whole.unwrap_or(token).parse().ok()
+        }
         Node::Array(_) | Node::Object(_) => None,
     };
     text(&filter.operation, "Operation")

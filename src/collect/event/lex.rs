@@ -214,7 +214,8 @@ pub(super) fn number(bytes: &[u8]) -> Option<usize> {
 
 /// Whether Wazuh keeps the value of this number token.
 ///
-/// Outside arrays it prints whole numbers up to ±(2^31−1) and ruins others; inside arrays it keeps 15 digits.
+/// Outside arrays it prints whole numbers up to ±(2^31−1) and ruins others; inside arrays it keeps 15 digits. The indexer takes
+/// no whole number there beyond 64 bits, and no other beyond a `float`.
 #[inline]
 pub(super) fn number_survives(token: &[u8], in_array: bool) -> bool {
     // nine digits and a sign at most, and nothing else: the ordinary case
@@ -225,18 +226,26 @@ pub(super) fn number_survives(token: &[u8], in_array: bool) -> bool {
     {
         return true;
     }
+    // cJSON reads so much of a token, and refuses an event with what is left
+    if token.len() > LONGEST_NUMBER {
+        return false;
+    }
     let Some(number) = decimal(token) else {
         return false;
     };
     if in_array {
-        // well inside what a double holds
-        return number.digits <= 15 && number.exponent.abs() < 290;
+        let digits = i64::try_from(number.digits).unwrap_or(i64::MAX);
+        // and not so small that a double does not hold it
+        return digits <= 15 && digits + number.exponent <= 18 && number.exponent > -290;
     }
     let power = u32::try_from(number.exponent)
         .ok()
         .and_then(|exponent| 10_u64.checked_pow(exponent));
     power.is_some_and(|power| number.value.saturating_mul(power) <= 2_147_483_647)
 }
+
+/// The longest number token that cJSON reads, in bytes.
+const LONGEST_NUMBER: usize = 63;
 
 /// A number token's significant digits.
 struct Decimal {

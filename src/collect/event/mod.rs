@@ -135,7 +135,13 @@ impl Shaper {
         let mut origin = format!(",\"o365_wodle\":{{\"tenant\":{}", quoted(envelope.tenant));
         for (index, (name, value)) in envelope.labels.iter().enumerate() {
             origin += if index == 0 { ",\"labels\":{" } else { "," };
-            origin.extend([&quoted(name), ":", &quoted(value)]);
+            // Wazuh would take some texts for arrays.
+            let blank = if mapping::seems_an_array(value) {
+                " "
+            } else {
+                ""
+            };
+            origin.extend([&quoted(name), ":", &quoted(&format!("{blank}{value}"))]);
         }
         if !envelope.labels.is_empty() {
             origin.push('}');

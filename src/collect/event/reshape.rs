@@ -264,7 +264,7 @@ pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
     let mut renamed = number_alike(members, false, Some(SUBSCRIPTION));
     let mut paths = Paths::default();
     paths.leaves.insert(SUBSCRIPTION.to_owned());
-    if has_dots(members) && paths.any_lost(members, "") {
+    if has_dots(members) && paths.any_lost(members, "", false) {
         undot(members);
         number_alike(members, false, Some(SUBSCRIPTION));
         renamed = true;
@@ -313,9 +313,17 @@ fn number_alike_below(value: &mut Node<'_>, in_array: bool) -> bool {
 }
 
 fn has_dots(members: &Members<'_>) -> bool {
-    members.iter().any(|(key, value)| {
-        key.contains('.') || matches!(value, Node::Object(inner) if has_dots(inner))
-    })
+    members
+        .iter()
+        .any(|(key, value)| key.contains('.') || has_dots_below(value))
+}
+
+fn has_dots_below(value: &Node<'_>) -> bool {
+    match value {
+        Node::Object(members) => has_dots(members),
+        Node::Array(items) => items.iter().any(has_dots_below),
+        _ => false,
+    }
 }
 
 fn undot(members: &mut Members<'_>) {
@@ -323,13 +331,19 @@ fn undot(members: &mut Members<'_>) {
         if key.contains('.') {
             *key = key.replace('.', "_").into();
         }
-        if let Node::Object(inner) = value {
-            undot(inner);
-        }
+        undot_below(value);
     }
 }
 
-/// The paths that Wazuh has built so far out of keys and the dots in them.
+fn undot_below(value: &mut Node<'_>) {
+    match value {
+        Node::Object(members) => undot(members),
+        Node::Array(items) => items.iter_mut().for_each(undot_below),
+        _ => {}
+    }
+}
+
+/// The paths that Wazuh, or within an array the indexer, has built so far out of keys and the dots in them.
 #[derive(Default)]
 struct Paths {
     leaves: HashSet<String>,
@@ -337,12 +351,13 @@ struct Paths {
 }
 
 impl Paths {
-    /// Whether Wazuh would lose a leaf because its path, or a part of it, is taken.
-    fn any_lost(&mut self, members: &Members<'_>, prefix: &str) -> bool {
+    /// Whether a leaf would be lost because its path, or a part of it, is taken. In an array leaves of one path lie beside one
+    /// another, but none may be an object elsewhere.
+    fn any_lost(&mut self, members: &Members<'_>, prefix: &str, in_array: bool) -> bool {
         members.iter().any(|(key, value)| {
-            let path = format!("{prefix}{}", key.to_ascii_lowercase());
+            let path = format!("{prefix}{}", fold(key, in_array));
             if let Node::Object(inner) = value {
-                return self.any_lost(inner, &format!("{path}."));
+                return self.any_lost(inner, &format!("{path}."), in_array);
             }
             let mut lost = self.objects.contains(&path);
             for (at, _) in path.match_indices('.') {
@@ -350,7 +365,18 @@ impl Paths {
                 lost |= self.leaves.contains(outer);
                 self.objects.insert(outer.to_owned());
             }
-            lost || !self.leaves.insert(path)
+            lost || !self.leaves.insert(path) && !in_array || Self::default().any_lost_below(value)
+        })
+    }
+
+    /// The same of the objects in an array, and in those within it.
+    fn any_lost_below(&mut self, value: &Node<'_>) -> bool {
+        let Node::Array(items) = value else {
+            return false;
+        };
+        items.iter().any(|item| match item {
+            Node::Object(members) => self.any_lost(members, "", true),
+            item => self.any_lost_below(item),
         })
     }
 }
