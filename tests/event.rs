@@ -223,7 +223,7 @@ fn each_reason_has_its_remedy() {
         .map(|index| format!("\"k{index}\":{index}"))
         .collect();
     let wide = wide.join(",");
-    let deep = format!("{}1{}", "[".repeat(101), "]".repeat(101));
+    let deep = format!("{}1{}", "[".repeat(18), "]".repeat(18));
     let remedies = [
         (r#""s":"\ud800x""#, "\"s\":\"\u{fffd}x\"", "surrogate"),
         (r#""s":"a\u0000b""#, "\"s\":\"a\u{fffd}b\"", "nul"),
@@ -249,6 +249,21 @@ fn each_reason_has_its_remedy() {
             "key_case",
         ),
         (
+            r#""z":[{"b.c":"x"},{"b":"y"}],"y":[{"b.c":1,"b":{"d":2}}]"#,
+            r#""z":[{"b_c":"x"},{"b":"y"}],"y":[{"b_c":1,"b":{"d":2}}]"#,
+            "key_case",
+        ),
+        (
+            r#""n":[1e18,1e39],"m":1.00000000000000000000000000000000000000000000000000000000000000"#,
+            r#""n":["1e18","1e39"],"m":"1.00000000000000000000000000000000000000000000000000000000000000""#,
+            "big_number",
+        ),
+        (
+            r#""z":[{"a.\u3000":1}]"#,
+            "\"z\":[{\"a_\u{3000}\":1}]",
+            "mapping",
+        ),
+        (
             r#""ModifiedProperties":["a",{"Name":"b"},null]"#,
             r#""ModifiedProperties":[{"Name":"a"},{"Name":"b"},null]"#,
             "mapping",
@@ -270,7 +285,7 @@ fn each_reason_has_its_remedy() {
         .collect();
     cases.push((
         format!("\"d\":{deep}"),
-        format!("\"d\":{}\"[1]\"{}", "[".repeat(100), "]".repeat(100)),
+        format!("\"d\":{}\"[1]\"{}", "[".repeat(17), "]".repeat(17)),
         "depth",
     ));
     cases.push((

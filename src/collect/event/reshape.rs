@@ -264,7 +264,7 @@ pub(super) fn tell_apart(members: &mut Members<'_>) -> bool {
     let mut renamed = number_alike(members, false, Some(SUBSCRIPTION));
     let mut paths = Paths::default();
     paths.leaves.insert(SUBSCRIPTION.to_owned());
-    if has_dots(members) && paths.any_lost(members, "", false) {
+    if has_dots(members) && paths.any_lost(members, "") {
         undot(members);
         number_alike(members, false, Some(SUBSCRIPTION));
         renamed = true;
@@ -343,7 +343,7 @@ fn undot_below(value: &mut Node<'_>) {
     }
 }
 
-/// The paths that Wazuh, or within an array the indexer, has built so far out of keys and the dots in them.
+/// The paths that Wazuh has built so far out of keys and the dots in them.
 #[derive(Default)]
 struct Paths {
     leaves: HashSet<String>,
@@ -351,13 +351,12 @@ struct Paths {
 }
 
 impl Paths {
-    /// Whether a leaf would be lost because its path, or a part of it, is taken. In an array leaves of one path lie beside one
-    /// another, but none may be an object elsewhere.
-    fn any_lost(&mut self, members: &Members<'_>, prefix: &str, in_array: bool) -> bool {
+    /// Whether Wazuh would lose a leaf because its path, or a part of it, is taken; or the indexer would refuse an array.
+    fn any_lost(&mut self, members: &Members<'_>, prefix: &str) -> bool {
         members.iter().any(|(key, value)| {
-            let path = format!("{prefix}{}", fold(key, in_array));
+            let path = format!("{prefix}{}", key.to_ascii_lowercase());
             if let Node::Object(inner) = value {
-                return self.any_lost(inner, &format!("{path}."), in_array);
+                return self.any_lost(inner, &format!("{path}."));
             }
             let mut lost = self.objects.contains(&path);
             for (at, _) in path.match_indices('.') {
@@ -365,20 +364,47 @@ impl Paths {
                 lost |= self.leaves.contains(outer);
                 self.objects.insert(outer.to_owned());
             }
-            lost || !self.leaves.insert(path) && !in_array || Self::default().any_lost_below(value)
+            lost || !self.leaves.insert(path) || do_dots_meet(value)
         })
     }
 
-    /// The same of the objects in an array, and in those within it.
-    fn any_lost_below(&mut self, value: &Node<'_>) -> bool {
-        let Node::Array(items) = value else {
-            return false;
-        };
-        items.iter().any(|item| match item {
-            Node::Object(members) => self.any_lost(members, "", true),
-            item => self.any_lost_below(item),
-        })
+    /// Adds what the indexer makes of the objects in an array, of which each path is a leaf or an object in all of them.
+    /// `nests`: whether dots in keys do.
+    fn add(&mut self, value: &Node<'_>, path: &str, nests: bool) {
+        match value {
+            Node::Object(members) => {
+                self.objects.insert(path.to_owned());
+                for (key, value) in members {
+                    let key = if nests {
+                        key.to_string()
+                    } else {
+                        key.replace('.', "_")
+                    };
+                    let below = format!("{path}.{key}");
+                    for (at, _) in key.match_indices('.') {
+                        let outer = below.get(..=path.len() + at).unwrap_or_default();
+                        self.objects.insert(outer.to_owned());
+                    }
+                    self.add(value, &below, nests);
+                }
+            }
+            Node::Array(items) => items.iter().for_each(|item| self.add(item, path, nests)),
+            Node::Plain("null") => {}
+            Node::Text(_) | Node::Plain(_) => {
+                self.leaves.insert(path.to_owned());
+            }
+        }
     }
+}
+
+/// Whether a path in an array is a leaf and an object because of dots in keys.
+fn do_dots_meet(array: &Node<'_>) -> bool {
+    let do_meet = |nests| {
+        let mut paths = Paths::default();
+        paths.add(array, "", nests);
+        paths.leaves.intersection(&paths.objects).next().is_some()
+    };
+    has_dots_below(array) && do_meet(true) && !do_meet(false)
 }
 
 /// Packs objects into arrays of one element, the largest first, until at most `most` leaves are left;

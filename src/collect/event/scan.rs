@@ -342,7 +342,7 @@ impl<'a> Pass<'_, 'a> {
         };
         let findings = &mut self.findings;
         findings.reasons.add_if(odd, Reasons::MAPPING);
-        findings.reasons.add_if(depth > DEEPEST, Reasons::DEPTH);
+        findings.reasons.add_if(depth >= DEEPEST, Reasons::DEPTH);
         findings.properties |= top && array;
         findings.leaves += usize::from(array && !self.frame.in_array);
         if let Some(field) = self.field.take() {
