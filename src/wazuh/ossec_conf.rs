@@ -43,7 +43,7 @@ pub fn text_of(opened: File) -> io::Result<Zeroizing<String>> {
 
 /// The text as one document. An XML declaration is allowed at the very start only, where the wrapper is: blanks take
 /// its place, so that offsets stay. So it is with what Wazuh's reader takes and XML does not: anything in comments, and `&`,
-/// which is [`AMPERSAND`].
+/// which DEL stands for.
 #[must_use]
 pub fn wrapped(text: &str) -> String {
     let text = &tolerated(text);
