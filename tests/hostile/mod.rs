@@ -13,7 +13,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The key fields that stand in front of a reshaped record.
@@ -125,9 +124,6 @@ struct Judge<'a> {
     record_type: Option<&'a str>,
 }
 
-/// So many objects inside one another the indexer takes, by default 20 with the event's `data` and the level of the fields.
-const DEEPEST: usize = 18;
-
 impl<'a> Judge<'a> {
     fn say(&mut self, fault: &str) {
         self.faults.push(fault.to_owned());
@@ -138,8 +134,8 @@ impl<'a> Judge<'a> {
     }
 
     fn object(&mut self, json: &'a str, path: &[String], in_array: bool, depth: usize) {
-        // the event stands around what the indexer counts
-        if depth > DEEPEST {
+        // the event and `office365` stand around the record
+        if depth > 101 {
             self.say("too deep");
             return;
         }
@@ -152,8 +148,7 @@ impl<'a> Judge<'a> {
             if key.contains('\0') {
                 self.say("NUL in a key");
             }
-            // some blanks that Java does not call white space are in none of the records here
-            if key.split('.').any(|part| part.trim().is_empty()) {
+            if key.split('.').any(|part| part.trim_ascii().is_empty()) {
                 self.faults
                     .push(format!("{key:?} has a part without a name"));
             }
@@ -192,10 +187,7 @@ impl<'a> Judge<'a> {
         }
         match first {
             b'[' => {
-                if !in_array && meets(json, true) && !meets(json, false) {
-                    self.say("dots meet in an array");
-                }
-                if depth + 1 > DEEPEST {
+                if depth + 1 > 101 {
                     self.say("too deep");
                     return;
                 }
@@ -296,41 +288,6 @@ impl<'a> Judge<'a> {
             self.faults.push(format!("{key} has another type"));
         }
     }
-}
-
-/// Whether a path in an array is a value here and an object there. `nests`: whether a dot in a key makes an object.
-fn meets(json: &str, nests: bool) -> bool {
-    fn walk(
-        json: &Value,
-        path: &[String],
-        nests: bool,
-        kinds: &mut HashMap<Vec<String>, (bool, bool)>,
-    ) {
-        match json {
-            Value::Null => {}
-            Value::Array(items) => items.iter().for_each(|item| walk(item, path, nests, kinds)),
-            Value::Object(members) => {
-                kinds.entry(path.to_vec()).or_default().0 = true;
-                for (key, value) in members {
-                    let mut path = path.to_vec();
-                    if nests {
-                        for part in key.split('.') {
-                            kinds.entry(path.clone()).or_default().0 = true;
-                            path.push(part.to_owned());
-                        }
-                    } else {
-                        path.push(key.replace('.', "_"));
-                    }
-                    walk(value, &path, nests, kinds);
-                }
-            }
-            _ => kinds.entry(path.to_vec()).or_default().1 = true,
-        }
-    }
-    let mut kinds = HashMap::new();
-    let json: Value = serde_json::from_str(json).unwrap_or_default();
-    walk(&json, &[], nests, &mut kinds);
-    kinds.values().any(|kind| *kind == (true, true))
 }
 
 /// A number's sign, significant digits and exponent; zero has no sign.

@@ -69,14 +69,10 @@ impl KeyPrint {
 
 /// Whether the indexer refuses a document with this key: it has no name, or a part of it between dots has none.
 pub(super) fn lacks_name(key: &[u8]) -> bool {
+    // what Java calls white space
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0x1C..=0x1F);
     key.split(|byte| *byte == b'.')
-        .any(|part| std::str::from_utf8(part).is_ok_and(|part| part.chars().all(is_java_blank)))
-}
-
-/// Whether Java calls a character white space.
-fn is_java_blank(char: char) -> bool {
-    let is_kept_together = matches!(char, '\u{85}' | '\u{a0}' | '\u{2007}' | '\u{202f}');
-    char.is_whitespace() && !is_kept_together || matches!(char, '\u{1c}'..='\u{1f}')
+        .any(|part| part.iter().all(is_blank))
 }
 
 /// The first letters of the record's own keys that are known for something, regardless of case, by the keys' length:

@@ -65,9 +65,7 @@ impl Redactor {
                 let is_property = members.iter().any(names_detections);
                 for member in members {
                     let (key, value) = &mut *member;
-                    let is_value = ["value", "content"].iter().any(|known| {
-                        text::contains_ignoring_case(key.as_bytes(), known.as_bytes())
-                    });
+                    let is_value = text::contains_ignoring_case(key.as_bytes(), b"value");
                     if begins_as_detections(key) || (is_property && is_value) {
                         self.replace(value);
                         found = true;
@@ -147,13 +145,12 @@ fn begins_as_detections(name: &str) -> bool {
         .any(|part| KEYS.iter().any(|known| is_known(part.trim_start(), known)))
 }
 
-/// Whether a member of a property says that the property is detections, whatever the member is called.
-fn names_detections((_, value): &(Cow<'_, str>, Node<'_>)) -> bool {
+/// Whether a member of a property says that the property is detections.
+fn names_detections((key, value): &(Cow<'_, str>, Node<'_>)) -> bool {
     let is_name = |text: &str| {
-        let name = text.trim_matches(|char: char| !char.is_ascii_alphanumeric());
-        begins_as_detections(name) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        begins_as_detections(text) && text.trim().bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
-    matches!(value, Node::Text(text) if is_name(text))
+    key.eq_ignore_ascii_case("Name") && matches!(value, Node::Text(text) if is_name(text))
 }
 
 /// Text in which each `\uXXXX` of ASCII is what it stands for, however often it would have to be read for that.

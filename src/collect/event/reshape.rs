@@ -313,17 +313,9 @@ fn number_alike_below(value: &mut Node<'_>, in_array: bool) -> bool {
 }
 
 fn has_dots(members: &Members<'_>) -> bool {
-    members
-        .iter()
-        .any(|(key, value)| key.contains('.') || has_dots_below(value))
-}
-
-fn has_dots_below(value: &Node<'_>) -> bool {
-    match value {
-        Node::Object(members) => has_dots(members),
-        Node::Array(items) => items.iter().any(has_dots_below),
-        _ => false,
-    }
+    members.iter().any(|(key, value)| {
+        key.contains('.') || matches!(value, Node::Object(inner) if has_dots(inner))
+    })
 }
 
 fn undot(members: &mut Members<'_>) {
@@ -331,15 +323,9 @@ fn undot(members: &mut Members<'_>) {
         if key.contains('.') {
             *key = key.replace('.', "_").into();
         }
-        undot_below(value);
-    }
-}
-
-fn undot_below(value: &mut Node<'_>) {
-    match value {
-        Node::Object(members) => undot(members),
-        Node::Array(items) => items.iter_mut().for_each(undot_below),
-        _ => {}
+        if let Node::Object(inner) = value {
+            undot(inner);
+        }
     }
 }
 
@@ -351,7 +337,7 @@ struct Paths {
 }
 
 impl Paths {
-    /// Whether Wazuh would lose a leaf because its path, or a part of it, is taken; or the indexer would refuse an array.
+    /// Whether Wazuh would lose a leaf because its path, or a part of it, is taken.
     fn any_lost(&mut self, members: &Members<'_>, prefix: &str) -> bool {
         members.iter().any(|(key, value)| {
             let path = format!("{prefix}{}", key.to_ascii_lowercase());
@@ -364,47 +350,9 @@ impl Paths {
                 lost |= self.leaves.contains(outer);
                 self.objects.insert(outer.to_owned());
             }
-            lost || !self.leaves.insert(path) || do_dots_meet(value)
+            lost || !self.leaves.insert(path)
         })
     }
-
-    /// Adds what the indexer makes of the objects in an array, of which each path is a leaf or an object in all of them.
-    /// `nests`: whether dots in keys do.
-    fn add(&mut self, value: &Node<'_>, path: &str, nests: bool) {
-        match value {
-            Node::Object(members) => {
-                self.objects.insert(path.to_owned());
-                for (key, value) in members {
-                    let key = if nests {
-                        key.to_string()
-                    } else {
-                        key.replace('.', "_")
-                    };
-                    let below = format!("{path}.{key}");
-                    for (at, _) in key.match_indices('.') {
-                        let outer = below.get(..=path.len() + at).unwrap_or_default();
-                        self.objects.insert(outer.to_owned());
-                    }
-                    self.add(value, &below, nests);
-                }
-            }
-            Node::Array(items) => items.iter().for_each(|item| self.add(item, path, nests)),
-            Node::Plain("null") => {}
-            Node::Text(_) | Node::Plain(_) => {
-                self.leaves.insert(path.to_owned());
-            }
-        }
-    }
-}
-
-/// Whether a path in an array is a leaf and an object because of dots in keys.
-fn do_dots_meet(array: &Node<'_>) -> bool {
-    let do_meet = |nests| {
-        let mut paths = Paths::default();
-        paths.add(array, "", nests);
-        paths.leaves.intersection(&paths.objects).next().is_some()
-    };
-    has_dots_below(array) && do_meet(true) && !do_meet(false)
 }
 
 /// Packs objects into arrays of one element, the largest first, until at most `most` leaves are left;

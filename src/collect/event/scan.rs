@@ -9,9 +9,8 @@ use super::marks::{self, Marks};
 use super::reasons::Reasons;
 use super::reshape::FRONT;
 
-/// How many objects and arrays of a record may stand inside one another, the record itself apart: by default the indexer refuses
-/// a document in which more than 20 objects do (`index.mapping.depth.limit`), and `data.office365` counts.
-pub(super) const DEEPEST: usize = 17;
+/// How many objects and arrays of a record may stand inside one another, the record itself apart.
+pub(super) const DEEPEST: usize = 100;
 /// Up to so many keys of an object are compared one by one.
 const FEW_KEYS: usize = 64;
 /// From here on an element is not worth reading: a hundred times what anybody writes.
@@ -288,7 +287,7 @@ impl<'a> Pass<'_, 'a> {
     fn note_odd_key(&mut self, bytes: &[u8], length: usize, again: bool) {
         let key = bytes.get(..length).unwrap_or_default();
         // a dot nests; whether two paths meet is for a closer look
-        let nests = key.contains(&b'.');
+        let nests = !self.frame.in_array && key.contains(&b'.');
         let reasons = &mut self.findings.reasons;
         reasons.add_if(again || nests, Reasons::KEY_CASE);
         reasons.add_if(lacks_name(key), Reasons::MAPPING);
