@@ -575,3 +575,15 @@ fn a_label_is_no_array() {
     let said = "\"labels\":{\"a\":\" [{\\\"b\\\":1}]\",\"c\":\"[x\"}";
     assert!(event.contains(said), "{event}");
 }
+
+/// Each dot nests: the paths of one key would take memory by the square of them.
+#[test]
+fn a_key_of_a_million_dots_takes_no_longer_than_others() {
+    let record = format!(
+        "{{\"RecordType\":1,\"{}\":1}}",
+        "a.".repeat(1_000_000) + "a"
+    );
+    let (event, reasons) = event(&mut shaper(true, false, None), record.as_bytes()).unwrap();
+    assert!(event.len() < 64_000);
+    assert!(reasons.names().any(|name| name == "key_case"));
+}

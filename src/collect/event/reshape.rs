@@ -29,6 +29,8 @@ pub(super) const FRONT: [&str; 9] = [
 const SUBSCRIPTION: &str = "subscription";
 /// The longest value in front, in bytes of UTF-8.
 const LONGEST_FRONT: usize = 1024;
+/// Paths that are built to see whether two meet, in bytes: a record of more is too long for an event anyway.
+const MOST_PATHS: usize = 4 * 1024 * 1024;
 /// Where the members of a record go that has more of them than Wazuh takes.
 const OVERFLOW: &str = "Overflow";
 
@@ -334,6 +336,8 @@ fn undot(members: &mut Members<'_>) {
 struct Paths {
     leaves: HashSet<String>,
     objects: HashSet<String>,
+    /// What they take, about.
+    bytes: usize,
 }
 
 impl Paths {
@@ -343,6 +347,11 @@ impl Paths {
             let path = format!("{prefix}{}", key.to_ascii_lowercase());
             if let Node::Object(inner) = value {
                 return self.any_lost(inner, &format!("{path}."));
+            }
+            // Each part of a path is one: a key may have millions.
+            self.bytes += path.len().saturating_mul(path.matches('.').count() + 1);
+            if self.bytes > MOST_PATHS {
+                return true;
             }
             let mut lost = self.objects.contains(&path);
             for (at, _) in path.match_indices('.') {
