@@ -207,12 +207,13 @@ impl<'a> Judge<'a> {
                     }
                     let in_brackets = text.starts_with('[') && text.ends_with(']');
                     let is_list = || serde_json::from_str::<Vec<String>>(&text).is_ok();
-                    // The key fields stay as they are.
+                    // The key fields stay as they are, but for what the indexer would refuse.
                     let is_front = || {
                         let is_it = |key: &str| path[1].eq_ignore_ascii_case(key);
                         path.len() == 2 && path[0] == "office365" && FRONT.into_iter().any(is_it)
                     };
-                    if !in_array && in_brackets && !is_list() && !is_front() {
+                    let nests = text.get(1..).is_some_and(|rest| rest.contains(['{', '[']));
+                    if !in_array && in_brackets && !is_list() && (!is_front() || nests) {
                         self.say("a string that is shown as an array, or not at all");
                     }
                 }
