@@ -26,12 +26,24 @@ const HEADER: &str = "1:office365:";
 const ORIGIN: &str = ",\"o365_wodle\":{\"tenant\":\"contoso\",\"labels\":{\"customer\":\"C-42\"}}";
 
 fn shaper(annotate: bool, flatten: bool, redactor: Option<&Redactor>) -> Shaper {
-    let labels = BTreeMap::from([("customer".into(), "C-42".into())]);
+    labelled(&[("customer", "C-42")], annotate, flatten, redactor)
+}
+
+/// The same with other labels.
+fn labelled(
+    labels: &[(&str, &str)],
+    annotate: bool,
+    flatten: bool,
+    redactor: Option<&Redactor>,
+) -> Shaper {
+    let labels = labels
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
     Shaper::new(&Envelope {
         location: "office365",
         content_type: "Audit.General",
         tenant: "contoso",
-        labels: &labels,
+        labels: &labels.collect::<BTreeMap<_, _>>(),
         annotate,
         flatten,
         redactor,
@@ -558,19 +570,8 @@ fn nothing_is_reshaped_that_wazuh_takes() {
 /// Wazuh would take it for one.
 #[test]
 fn a_label_is_no_array() {
-    let labels = BTreeMap::from([
-        ("a".into(), "[{\"b\":1}]".into()),
-        ("c".into(), "[x".into()),
-    ]);
-    let mut shaper = Shaper::new(&Envelope {
-        location: "office365",
-        content_type: "Audit.General",
-        tenant: "contoso",
-        labels: &labels,
-        annotate: true,
-        flatten: false,
-        redactor: None,
-    });
+    let labels = [("a", "[{\"b\":1}]"), ("c", "[x")];
+    let mut shaper = labelled(&labels, true, false, None);
     let (event, _) = event(&mut shaper, b"{\"RecordType\":1}").unwrap();
     let said = "\"labels\":{\"a\":\" [{\\\"b\\\":1}]\",\"c\":\"[x\"}";
     assert!(event.contains(said), "{event}");

@@ -219,12 +219,14 @@ struct Block {
 fn is_timer_stopped() -> bool {
     /// What `is-active` answers then.
     const INACTIVE: i32 = 3;
-    let asked = Command::new("systemctl")
-        .args(["--quiet", "is-active", "o365-wodle.timer"])
-        .stderr(Stdio::null())
-        .status();
+    let ask = || {
+        Command::new("systemctl")
+            .args(["--quiet", "is-active", "o365-wodle.timer"])
+            .stderr(Stdio::null())
+            .status()
+    };
     Path::new("/run/systemd/system").is_dir()
-        && asked.is_ok_and(|status| status.code() == Some(INACTIVE))
+        && ask().is_ok_and(|status| status.code() == Some(INACTIVE))
 }
 
 /// `timer` is where systemd's would be enabled.
