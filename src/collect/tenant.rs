@@ -22,7 +22,7 @@ use super::late::{Listing, Wait};
 use super::refusals::Refusals;
 use super::{ANSWER, BLOB, Stop, Work, at, fetch, or_give_back};
 use crate::Error;
-use crate::config::{Authentication, ContentType, Flaw, Secret, Tenant};
+use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
 use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
@@ -337,7 +337,7 @@ impl Collector {
             self.lasts(error).await?;
             return Ok(None);
         }
-        let credential = credential(&self.tenant.authentication)
+        let credential = Credential::read_aside(&self.tenant.authentication)
             .await
             .map_err(|flaw| End::Credential(flaw.into()))?;
         self.certificate_ends.set(credential.not_after());
@@ -516,18 +516,6 @@ impl Collector {
             redactor: self.work.redactor.as_ref(),
         })
     }
-}
-
-/// A tenant's credential, as its file or command has it.
-async fn credential(authentication: &Authentication) -> Result<Credential, Flaw> {
-    if !matches!(authentication, Authentication::Secret(Secret::Command(_))) {
-        return Credential::read(authentication);
-    }
-    // A command that is asked for a secret must not hold up other tenants.
-    let authentication = authentication.clone();
-    tokio::task::spawn_blocking(move || Credential::read(&authentication))
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// All that a tenant signs in with, without reading what is secret: a back-off ends when any of it is

@@ -8,6 +8,7 @@ mod files;
 pub(crate) mod import_native;
 pub(crate) mod man;
 mod metrics;
+mod places;
 mod progress;
 pub(crate) mod run;
 pub(crate) mod setup;

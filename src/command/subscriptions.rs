@@ -2,19 +2,25 @@
 //! never be fetched.
 
 use std::io::Write;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::Utc;
+use tokio::sync::Semaphore;
+use tokio::task::LocalSet;
 
+use super::places::at_a_place;
 use super::run::{error_of, say_nobody, selected, warn_of_uncollected};
 use super::{names, unsaid};
-use crate::Result;
 use crate::cli;
 use crate::collect::{self, Trouble};
 use crate::config::{ContentType, Settings, Tenant};
 use crate::ledger::{Ledger, Lock, Purpose};
-use crate::microsoft::{Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, event_loop};
+use crate::microsoft::{
+    Activity, Class, Clock, Credential, Fault, Http, START_AGAIN, Subscription, event_loop,
+};
 use crate::stopping::Stopping;
+use crate::{Error, Result};
 
 /// Lists the subscriptions of tenants, or starts those that are missing.
 ///
@@ -37,37 +43,57 @@ pub(crate) fn subscriptions(
     }
     let http = Http::new(&settings.http)?;
     let runtime = event_loop()?;
-    let mut outcomes = Vec::new();
-    for tenant in &tenants {
-        let name = tenant.name.as_str();
-        let activity = match activity(&http, tenant) {
-            Ok(activity) => activity,
-            Err(error) => {
-                writeln!(out, "{name}: {error}").map_err(unsaid)?;
-                outcomes.push((name, Some(Trouble::Credential)));
-                continue;
-            }
-        };
-        let done = match command {
-            cli::Subscriptions::List { .. } => runtime.block_on(list(&activity, tenant, out)),
-            cli::Subscriptions::Start { content_types, .. } => {
-                runtime.block_on(start(settings, &activity, tenant, content_types, out))
-            }
-        };
-        match done? {
-            Ok(each) => outcomes.extend(each.into_iter().map(|trouble| (name, trouble))),
-            Err(fault) => {
-                writeln!(out, "{name}: {fault}").map_err(unsaid)?;
-                outcomes.push((name, Some(trouble(&fault))));
+    let outcomes = LocalSet::new().block_on(&runtime, async {
+        let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
+        let begun = tenants.iter().map(|tenant| {
+            let (http, tenant) = (http.clone(), Arc::clone(tenant));
+            at_a_place(&places, async move { ask(&http, &tenant).await })
+        });
+        let begun: Vec<_> = begun.collect();
+        let mut outcomes = Vec::new();
+        for (tenant, asked) in tenants.iter().zip(begun) {
+            let name = tenant.name.as_str();
+            match (asked.await, command) {
+                (Err((said, trouble)), _) => {
+                    writeln!(out, "{name}: {said}").map_err(unsaid)?;
+                    outcomes.push((name, Some(trouble)));
+                }
+                (Ok(asked), cli::Subscriptions::List { .. }) => {
+                    list(&asked, tenant, out)?;
+                    outcomes.push((name, None));
+                }
+                (Ok(asked), cli::Subscriptions::Start { content_types, .. }) => {
+                    let each = start(settings, &asked, tenant, content_types, out).await?;
+                    outcomes.extend(each.into_iter().map(|trouble| (name, trouble)));
+                }
             }
         }
-    }
-    conclude(&outcomes)
+        Ok::<_, Error>(outcomes)
+    });
+    conclude(&outcomes?)
 }
 
-fn activity(http: &Http, tenant: &Arc<Tenant>) -> Result<Activity> {
-    let credential = Credential::read(&tenant.authentication)?;
-    Activity::new(http, tenant, credential, Clock::default())
+/// A tenant's way to Microsoft, and what it is subscribed to there.
+struct Asked {
+    activity: Activity,
+    subscriptions: Vec<Subscription>,
+}
+
+/// Asks for a tenant's subscriptions; says why that cannot be done.
+async fn ask(http: &Http, tenant: &Arc<Tenant>) -> Result<Asked, (String, Trouble)> {
+    let credential = |error: Error| (error.to_string(), Trouble::Credential);
+    let read = Credential::read_aside(&tenant.authentication).await;
+    let activity = read
+        .map_err(Error::from)
+        .and_then(|read| Activity::new(http, tenant, read, Clock::default()))
+        .map_err(credential)?;
+    match activity.subscriptions().await {
+        Ok(subscriptions) => Ok(Asked {
+            activity,
+            subscriptions,
+        }),
+        Err(fault) => Err((fault.to_string(), trouble(&fault))),
+    }
 }
 
 fn trouble(fault: &Fault) -> Trouble {
@@ -92,18 +118,10 @@ fn conclude(outcomes: &[(&str, Option<Trouble>)]) -> Result<()> {
     )))
 }
 
-/// What was wrong with each thing that was asked for, or why nothing could be asked for.
-type Asked = Result<Vec<Option<Trouble>>, Fault>;
-
-async fn list(activity: &Activity, tenant: &Tenant, out: &mut impl Write) -> Result<Asked> {
-    let subscriptions = match activity.subscriptions().await {
-        Ok(subscriptions) => subscriptions,
-        Err(fault) => return Ok(Err(fault)),
-    };
+fn list(asked: &Asked, tenant: &Tenant, out: &mut impl Write) -> Result<()> {
     for &content_type in &tenant.content_types {
-        let known = subscriptions
-            .iter()
-            .find(|one| one.content_type == content_type);
+        let mut all = asked.subscriptions.iter();
+        let known = all.find(|one| one.content_type == content_type);
         let state = match known {
             Some(one) if one.enabled => "enabled",
             Some(_) => "disabled: `o365-wodle subscriptions start`, or the next run, starts it",
@@ -111,21 +129,21 @@ async fn list(activity: &Activity, tenant: &Tenant, out: &mut impl Write) -> Res
         };
         writeln!(out, "{} {content_type}: {state}", tenant.name).map_err(unsaid)?;
     }
-    Ok(Ok(vec![None]))
+    Ok(())
 }
 
-/// Starts what is missing, and remembers it as a run does.
+/// Starts what is missing, and remembers it as a run does; what was wrong with each content type.
 async fn start(
     settings: &Settings,
-    activity: &Activity,
+    asked: &Asked,
     tenant: &Tenant,
     only: &[ContentType],
     out: &mut impl Write,
-) -> Result<Asked> {
-    let subscriptions = match activity.subscriptions().await {
-        Ok(subscriptions) => subscriptions,
-        Err(fault) => return Ok(Err(fault)),
-    };
+) -> Result<Vec<Option<Trouble>>> {
+    let Asked {
+        activity,
+        subscriptions,
+    } = asked;
     let now = activity.clock().now();
     let _lock = Lock::take(&settings.state.ledger, Purpose::Run, &Stopping::default())?;
     let mut ledger = Ledger::open(&settings.state.ledger, now)?.0;
@@ -178,5 +196,5 @@ async fn start(
         each.push(wrong);
     }
     ledger.close()?;
-    Ok(Ok(each))
+    Ok(each)
 }

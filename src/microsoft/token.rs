@@ -14,7 +14,7 @@ use super::certificate::Certificate;
 use super::cloud::Addresses;
 use super::fault::{Class, Fault};
 use crate::config::ownership::Kind::{Configuration, Secret};
-use crate::config::{Authentication, Flaw, Tenant, ownership};
+use crate::config::{self, Authentication, Flaw, Tenant, ownership};
 
 /// How long before its end a token is replaced.
 const REFRESH: Duration = Duration::from_mins(5);
@@ -42,6 +42,23 @@ impl Credential {
     #[must_use]
     pub fn secret(secret: SecretString) -> Self {
         Self(Kind::Secret(secret))
+    }
+
+    /// As [`Self::read`]; a command that is asked for a secret holds up nobody else.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_aside(authentication: &Authentication) -> Result<Self, Flaw> {
+        if !matches!(
+            authentication,
+            Authentication::Secret(config::Secret::Command(_))
+        ) {
+            return Self::read(authentication);
+        }
+        let authentication = authentication.clone();
+        tokio::task::spawn_blocking(move || Self::read(&authentication))
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// What the tenant's configuration names. Blocks while a command is asked for a secret.

@@ -476,6 +476,33 @@ fn subscriptions_by_hand() {
 }
 
 #[test]
+fn many_tenants_are_asked_side_by_side_and_told_in_their_order() {
+    const TENANTS: usize = 12;
+    let mut world = World::with_tenants(
+        TENANTS,
+        Options {
+            latency: Duration::from_millis(300),
+            ..Options::default()
+        },
+    );
+    world.set("collect", "tenants_in_parallel", "6");
+    let since = Instant::now();
+    let output = world.run(&["subscriptions", "list"]);
+    let took = since.elapsed();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(names.len(), 5 * TENANTS, "{said}");
+    assert!(names.is_sorted(), "{said}");
+    // A token and a list each, two after the other: 1.2 s; one tenant after the other would take 7.2 s.
+    assert!(took > Duration::from_millis(1_100), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
 fn starts_by_hand_are_judged_as_those_of_a_run() {
     let world = World::with_tenants(2, Options::default());
     let start = |rules: &[Rule]| {

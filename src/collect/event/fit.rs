@@ -28,35 +28,40 @@ pub(super) fn fit_record(members: &mut Members<'_>, whole: usize, most: usize) {
 fn fit_members(members: &mut Members<'_>, most: usize) {
     let keys = |key: &str| text::length(key) + 2;
     let overhead: usize = members.iter().map(|(key, _)| keys(key)).sum();
-    let sizes = members.iter().map(|(_, value)| value.length()).collect();
-    let level = level(sizes, most.saturating_sub(overhead)).max(LEAST_MEMBER.min(most));
+    let sizes: Vec<usize> = members.iter().map(|(_, value)| value.length()).collect();
+    let level = level(&sizes, most.saturating_sub(overhead)).max(LEAST_MEMBER.min(most));
     let mut room = most + 1;
+    let mut sizes = sizes.into_iter();
     members.retain_mut(|(key, value)| {
-        fit(value, level);
-        let length = keys(key) + value.length();
+        let (key, size) = (keys(key), sizes.next().unwrap_or_default());
+        // What is deep would be cut again at each level, only to go with its key.
+        if key >= room {
+            return false;
+        }
+        let length = key + fit(value, size, level);
         let kept = length <= room;
         room -= if kept { length } else { 0 };
         kept
     });
 }
 
-/// Cuts a value so that it takes at most `most` bytes, as far as it can be cut.
-fn fit(value: &mut Node<'_>, most: usize) {
-    if value.length() <= most {
-        return;
+/// Cuts a value of `size` bytes so that it takes at most `most`, as far as it can be cut; says how many it takes.
+fn fit(value: &mut Node<'_>, size: usize, most: usize) -> usize {
+    if size <= most {
+        return size;
     }
     match value {
         Node::Text(text) => *text = cut::to_json(text, most.max(LEAST_TEXT)).into_owned().into(),
         Node::Plain(_) => {}
         Node::Array(items) => {
-            let sizes = items.iter().map(|item| item.length() + 1).collect();
+            // with the commas
+            let sizes: Vec<usize> = items.iter().map(|item| item.length() + 1).collect();
             let inside = most.saturating_sub(2);
-            let level = level(sizes, inside).max(LEAST_ELEMENT.min(inside));
+            let level = level(&sizes, inside).max(LEAST_ELEMENT.min(inside));
             let mut room = inside + 1;
             let mut kept = 0;
-            for item in items.iter_mut() {
-                fit(item, level.saturating_sub(1));
-                let length = item.length() + 1;
+            for (item, size) in items.iter_mut().zip(sizes) {
+                let length = fit(item, size - 1, level.saturating_sub(1)) + 1;
                 if length > room {
                     break;
                 }
@@ -67,10 +72,12 @@ fn fit(value: &mut Node<'_>, most: usize) {
         }
         Node::Object(members) => fit_members(members, most.saturating_sub(2)),
     }
+    value.length()
 }
 
 /// The largest size to which all can be cut so that together they take at most `most`.
-fn level(mut sizes: Vec<usize>, most: usize) -> usize {
+fn level(sizes: &[usize], most: usize) -> usize {
+    let mut sizes = sizes.to_vec();
     sizes.sort_unstable();
     let mut room = most;
     for (index, size) in sizes.iter().enumerate() {

@@ -345,13 +345,13 @@ impl Paths {
     fn any_lost(&mut self, members: &Members<'_>, prefix: &str) -> bool {
         members.iter().any(|(key, value)| {
             let path = format!("{prefix}{}", key.to_ascii_lowercase());
-            if let Node::Object(inner) = value {
-                return self.any_lost(inner, &format!("{path}."));
-            }
-            // Each part of a path is one: a key may have millions.
+            // Each part of a path is one: a key may have millions, or stand in front of as many.
             self.bytes += path.len().saturating_mul(path.matches('.').count() + 1);
             if self.bytes > MOST_PATHS {
                 return true;
+            }
+            if let Node::Object(inner) = value {
+                return self.any_lost(inner, &format!("{path}."));
             }
             let mut lost = self.objects.contains(&path);
             for (at, _) in path.match_indices('.') {

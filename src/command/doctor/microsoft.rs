@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::LocalSet;
 
 use super::finding::{Chain, Finding};
 use super::{network, tenant};
 use crate::Result;
+use crate::command::places::at_a_place;
 use crate::config::{Settings, Tenant};
 use crate::microsoft::{Clock, Credential, Http, event_loop};
 
@@ -128,24 +129,11 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
     }
 }
 
-/// Work that waits until one of the places is free.
-fn at_a_place<T: 'static>(
-    places: &Rc<Semaphore>,
-    work: impl Future<Output = T> + 'static,
-) -> JoinHandle<T> {
-    let places = Rc::clone(places);
-    tokio::task::spawn_local(async move {
-        // Nobody closes it.
-        let _place = places.acquire().await;
-        work.await
-    })
-}
-
-async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
-    let mut done = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let result = task.await;
-        done.push(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())));
+/// What comes of all that has begun.
+async fn all<T>(begun: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut done = Vec::with_capacity(begun.len());
+    for work in begun {
+        done.push(work.await);
     }
     done
 }

@@ -80,10 +80,7 @@ pub(super) async fn probe(
 
 /// As it is stored, or why nobody can sign in with it.
 async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Result<Credential, SignIn> {
-    let authentication = tenant.authentication.clone();
-    let read = tokio::task::spawn_blocking(move || Credential::read(&authentication)).await;
-    let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    let credential = match read {
+    let credential = match Credential::read_aside(&tenant.authentication).await {
         Ok(credential) => credential,
         Err(flaw) => {
             chain.link(&probes::CREDENTIAL, Outcome::failed(&flaw.to_string()));
