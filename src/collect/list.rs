@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
+use super::ANSWER;
 use super::desk::Closed;
 use super::floor;
 use super::gap::Before;
@@ -15,7 +16,6 @@ use super::late::Listing;
 use super::tenant::{Collector, End, Trouble, again, is_ahead};
 use super::walk::{Aim, Listed};
 use super::window::{self, DAY, HOUR, QUARTER, Window};
-use super::{ANSWER, at};
 use crate::config::ContentType;
 use crate::ledger::{LONGEST_BACK_OFF, Span, Stream};
 use crate::microsoft::{Activity, Class, Fault};
@@ -59,7 +59,7 @@ impl Collector {
         self.asked
             .set(Some(("the list of subscriptions", Instant::now())));
         let subscribing = self.subscribe(activity, state.subscriptions_listed, &streams);
-        let enabled = at(place, self.work.patience, Box::pin(subscribing)).await?;
+        let enabled = self.at(place, Box::pin(subscribing)).await?;
         self.asked.set(None);
         let (is_answered, mut missing) = (enabled.is_some(), Vec::new());
         if let Some(enabled) = enabled {

@@ -11,6 +11,7 @@ mod health;
 mod late;
 mod list;
 mod order;
+mod place;
 mod refusals;
 mod subscribe;
 mod tell;
@@ -19,7 +20,6 @@ mod walk;
 pub mod window;
 
 use std::cell::Cell;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -372,29 +372,6 @@ fn places(mut concurrency: Vec<usize>, at_once: usize) -> usize {
     places
         .min(taken)
         .clamp(1, Semaphore::MAX_PERMITS / BLOB as usize)
-}
-
-/// Works at a place, which others get if it takes long: who does not answer holds up only itself.
-async fn at<T>(
-    place: OwnedSemaphorePermit,
-    patience: Duration,
-    work: impl Future<Output = T>,
-) -> T {
-    or_give_back(patience, work, || drop(place)).await
-}
-
-/// Works, and gives something back once that takes long.
-async fn or_give_back<T>(
-    patience: Duration,
-    work: impl Future<Output = T>,
-    give_back: impl FnOnce(),
-) -> T {
-    let mut work = pin!(work);
-    if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
-        return done;
-    }
-    give_back();
-    work.await
 }
 
 /// Drops what no listing can name any more, by the earliest of all clocks: neither this machine's nor one of Microsoft's

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Trouble;
 use super::health::Finding;
@@ -13,7 +13,7 @@ use super::tenant::{Collector, End, is_ahead};
 use super::walk::is_of_window;
 use crate::config::ContentType;
 use crate::ledger::Stream;
-use crate::microsoft::{Activity, Class, Fault, START_AGAIN};
+use crate::microsoft::{Activity, Class, Fault, START_AGAIN, rest_until};
 
 /// How often subscriptions are listed though nothing is known to be missing.
 const LIST_SUBSCRIPTIONS: Duration = Duration::from_hours(24);
@@ -133,7 +133,7 @@ impl Collector {
                 self.stream_failed(stream, fault).await?;
                 return Ok(false);
             }
-            sleep(left).await;
+            rest_until(Instant::now() + left).await;
         }
         self.started.borrow_mut().insert(id, Instant::now());
         // Remembered before it is requested: a kill in between must not make it two requests.

@@ -19,8 +19,9 @@ use super::event::{Envelope, Shaper};
 use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
+use super::place::{at, or_give_back};
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, Stop, Work, at, fetch, or_give_back};
+use super::{ANSWER, BLOB, Stop, Work, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -194,7 +195,7 @@ impl Collector {
                 activity
             } else {
                 let place = self.work.place(ANSWER).await?;
-                let signing_in = at(place, self.work.patience, Box::pin(self.sign_in()));
+                let signing_in = self.at(place, Box::pin(self.sign_in()));
                 let signed_in = self.in_turn(self.work.patience, signing_in).await?;
                 let Some(activity) = signed_in else {
                     self.is_over.set(true);
@@ -207,6 +208,15 @@ impl Collector {
         let collected = collected.await;
         self.turn.take();
         self.ends(collected).await
+    }
+
+    /// Works at a place. A tenant that may not be asked for now gives up its turn as well.
+    pub(super) async fn at<T>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl Future<Output = T>,
+    ) -> T {
+        at(place, self.work.patience, || drop(self.turn.take()), work).await
     }
 
     /// Works while it is the tenant's turn, which others get if that takes long.
@@ -417,7 +427,7 @@ impl Collector {
     /// Works on all items that `more` gives until it gives none, as many at once as the tenant may and each at a place of
     /// so many shares; once one ends the collection, those that have begun go on to their end, and no others begin.
     pub(super) async fn some_at_once<T, F>(
-        &self,
+        self: &Rc<Self>,
         shares: u32,
         mut more: impl AsyncFnMut() -> Result<Vec<T>, End>,
         work: impl Fn(T) -> F,
@@ -436,7 +446,8 @@ impl Collector {
             {
                 let place = self.work.place(shares).await?;
                 // Boxed, what it took goes back before it is joined.
-                working.spawn_local(at(place, self.work.patience, Box::pin(work(item))));
+                let (this, work) = (Rc::clone(self), Box::pin(work(item)));
+                working.spawn_local(async move { this.at(place, work).await });
                 if items.len() == 0 {
                     items = more().await?.into_iter();
                 }

@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::fault::{Class, Fault};
+use super::rest::rest_until;
 
 /// How a request is repeated after a fault that passes.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +108,7 @@ impl Budget {
             state.due = state.due.max(now) + self.interval;
             slot
         };
-        sleep_until(slot).await;
+        rest_until(slot).await;
         self.opened().await
     }
 
@@ -121,7 +122,7 @@ impl Budget {
             if left > self.retry.max {
                 return Err(Fault::throttled(left));
             }
-            sleep_until(closed_until).await;
+            rest_until(closed_until).await;
         }
     }
 
@@ -186,7 +187,7 @@ impl Budget {
                     self.lock().bad = Some(Box::new(fault));
                 }
                 *tried += 1;
-                sleep(wait).await;
+                rest_until(Instant::now() + wait).await;
                 Ok(())
             }
             _ => Err(fault),

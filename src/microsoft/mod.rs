@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod http;
 mod listing;
 mod reach;
+mod rest;
 mod token;
 
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use fault_table::{GRANT_READ, GRANT_READ_DLP, SWITCH_AUDIT_LOG_ON, cure_of};
 pub use http::{Http, event_loop};
 pub use listing::{Content, Listing};
 pub use reach::{Obstacle, Step};
+pub(crate) use rest::{rest_until, unless_it_rests};
 pub use token::{Credential, TokenFacts};

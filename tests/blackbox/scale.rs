@@ -213,3 +213,35 @@ fn a_deadline_too_near_for_all_is_near_for_others_each_time() {
     }
     world.assert_clean();
 }
+
+/// Microsoft wants most tenants to be left alone for longer than the run lasts, or has a fault for them: meanwhile others get
+/// what was kept for them.
+#[test]
+fn tenants_that_rest_delay_no_other() {
+    for action in [
+        Action::Throttle {
+            status: 429,
+            retry_after: RetryAfter::Seconds(30),
+            tenant_wide: None,
+        },
+        Action::af(503, "AF50000", "An internal error occurred."),
+    ] {
+        const TENANTS: usize = 60;
+        let mut world = World::with_tenants(TENANTS, Options::default());
+        // The first run begins with the 42nd tenant: these are the last ones.
+        let healthy = 36..41;
+        let mut plan = Plan::new(1);
+        for tenant in 0..TENANTS {
+            world.microsoft.subscribe_all(&world.id(tenant));
+            world.issue_small(tenant, "Audit.Exchange", 2, TimeDelta::minutes(5));
+            if !healthy.contains(&tenant) {
+                let rests = Rule::on(Operation::Content, action.clone());
+                plan = plan.rule(rests.tenant(&world.id(tenant)));
+            }
+        }
+        world.microsoft.faults(plan);
+        world.run(&["run", "--deadline", "12s"]);
+        let missing = world.verdict().missing.len();
+        assert_eq!(missing, 2 * (TENANTS - healthy.len()), "{}", world.log());
+    }
+}

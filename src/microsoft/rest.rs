@@ -1,0 +1,41 @@
+//! The times in which a request waits to be sent, since its tenant's rate, Microsoft's wish or a fault before it wants it so:
+//! whoever keeps something for it can give that to others meanwhile.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep_until};
+
+tokio::task_local! {
+    /// Until when the work at hand rests, if nobody has heard of it yet.
+    static REST: Cell<Option<Instant>>;
+}
+
+/// Works until the work is done, or rests until the time that is returned as the error: before then it need not be asked for
+/// more.
+pub(crate) async fn unless_it_rests<F: Future>(
+    mut work: Pin<&mut F>,
+) -> Result<F::Output, Instant> {
+    let asked = poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => match REST.with(Cell::take) {
+            Some(until) => Poll::Ready(Err(until)),
+            None => Poll::Pending,
+        },
+    });
+    REST.scope(Cell::default(), asked).await
+}
+
+/// Rests until then.
+pub(crate) async fn rest_until(until: Instant) {
+    if until <= Instant::now() {
+        return;
+    }
+    // Where nobody asked, nobody wants to hear of it.
+    REST.try_with(|rest| rest.set(Some(until)))
+        .unwrap_or_default();
+    sleep_until(until).await;
+    REST.try_with(|rest| rest.set(None)).unwrap_or_default();
+}
