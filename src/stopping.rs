@@ -74,6 +74,13 @@ impl Stopping {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Waits until the command should end.
+    pub async fn wished(&self) {
+        while !self.is_wished() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Waits that long, or until the command should end.
     pub fn pause(&self, pause: Duration) {
         let end = Instant::now() + pause;

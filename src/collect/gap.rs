@@ -33,7 +33,7 @@ impl Why {
     fn hint(self) -> &'static str {
         match self {
             Self::OutOfReach => {
-                "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days"
+                "Microsoft keeps 7 days; the portal's audit search may still have it. Run o365-wodle at least every few days, and do not leave a tenant refused for longer"
             }
             Self::Stopped => {
                 "The portal's audit search may still have it. Find out who stopped the subscription: an administrator of the tenant, \

@@ -58,8 +58,8 @@ impl Collector {
         let place = self.work.place(ANSWER).await?;
         self.asked
             .set(Some(("the list of subscriptions", Instant::now())));
-        let subscribing = self.subscribe(activity, state.subscriptions_listed, &streams);
-        let enabled = self.at(place, Box::pin(subscribing)).await?;
+        let subscribing = self.subscribe(activity, place, state.subscriptions_listed, &streams);
+        let enabled = Box::pin(subscribing).await?;
         self.asked.set(None);
         let (is_answered, mut missing) = (enabled.is_some(), Vec::new());
         if let Some(enabled) = enabled {

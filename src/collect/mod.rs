@@ -27,7 +27,6 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
@@ -43,6 +42,7 @@ use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
 pub(crate) use floor::floor;
+pub(crate) use subscribe::remember_start;
 use tenant::Collector;
 pub(crate) use tenant::is_ahead;
 pub use tenant::{Outcome, Trouble};
@@ -216,6 +216,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
+        again: Arc::new(Semaphore::new(blobs * BLOB as usize)),
         turns: Arc::new(Semaphore::new(blobs * BLOB as usize / ANSWER as usize)),
         blobs,
         unfinished: Cell::default(),
@@ -321,6 +322,8 @@ struct Work {
     redactor: Option<Redactor>,
     /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
+    /// As many for what goes on after a rest.
+    again: Arc<Semaphore>,
     /// Turns of tenants that sign in and are listed: so many that all places are taken, and no more, so that some come to
     /// their end before a deadline that is too near for all.
     turns: Arc<Semaphore>,
@@ -421,24 +424,9 @@ async fn finish(
         }
         tidy(work, collectors).await;
     };
-    let asked = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            return std::future::pending().await;
-        };
-        if stopping.is_wished() {
-            return;
-        }
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
     let stopped_by = tokio::select! {
         () = all => None,
-        () = asked => {
+        () = stopping.wished() => {
             log::info!("asked to stop: what was handed over is remembered, the next run goes on");
             Some(Stop::Signal)
         }

@@ -4,20 +4,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep_until, timeout};
 
 use crate::microsoft::unless_it_rests;
 
-/// Works at a place. Others get it whenever the work rests, which `rests` hears of and after which it waits for one like
-/// others, and for good if it takes long: who does not answer, or may not be asked, holds up only itself.
+/// Works at a place. Others get it once the work rests, which `rests` hears of, or if it takes long: who does not answer, or may
+/// not be asked, holds up only itself. After a rest it goes on at one of the places that are kept for those who come `again`,
+/// so that it neither waits behind all that is new nor makes that wait. No timer inside the work counts while it rests.
 pub(super) async fn at<T>(
     place: OwnedSemaphorePermit,
+    again: &Arc<Semaphore>,
     patience: Duration,
     rests: impl Fn(),
     work: impl Future<Output = T>,
 ) -> T {
-    let places = Arc::clone(place.semaphore());
     let shares = u32::try_from(place.num_permits()).unwrap_or(u32::MAX);
     let mut work = pin!(work);
     let mut place = Some(place);
@@ -28,7 +29,7 @@ pub(super) async fn at<T>(
                 drop(held);
                 rests();
                 sleep_until(until).await;
-                place = Arc::clone(&places).acquire_many_owned(shares).await.ok();
+                place = Arc::clone(again).acquire_many_owned(shares).await.ok();
             }
             Err(_) => {}
         }

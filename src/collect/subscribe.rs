@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::Trouble;
@@ -12,7 +13,7 @@ use super::list::UNAVAILABLE;
 use super::tenant::{Collector, End, is_ahead};
 use super::walk::is_of_window;
 use crate::config::ContentType;
-use crate::ledger::Stream;
+use crate::ledger::{self, Ledger, Stream};
 use crate::microsoft::{Activity, Class, Fault, START_AGAIN, rest_until};
 
 /// How often subscriptions are listed though nothing is known to be missing.
@@ -25,6 +26,7 @@ impl Collector {
     pub(super) async fn subscribe(
         &self,
         activity: &Activity,
+        place: OwnedSemaphorePermit,
         listed: Option<DateTime<Utc>>,
         streams: &[Stream],
     ) -> Result<Option<Vec<ContentType>>, End> {
@@ -42,13 +44,14 @@ impl Collector {
         if is_ahead(listed.map(|listed| listed + every), now, every) {
             return Ok(None);
         }
+        let asked = self.at(place, activity.subscriptions());
         let subscriptions = if are_some {
             let late = "the list of subscriptions was not answered in time";
-            timeout(self.patience(), activity.subscriptions())
+            timeout(self.patience(), asked)
                 .await
                 .unwrap_or_else(|_| Err(Fault::late(late)))
         } else {
-            activity.subscriptions().await
+            asked.await
         };
         let subscriptions = match subscriptions {
             // What was subscribed yesterday most likely is today.
@@ -121,10 +124,13 @@ impl Collector {
                 .await?;
             return Ok(false);
         }
-        let turn = timeout(self.work.patience, self.start.lock()).await;
-        // From now on it is the start that is waited for.
-        self.note(content_type, Listing::answered);
-        if let Some(left) = self.throttled_for() {
+        let turn = loop {
+            let turn = timeout(self.work.patience, self.start.lock()).await;
+            // From now on it is the start that is waited for.
+            self.note(content_type, Listing::answered);
+            let Some(left) = self.throttled_for() else {
+                break turn;
+            };
             if left > LONGEST_REST {
                 let fault = Fault {
                     class: Class::Failed,
@@ -133,8 +139,9 @@ impl Collector {
                 self.stream_failed(stream, fault).await?;
                 return Ok(false);
             }
+            drop(turn);
             rest_until(Instant::now() + left).await;
-        }
+        };
         self.started.borrow_mut().insert(id, Instant::now());
         // Remembered before it is requested: a kill in between must not make it two requests.
         self.work
@@ -143,29 +150,18 @@ impl Collector {
             .await?;
         let started = activity.start(stream.content_type).await;
         drop(turn);
-        let was_on = match &started {
-            Ok(was_off) => !was_off,
-            // Without the permission nobody knows.
-            Err(fault) => fault.class == Class::TypeUnavailable,
+        let known = stream.clone();
+        let remember = move |ledger: &mut Ledger| {
+            remember_start(ledger, &known, &started)?;
+            Ok(started)
         };
-        // An earlier start may have been carried out, whatever was heard of it.
-        if was_on && stream.off_since.is_none() {
-            self.work
-                .desk
-                .ledger(move |ledger| ledger.subscription_was_on(id))
-                .await?;
-        }
-        match started {
+        match self.work.desk.ledger(remember).await? {
             Ok(_) => {
                 log::info!(
                     "{} {}: subscription started",
                     self.tenant.name,
                     stream.content_type
                 );
-                self.work
-                    .desk
-                    .ledger(move |ledger| ledger.subscription_enabled(id))
-                    .await?;
                 Ok(true)
             }
             Err(fault) if fault.is_of_sign_in => Err(End::Fault(fault)),
@@ -190,4 +186,28 @@ impl Collector {
             .ledger(move |ledger| ledger.lacks_audit_log(&id))
             .await?)
     }
+}
+
+/// Remembers what the start of a stream's subscription has shown.
+///
+/// # Errors
+/// A full or failing disk.
+pub(crate) fn remember_start(
+    ledger: &mut Ledger,
+    stream: &Stream,
+    started: &Result<bool, Fault>,
+) -> Result<(), ledger::Fault> {
+    let was_on = match started {
+        Ok(was_off) => !was_off,
+        // Without the permission nobody knows.
+        Err(fault) => fault.class == Class::TypeUnavailable,
+    };
+    // An earlier start may have been carried out, whatever was heard of it.
+    if was_on && stream.off_since.is_none() {
+        ledger.subscription_was_on(stream.id)?;
+    }
+    if started.is_ok() {
+        ledger.subscription_enabled(stream.id)?;
+    }
+    Ok(())
 }

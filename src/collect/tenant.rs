@@ -216,7 +216,10 @@ impl Collector {
         place: OwnedSemaphorePermit,
         work: impl Future<Output = T>,
     ) -> T {
-        at(place, self.work.patience, || drop(self.turn.take()), work).await
+        let Work {
+            again, patience, ..
+        } = &*self.work;
+        at(place, again, *patience, || drop(self.turn.take()), work).await
     }
 
     /// Works while it is the tenant's turn, which others get if that takes long.

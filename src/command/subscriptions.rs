@@ -2,14 +2,12 @@
 //! never be fetched.
 
 use std::io::Write;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::Utc;
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
-use super::places::at_a_place;
+use super::places::some_at_a_time;
 use super::run::{error_of, say_nobody, selected, warn_of_uncollected};
 use super::{names, unsaid};
 use crate::cli;
@@ -44,16 +42,16 @@ pub(crate) fn subscriptions(
     let http = Http::new(&settings.http)?;
     let runtime = event_loop()?;
     let outcomes = LocalSet::new().block_on(&runtime, async {
-        let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
-        let begun = tenants.iter().map(|tenant| {
+        let asks = tenants.iter().map(|tenant| {
             let (http, tenant) = (http.clone(), Arc::clone(tenant));
-            at_a_place(&places, async move { ask(&http, &tenant).await })
+            async move { ask(&http, &tenant).await }
         });
-        let begun: Vec<_> = begun.collect();
+        // All before the first start, which may have to wait for a run.
+        let asked = some_at_a_time(settings.collect.tenants_in_parallel, asks).await;
         let mut outcomes = Vec::new();
-        for (tenant, asked) in tenants.iter().zip(begun) {
+        for (tenant, asked) in tenants.iter().zip(asked) {
             let name = tenant.name.as_str();
-            match (asked.await, command) {
+            match (asked, command) {
                 (Err((said, trouble)), _) => {
                     writeln!(out, "{name}: {said}").map_err(unsaid)?;
                     outcomes.push((name, Some(trouble)));
@@ -169,20 +167,16 @@ async fn start(
         } else {
             ledger.subscription_starting(stream.id, now)?;
             ledger.commit()?;
-            match activity.start(content_type).await {
-                Ok(was_off) => {
-                    ledger.subscription_enabled(stream.id)?;
-                    if !was_off && stream.off_since.is_none() {
-                        ledger.subscription_was_on(stream.id)?;
-                    }
-                    match stream.marker.filter(|_| was_off) {
-                        Some(marker) => format!(
-                            "started again; of what became available after {}, Microsoft kept nothing while it was off, which the next run tells Wazuh",
-                            marker.format("%F %T UTC")
-                        ),
-                        None => "started; the first content may take hours".to_owned(),
-                    }
-                }
+            let started = activity.start(content_type).await;
+            collect::remember_start(&mut ledger, &stream, &started)?;
+            match started {
+                Ok(was_off) => match stream.marker.filter(|_| was_off) {
+                    Some(marker) => format!(
+                        "started again; of what became available after {}, Microsoft kept nothing while it was off, which the next run tells Wazuh",
+                        marker.format("%F %T UTC")
+                    ),
+                    None => "started; the first content may take hours".to_owned(),
+                },
                 Err(fault) => {
                     // What the app has no permission for is no failure.
                     if fault.class != Class::TypeUnavailable {

@@ -218,7 +218,9 @@ fn credential(tenant: &Tenant) -> String {
 
 fn remove(config: &Path, name: &str, out: &mut impl Write) -> Result<()> {
     let secret = match store::remove(config, name)? {
-        Left::Credential(credential) => format!("{credential} stays: others may use it"),
+        Left::Credential(credential) => {
+            format!("{credential} stays: others may use it; delete it if nobody does")
+        }
         Left::Target(target) => {
             let target = target.display();
             format!("its secret was a link: {target}, to which it led, stays")
@@ -244,6 +246,12 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
     };
     let new = parse_new_secret(&text(from)?).map_err(|flaws| refused(from, &flaws))?;
     same_application(tenant, &new)?;
+    if is_in_use(file, &new.client_secret) {
+        return Err(Error::Configuration(format!(
+            "{name}: the text holds the secret that is in use already, and nothing was changed. If a new one was made, \
+             hand over that one"
+        )));
+    }
     let report = doctor::probe_microsoft(
         &settings,
         vec![Candidate {
@@ -285,6 +293,12 @@ fn signed_in(name: &str, report: &Report) -> Result<()> {
             Err(Error::TryLater(format!("{name}: not tried\n{untouched}")))
         }
     }
+}
+
+/// Whether that is the secret in `file` already, as far as that can be read.
+fn is_in_use(file: &Path, new: &SecretString) -> bool {
+    let present = Secret::File(file.to_owned()).read();
+    present.is_ok_and(|present| present.expose_secret() == new.expose_secret())
 }
 
 fn same_application(tenant: &Tenant, new: &NewSecret) -> Result<()> {

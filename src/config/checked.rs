@@ -1,6 +1,7 @@
 //! From what is written to what the program works with: defaults, ranges and shapes of all but the
 //! tenants.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -248,6 +249,27 @@ pub(crate) fn proxy_url(text: &str) -> Option<Url> {
     (url.has_host() && is_known && is_bare && !text.contains('\\')).then_some(url)
 }
 
+/// Whether it names hosts as the client understands them: all, a name and those below it, an address, a subnet.
+fn is_host(text: &str) -> bool {
+    let text = text.trim();
+    if let Some((address, length)) = text.split_once('/') {
+        let longest = match address.parse() {
+            Ok(IpAddr::V4(_)) => 32,
+            Ok(IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
+        return is_number && length.parse().is_ok_and(|length: u8| length <= longest);
+    }
+    let is_name = |text: &str| {
+        text.contains(|c: char| c.is_ascii_alphabetic())
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    text == "*" || is_name(text) || text.parse::<IpAddr>().is_ok()
+}
+
 fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
     let proxy = raw.proxy.and_then(|proxy| match proxy_url(&proxy) {
         Some(url) if url.password().is_some() => {
@@ -269,6 +291,20 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
             "set both, or remove the line",
         );
     }
+    let no_proxy = raw.no_proxy.unwrap_or_default();
+    for (index, host) in no_proxy.iter().enumerate() {
+        let mut hosts = host
+            .split(',')
+            .filter(|host| !host.trim().is_empty())
+            .peekable();
+        if hosts.peek().is_none() || !hosts.all(is_host) {
+            scope.refuse(
+                &format!("no_proxy[{index}]"),
+                format!("is {host:?}, which no host is called"),
+                "write a name (and all below it is meant as well), an address or a subnet: \"corp.example\", \"10.0.0.0/8\"",
+            );
+        }
+    }
     let ca_file = scope.path("ca_file", raw.ca_file);
     if looks {
         scope.look_at(
@@ -285,7 +321,7 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
     Http {
         proxy,
         proxy_password_file,
-        no_proxy: raw.no_proxy.unwrap_or_default(),
+        no_proxy,
         ca_file,
         connect_timeout: scope.duration(
             "connect_timeout",

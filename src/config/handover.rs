@@ -8,7 +8,7 @@ use super::scope::parse_guid;
 use super::secret_text::{
     NEW_SECRET, REMARK, begins_as_azures, is_elsewhere, is_hidden, is_placeholder, unusable,
 };
-use label::{has_remark, is_of_id, label};
+use label::{has_remark, is_of_id, is_old, label};
 use text::{decode, plain};
 
 mod label;
@@ -249,14 +249,24 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
         .ok()
 }
 
-/// The first word of a value, if it can be a secret.
+/// What of a value can be a secret: the word that begins as Azure's do, else the first.
 fn secret_value(value: &str) -> Result<SecretString, Flaw> {
     let alone = "write the value alone on a line after its label";
-    let mut words = value.split_whitespace();
-    let written = words.next().unwrap_or_default();
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let is_with_remark = words.len() > 1;
+    let mut azures = words.iter().filter(|word| begins_as_azures(unquoted(word)));
+    let azure = azures.next();
+    let is_behind = azure.is_some() && azure != words.first();
+    let written = azure.or(words.first()).copied().unwrap_or_default();
     let word = unquoted(written);
-    let is_with_remark = words.next().is_some();
-    let (what, cure) = if is_hidden(written) || is_hidden(word) {
+    let (what, cure) = if azures.any(|other| unquoted(other) != word) {
+        (
+            "is there several times beside its label",
+            "keep the right one in the text, once",
+        )
+    } else if is_behind && is_old(value) {
+        ("stands behind words that say it counts no more", alone)
+    } else if is_hidden(written) || is_hidden(word) {
         ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (is_with_remark && word.len() < SECRET_LENGTH) {
         (REMARK, NEW_SECRET)

@@ -254,13 +254,19 @@ fn check_writers(path: &Path, stat: &Stat) -> Result<(), Flaw> {
     if stat.st_mode & 0o022 == 0 {
         return Ok(());
     }
+    // Everybody's, such as /tmp: no right of it may be taken away.
+    let is_shared = stat.st_mode & 0o1002 == 0o1002;
     let path = path.display();
     Err(Flaw::new(
         format!(
             "{path} is writable by others (mode {:04o})",
             stat.st_mode & 0o7777
         ),
-        format!("chmod go-w {path}"),
+        if is_shared {
+            format!("move what is used out of {path} into a folder that is yours alone")
+        } else {
+            format!("chmod go-w {path}")
+        },
     ))
 }
 
@@ -348,7 +354,7 @@ mod tests {
         );
         assert_eq!(
             says(|dir| chmod(dir, 0o1777)),
-            "DIR is writable by others (mode 1777); chmod go-w DIR"
+            "DIR is writable by others (mode 1777); move what is used out of DIR into a folder that is yours alone"
         );
     }
 

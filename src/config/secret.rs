@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::ownership::{self, Kind};
 use super::problem::Flaw;
 use super::scope::parse_guid;
-use super::secret_text::{MAX_LENGTH, is_broken};
+use super::secret_text::{MAX_LENGTH, is_broken, is_invisible};
 use super::settings::Secret;
 
 /// How long a command may take to print a secret.
@@ -153,12 +153,15 @@ fn value(bytes: &[u8], source: &str) -> Result<SecretString, Flaw> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return refuse("is no UTF-8 text");
     };
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let text = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     if text.is_empty() {
         return refuse("is empty");
     }
     if is_broken(text) {
         return refuse("has more than one line, or control characters");
+    }
+    if text.contains(is_invisible) {
+        return refuse("has characters that cannot be seen");
     }
     if parse_guid(text).is_some() {
         return refuse("holds a GUID: that is the secret's ID in place of its value");
@@ -194,6 +197,11 @@ mod tests {
         let of = |bytes: &[u8]| says(value(bytes, "it"));
         assert_eq!(of(b"abc~D.e-f_G"), "abc~D.e-f_G");
         assert_eq!(of(b"\xef\xbb\xbf  abc \r\n\n"), "abc");
+        assert_eq!(of("\u{202a}abc\u{202c}\n".as_bytes()), "abc");
+        assert_eq!(
+            of("a\u{200b}bc".as_bytes()),
+            "it has characters that cannot be seen"
+        );
         assert_eq!(of(b"\n \t"), "it is empty");
         assert_eq!(of(b"\xff\xfea\0b\0"), "it is no UTF-8 text");
         assert_eq!(

@@ -77,7 +77,12 @@ pub(super) fn is_broken(text: &str) -> bool {
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
-        '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}'
+        '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{ad}'
     )
 }
 

@@ -348,6 +348,31 @@ fn check_looks_at_owners_and_modes() {
             ]
         );
     }
+    let http = "[http]\nproxy = 'http://u@proxy:3128'\nno_proxy = ['*', 'localhost, .corp.example,', 'xn--bro-hoa', '::1', \
+                '10.0.0.0/8', 'fd00::/8']\n";
+    assert_eq!(found(&folder(http, &[])), [""; 0]);
+    for host in [
+        "*.corp.example",
+        "localhost:443",
+        "http://localhost",
+        "10.0.0.0/33",
+        "10.0.0.0/+8",
+        "büro",
+        "999.1.1.1",
+        "",
+    ] {
+        let files = folder(
+            &format!("[http]\nno_proxy = ['localhost', '{host}']\n"),
+            &[],
+        );
+        assert_eq!(
+            found(&files),
+            [format!(
+                "config.toml: http.no_proxy[1]: is {host:?}, which no host is called; write a name (and all below it is \
+                 meant as well), an address or a subnet: \"corp.example\", \"10.0.0.0/8\""
+            )]
+        );
+    }
     let http = "[http]\nproxy = 'http://u@proxy:3128'\nproxy_password_file = 'p'\nca_file = 'ca'\n";
     let authority = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
     let files = folder(http, &[("p", "x"), ("ca", &authority.cert.pem())]);

@@ -210,13 +210,15 @@ impl Ledger {
     #[must_use = "its contents are to be settled"]
     pub fn confirm(&mut self, batch: i64) -> Result<Vec<i64>, Fault> {
         let connection = self.write()?;
-        let (keys, sent): (i64, i64) = connection
+        let unconfirmed: Option<(i64, i64)> = connection
             .prepare_cached(
                 "SELECT length(keys) / 20, sent FROM batch WHERE id = ?1 AND confirmed = 0",
             )?
             .query_row([batch], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?
-            .unwrap_or_default();
+            .optional()?;
+        let Some((keys, sent)) = unconfirmed else {
+            return Ok(Vec::new());
+        };
         connection
             .prepare_cached("UPDATE batch SET confirmed = 1 WHERE id = ?1")?
             .execute([batch])?;

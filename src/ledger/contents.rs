@@ -173,10 +173,7 @@ impl Ledger {
         error: &str,
     ) -> Result<(), Fault> {
         let attempts = content.attempts.saturating_add(1);
-        let wait = wait
-            .unwrap_or_default()
-            .max(back_off(attempts))
-            .min(LONGEST_BACK_OFF);
+        let wait = back_off(attempts, wait);
         let run = self.run;
         self.write()?
             .prepare_cached(

@@ -475,6 +475,10 @@ fn check_file(path: &Path) -> Result<bool, Fault> {
     if !is_ours(metadata.uid()) {
         return Err(foreign(path, "the ledger", &metadata.uid()));
     }
+    // One of root's that somebody else runs into: a backup that came back, or a run by hand.
+    if may_write(path) == Err(Errno::ACCESS) {
+        return Err(denied(path));
+    }
     if metadata.mode() & 0o077 != 0 {
         return Err(open_to_others(path, &mode(&metadata)));
     }

@@ -38,10 +38,10 @@ pub struct StreamReport {
     pub reshaped: u64,
     /// Contents that wait to be fetched.
     pub pending: u64,
-    /// Of them, those that have not expired.
-    pub fetchable: u64,
     /// Of them, those that were tried in vain.
     pub failed: u64,
+    /// Of those that wait, those that have not expired.
+    pub fetchable: u64,
     /// Contents that expired unfetched, of all time.
     pub lost: u64,
     /// Of them, those created in the last 8 days.

@@ -74,14 +74,13 @@ pub(super) fn not_before(now: DateTime<Utc>, wait: Duration) -> i64 {
     }
 }
 
-/// How long to leave something alone that failed `failures` times in a row.
-pub(super) fn back_off(failures: u32) -> Duration {
-    match failures.checked_sub(FREE_FAILURES) {
+/// How long to leave something alone that failed `failures` times in a row, and for which Microsoft may have asked for a time.
+pub(super) fn back_off(failures: u32, asked: Option<Duration>) -> Duration {
+    let own = match failures.checked_sub(FREE_FAILURES) {
         None | Some(0) => Duration::ZERO,
-        Some(more) => Duration::from_mins(1)
-            .saturating_mul(1 << more.min(8))
-            .min(LONGEST_BACK_OFF),
-    }
+        Some(more) => Duration::from_mins(1).saturating_mul(1 << more.min(8)),
+    };
+    own.max(asked.unwrap_or_default()).min(LONGEST_BACK_OFF)
 }
 
 impl Ledger {
@@ -143,9 +142,7 @@ impl Ledger {
         let wait = if refused {
             LONGEST_BACK_OFF
         } else {
-            wait.unwrap_or_default()
-                .max(back_off(failures))
-                .min(LONGEST_BACK_OFF)
+            back_off(failures, wait)
         };
         let not_before = now + wait;
         self.write()?
@@ -407,10 +404,7 @@ impl Ledger {
             .prepare_cached("SELECT failures FROM stream WHERE id = ?1")?
             .query_row([stream], |row| row.get(0))?;
         let failures = failures.saturating_add(1);
-        let wait = wait
-            .unwrap_or_default()
-            .max(back_off(failures))
-            .min(LONGEST_BACK_OFF);
+        let wait = back_off(failures, wait);
         connection
             .prepare_cached(
                 "UPDATE stream SET failures = ?2, not_before = ?3, error = ?4, error_at = ?5

@@ -21,7 +21,7 @@ const MAX_FILE: usize = 1 << 20;
 /// Commands that are asked for a secret, and names that are looked up, at a time.
 const BLOCKING: usize = 16;
 
-/// Pairs of descriptors that are free before an event loop starts: it opens six descriptors, its requests some more.
+/// Pairs of descriptors that are free before an event loop starts: it opens a few, its requests some more.
 const SPARE: usize = 6;
 
 /// What requests run on: one thread, and a few for what blocks.
@@ -29,7 +29,7 @@ const SPARE: usize = 6;
 /// # Errors
 /// [`Error::TryLater`] where the system gives none.
 pub fn event_loop() -> Result<Runtime> {
-    // Where signals find no descriptor left, the library panics.
+    // Where there are too few, each request would fail of it.
     (0..SPARE)
         .map(|_| UnixStream::pair())
         .collect::<io::Result<Vec<_>>>()

@@ -5,8 +5,12 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+/// What is shorter is not worth another's turn.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// Until when the work at hand rests, if nobody has heard of it yet.
@@ -14,7 +18,7 @@ tokio::task_local! {
 }
 
 /// Works until the work is done, or rests until the time that is returned as the error: before then it need not be asked for
-/// more.
+/// more, and no timer in it counts.
 pub(crate) async fn unless_it_rests<F: Future>(
     mut work: Pin<&mut F>,
 ) -> Result<F::Output, Instant> {
@@ -30,12 +34,13 @@ pub(crate) async fn unless_it_rests<F: Future>(
 
 /// Rests until then.
 pub(crate) async fn rest_until(until: Instant) {
-    if until <= Instant::now() {
-        return;
+    let tell = |until| {
+        // Where nobody asked, nobody wants to hear of it.
+        REST.try_with(|rest| rest.set(until)).unwrap_or_default();
+    };
+    if until >= Instant::now() + SHORTEST {
+        tell(Some(until));
     }
-    // Where nobody asked, nobody wants to hear of it.
-    REST.try_with(|rest| rest.set(Some(until)))
-        .unwrap_or_default();
     sleep_until(until).await;
-    REST.try_with(|rest| rest.set(None)).unwrap_or_default();
+    tell(None);
 }

@@ -44,15 +44,17 @@ impl Credential {
         Self(Kind::Secret(secret))
     }
 
-    /// As [`Self::read`]; a command that is asked for a secret holds up nobody else.
+    /// As [`Self::read`]; what may take long, a command or the password of a key, holds up nobody else.
     ///
     /// # Errors
     /// As there.
     pub async fn read_aside(authentication: &Authentication) -> Result<Self, Flaw> {
-        if !matches!(
-            authentication,
-            Authentication::Secret(config::Secret::Command(_))
-        ) {
+        let is_soon = match authentication {
+            Authentication::Secret(secret) => !matches!(secret, config::Secret::Command(_)),
+            Authentication::FederatedToken(_) => true,
+            Authentication::Certificate { .. } => false,
+        };
+        if is_soon {
             return Self::read(authentication);
         }
         let authentication = authentication.clone();

@@ -201,7 +201,7 @@ pub(super) enum Stage {
     Waiting { step: Step, goal: u64 },
 }
 
-/// What an event passes, in this order; the first three on a manager, the others on an agent.
+/// What an event passes, in this order: from `Socket` to `Alerts` on a manager, `Socket` and the last two on an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Step {

@@ -480,7 +480,9 @@ fn remove_says_what_stays() {
         place.write("tenants.d/contoso.toml", file);
         let said = place.run(&["tenant", "remove", "contoso"]);
         assert_eq!((said.code, said.err.as_str()), (0, ""));
-        let expected = format!("contoso: removed, {stays} stays: others may use it. The ledger ");
+        let expected = format!(
+            "contoso: removed, {stays} stays: others may use it; delete it if nobody does. The ledger "
+        );
         assert!(said.out.starts_with(&expected), "{}", said.out);
     }
 }
@@ -535,6 +537,12 @@ fn rotate_tests_the_new_secret_before_it_replaces_the_old() {
         paths.len()
     };
     assert_eq!(sign_ins(), 1, "another application's secret is not tried");
+
+    // Last year's mail, or the old one beside the new.
+    let said = rotate(&format!("Client secret (expires soon): {SECRET}\n"));
+    assert_eq!((said.code, said.out.as_str()), (78, ""));
+    assert!(said.err.contains("in use already"), "{}", said.err);
+    assert_eq!(sign_ins(), 1);
 
     let before = fs::metadata(place.path("secrets/contoso")).unwrap();
     let said = rotate(&format!("{NEW_SECRET}\n"));

@@ -29,7 +29,7 @@ pub(super) const FRONT: [&str; 9] = [
 const SUBSCRIPTION: &str = "subscription";
 /// The longest value in front, in bytes of UTF-8.
 const LONGEST_FRONT: usize = 1024;
-/// Paths that are built to see whether two meet, in bytes: a record of more is too long for an event anyway.
+/// Paths that are built to see whether two meet, in bytes. Of a record of more none keeps its dots.
 const MOST_PATHS: usize = 4 * 1024 * 1024;
 /// Where the members of a record go that has more of them than Wazuh takes.
 const OVERFLOW: &str = "Overflow";

@@ -1,15 +1,13 @@
 //! All that concerns Microsoft: its hosts, each once however many tenants go there, and each tenant.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
 use super::finding::{Chain, Finding};
 use super::{network, tenant};
 use crate::Result;
-use crate::command::places::at_a_place;
+use crate::command::places::some_at_a_time;
 use crate::config::{Settings, Tenant};
 use crate::microsoft::{Clock, Credential, Http, event_loop};
 
@@ -58,8 +56,8 @@ pub(in crate::command) struct OfTenant {
 pub(in crate::command) fn probe(settings: &Settings, candidates: Vec<Candidate>) -> Result<Report> {
     let http = Http::probing(&settings.http)?;
     let runtime = event_loop()?;
-    let places = Rc::new(Semaphore::new(settings.collect.tenants_in_parallel));
-    let report = LocalSet::new().block_on(&runtime, walk(http, places, candidates));
+    let at_once = settings.collect.tenants_in_parallel;
+    let report = LocalSet::new().block_on(&runtime, walk(http, at_once, candidates));
     runtime.shutdown_background();
     Ok(report)
 }
@@ -71,7 +69,7 @@ struct Host {
     chain: Chain,
 }
 
-async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> Report {
+async fn walk(http: Http, at_once: usize, candidates: Vec<Candidate>) -> Report {
     let mut urls: Vec<String> = Vec::new();
     for Candidate { tenant, .. } in &candidates {
         for url in [tenant.login_host(), tenant.management_host()] {
@@ -82,13 +80,13 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
     }
     let hosts = urls.into_iter().map(|url| {
         let http = http.clone();
-        at_a_place(&places, async move {
+        async move {
             let clock = Clock::default();
             let chain = network::probe(&http, &url, &clock).await;
             Host { url, clock, chain }
-        })
+        }
     });
-    let hosts = all(hosts.collect()).await;
+    let hosts = some_at_a_time(at_once, hosts).await;
     let clock = network::clock(hosts.iter().map(|host| &host.clock));
 
     let tenants = candidates.into_iter().map(|candidate| {
@@ -106,7 +104,7 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
             .map(|host| host.clock.clone())
             .unwrap_or_default();
         let http = http.clone();
-        at_a_place(&places, async move {
+        async move {
             let name = candidate.tenant.name.clone();
             let (chain, sign_in) =
                 tenant::probe(&http, candidate, is_reached.then_some(clock)).await;
@@ -117,9 +115,10 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
                 sign_in,
             };
             (chain, of_tenant)
-        })
+        }
     });
-    let (chains, tenants): (Vec<_>, Vec<_>) = all(tenants.collect()).await.into_iter().unzip();
+    let tenants = some_at_a_time(at_once, tenants).await;
+    let (chains, tenants): (Vec<_>, Vec<_>) = tenants.into_iter().unzip();
 
     let hosts = hosts.into_iter().map(|host| host.chain);
     let chains = hosts.chain([clock]).chain(chains);
@@ -127,13 +126,4 @@ async fn walk(http: Http, places: Rc<Semaphore>, candidates: Vec<Candidate>) -> 
         findings: chains.flat_map(Chain::into_findings).collect(),
         tenants,
     }
-}
-
-/// What comes of all that has begun.
-async fn all<T>(begun: Vec<impl Future<Output = T>>) -> Vec<T> {
-    let mut done = Vec::with_capacity(begun.len());
-    for work in begun {
-        done.push(work.await);
-    }
-    done
 }

@@ -163,7 +163,7 @@ troubles! {
     TOO_MANY_BLOCKS of SCHEDULER: "{file} has {count} blocks that start collections" => "leave one of them";
 
     COLLECTED_TWICE of BUILT_IN: "Wazuh's <office365> module collects {tenants} as well, so their records come twice"
-        => "take the tenants out of <office365> in {file} and restart Wazuh";
+        => "take the tenants out of <office365> in {file} (or in the agent.conf of the agent's group) and restart Wazuh";
 
     NO_NAME of NAME: "{host}: the name cannot be resolved ({why})"
         => "check this host's name servers (/etc/resolv.conf), or set [http] proxy if only a proxy reaches the internet; check login_url and management_url";

@@ -5,7 +5,7 @@ use super::{Field, SECRET_LENGTH, first_guid};
 /// The words that tell an ID's label from a name's.
 const ID: [&str; 3] = ["id", "guid", "identifier"];
 /// Words beside the others that say nothing.
-const FILLERS: [&str; 28] = [
+const FILLERS: [&str; 44] = [
     "the",
     "your",
     "our",
@@ -34,7 +34,44 @@ const FILLERS: [&str; 28] = [
     "do",
     "del",
     "della",
+    // of several the one that counts; another beside it is there twice
+    "new",
+    "renewed",
+    "current",
+    "neu",
+    "neue",
+    "neuer",
+    "neues",
+    "nouveau",
+    "nouvelle",
+    "nuevo",
+    "nueva",
+    "novo",
+    "nova",
+    "nuovo",
+    "nieuw",
+    "新しい",
 ];
+/// What makes a label one of something that counts no more.
+const OLD: [&str; 15] = [
+    "old",
+    "previous",
+    "former",
+    "expired",
+    "revoked",
+    "alt",
+    "alte",
+    "alter",
+    "altes",
+    "abgelaufen",
+    "ancien",
+    "antiguo",
+    "antigo",
+    "vecchio",
+    "oud",
+];
+/// What makes an ID in a remark one that is not meant.
+const NOT: [&str; 6] = ["not", "nicht", "kein", "keine", "pas", "non"];
 // English, German, French, Spanish, Portuguese, Italian, Dutch, Japanese; without accents
 const TENANT: [&str; 15] = [
     "tenant",
@@ -102,8 +139,8 @@ pub(super) fn has_remark(label: &str) -> bool {
     known(label).is_none()
 }
 
-/// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, or may
-/// hold the value, is no remark.
+/// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, may
+/// hold the value, or says that it counts no more, is no remark.
 fn without_remark(text: &str) -> Option<&str> {
     let text = text.trim_end_matches(|c: char| !c.is_alphanumeric() && !matches!(c, ')' | '）'));
     let (label, remark) = text.strip_suffix([')', '）'])?.rsplit_once(['(', '（'])?;
@@ -114,7 +151,8 @@ fn without_remark(text: &str) -> Option<&str> {
     let is_value = |word: &str| {
         first_guid(word).is_some() || (word.len() >= SECRET_LENGTH && !is_domain(word))
     };
-    let tells = is_of_id(remark) || remark.split_whitespace().any(is_value);
+    let counts = (is_of_id(remark) || is_old(remark)) && !has_any(remark, &NOT);
+    let tells = counts || remark.split_whitespace().any(is_value);
     (!tells).then_some(label)
 }
 
@@ -166,7 +204,16 @@ fn of_words(text: &str) -> Option<Field> {
 
 /// Whether a label tells an ID, not a name.
 pub(super) fn is_of_id(label: &str) -> bool {
-    words(label).iter().any(|word| ID.contains(&word.as_str()))
+    has_any(label, &ID)
+}
+
+/// Whether words say that something counts no more.
+pub(super) fn is_old(text: &str) -> bool {
+    has_any(text, &OLD)
+}
+
+fn has_any(text: &str, any: &[&str]) -> bool {
+    words(text).iter().any(|word| any.contains(&word.as_str()))
 }
 
 /// The words of a label in lower case: `tenantId`, `AZURE_TENANT_ID` and `Directory (tenant) ID` alike.

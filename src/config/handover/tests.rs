@@ -58,6 +58,12 @@ fn as_people_write_it() {
         "> > Tenant ID: {T}\n> >\n> > Client ID:\n> > {C}\n>>> > Client secret:\n> > {S}\n",
         "> > {T}\n> > {C}\n> > {S}\n",
         "Tenant ID (contoso.onmicrosoft.com): {T}\nClient ID (Wazuh)\n{C}\nClient Secret (24 months): {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (old): xyz7Q~old0old0old0old0old0old0old0old0old\nNew client secret: {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (value, not the secret ID): {S}",
+        "Tenant ID\t{T}\nClient ID\t{C}\nClient secret\twazuh-o365-mgmt-activity-reader-prod\t2028-11-30\t{S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret: wazuh-o365-mgmt-activity-reader-prod / {S}",
+        "Tenant ID: {T}\nClient ID: {C}\nClient secret (not expired): {S}",
+        "Tenant ID\t{T}\nClient ID\t{C}\nClient secret\t99999999-2222-4333-8444-555555555555\t{S}",
         "Tenant ID: {T}\nClient ID: {C}\nClient secret (expires: 01.05.2027): {S}",
         "Tenant ID: {T}\nClient ID: {C}\nClient secret (gültig bis 01.05.2027):\n{S}",
         "KeyId : 99999999-2222-4333-8444-555555555555\nSecretText : {S}\nTenantId : {T}\nAppId : {C}",
@@ -381,6 +387,30 @@ fn what_is_wrong_is_named() {
         outcome(&vec![b'x'; 70_000]).unwrap_err(),
         ["the text is longer than 65536 bytes"]
     );
+}
+
+#[test]
+fn of_several_secrets_none_is_chosen() {
+    for (text, said) in [
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret: {S}\nRenewed client secret: {S}x",
+            "the client secret is there 2 times",
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret: {S} -> xyz7Q~new0new0new0new0new0new0new0new0new",
+            "the client secret is there several times beside its label",
+        ),
+        (
+            "Tenant ID: {T}\nClient ID: {C}\nClient secret (old): {S}",
+            "the client secret is missing",
+        ),
+    ] {
+        assert_eq!(
+            outcome(filled(text).as_bytes()).unwrap_err(),
+            [said],
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn what_this_user_may_not_do() {
     let ledger = world(Options::default());
     ledger.run_expecting(0, &[]);
     let folder = ledger.ledger().parent().unwrap().to_owned();
-    let output = as_nobody(&ledger, || {
+    let output = as_nobody(&ledger, &["doctor", "--json"], || {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o550)).unwrap();
     });
     judge(
@@ -333,9 +333,23 @@ fn what_this_user_may_not_do() {
         ),
     );
 
+    // A backup that root has brought back.
+    if rustix::process::geteuid().is_root() {
+        let roots = world(Options::default());
+        roots.run_expecting(0, &[]);
+        let output = as_nobody(&roots, &["run"], || {
+            chown(roots.ledger(), Some(0), Some(0)).unwrap();
+        });
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        let seen =
+            "the user that runs this may not use it. Run it as the user that owns the ledger";
+        assert!(said.contains(seen), "{said}");
+    }
+
     let queue = world(Options::default());
     let path = queue.queue.path().to_owned();
-    let output = as_nobody(&queue, || {
+    let output = as_nobody(&queue, &["doctor", "--json"], || {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
     });
     judge(
@@ -368,24 +382,24 @@ fn a_damaged_ledger() {
 /// Somebody without rights.
 const NOBODY: u32 = 65_534;
 
-/// `doctor` of a user without rights, once `then` has taken some away: root, who may do everything, becomes somebody else
+/// A command of a user without rights, once `then` has taken some away: root, who may do everything, becomes somebody else
 /// for it.
-fn as_nobody(world: &World, then: impl FnOnce()) -> Output {
+fn as_nobody(world: &World, command: &[&str], then: impl FnOnce()) -> Output {
     world.configure();
     if !rustix::process::geteuid().is_root() {
         then();
-        return world.run_as_it_stands(&["doctor", "--json"]);
+        return world.run_as_it_stands(command);
     }
     let folder = world.folder.path();
     let program = world.copy_of_binary();
     give(folder, NOBODY);
     then();
-    let mut command = Command::new(&program);
-    command.uid(NOBODY).gid(NOBODY);
-    let output = command
+    let output = Command::new(&program)
+        .uid(NOBODY)
+        .gid(NOBODY)
         .arg("--config")
         .arg(world.config())
-        .args(["doctor", "--json"])
+        .args(command)
         .output();
     output.unwrap_or_else(|error| {
         let folder = folder.display();
