@@ -130,7 +130,7 @@ fn what_is_wrong_on_this_host() {
         &failed(
             "built-in module",
             "Wazuh's <office365> module collects tenant-1 as well, so their records come twice",
-            "take the tenants out of <office365> in */etc/ossec.conf and restart Wazuh",
+            "take the tenants out of <office365> in */etc/ossec.conf (or in the agent.conf of the agent's group) and restart Wazuh",
         ),
     );
 }
