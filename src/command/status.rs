@@ -11,6 +11,7 @@ use super::{names, print_json, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, StreamReport};
+use crate::microsoft::REACH;
 use crate::{Error, Result};
 
 /// Prints the state of each stream.
@@ -286,6 +287,13 @@ impl Row<'_> {
         }
     }
 
+    /// Whether some of what is still to be listed can be no more.
+    fn is_beyond_reach(&self, now: DateTime<Utc>) -> bool {
+        let is_wrong = matches!(self.state(now), State::Failing | State::Stale);
+        let marker = self.report.and_then(|report| report.marker);
+        is_wrong && marker.is_some_and(|marker| marker < now - REACH)
+    }
+
     /// What was wrong last, and when.
     fn error(&self) -> Option<&(String, DateTime<Utc>)> {
         self.trouble.or_else(|| self.report?.error.as_ref())
@@ -373,6 +381,17 @@ fn print_table(
         if count > 0 {
             writeln!(out, "{count} {}: {}", state.word(), state.meaning())?;
         }
+    }
+    let beyond = rows.iter().filter(|row| row.is_beyond_reach(now));
+    let mut beyond: Vec<&str> = beyond.map(|row| row.tenant.name.as_str()).collect();
+    beyond.dedup();
+    if !beyond.is_empty() {
+        writeln!(
+            out,
+            "\nNothing new was listed of {} for more than the 7 days that Microsoft keeps: what is older is gone from there, which \
+             Wazuh is told by the first run that can. The portal's audit search may still have it.",
+            names(&beyond)
+        )?;
     }
     if let Some((since, why)) = &whole.held {
         let (since, why) = (since.format("%F %T"), why.trim_end_matches('.'));

@@ -120,6 +120,28 @@ fn a_collection_that_is_no_longer_started_is_not_well() {
         let stale = lines.iter().filter(|line| line.contains(" STALE "));
         assert_eq!(stale.count(), if code == 0 { 0 } else { 5 }, "{lines:?}");
     }
+    let is_gone = |line: &String| {
+        line.starts_with("Nothing new was listed of tenant-1 for more than the 7 days")
+    };
+    assert!(!table(&world).0.iter().any(is_gone));
+    let ledger = Connection::open(world.ledger()).unwrap();
+    let marker = (Utc::now() - TimeDelta::days(9)).timestamp_millis();
+    ledger
+        .execute("UPDATE stream SET marker = ?1", [marker])
+        .unwrap();
+    drop(ledger);
+    let lines = table(&world).0;
+    assert_eq!(
+        lines.iter().filter(|line| is_gone(line)).count(),
+        1,
+        "{lines:?}"
+    );
+    let ledger = Connection::open(world.ledger()).unwrap();
+    let marker = Utc::now().timestamp_millis();
+    ledger
+        .execute("UPDATE stream SET marker = ?1", [marker])
+        .unwrap();
+    drop(ledger);
     world.run_expecting(0, &[]);
     assert_eq!(table(&world).1, Some(0));
 }
