@@ -70,13 +70,24 @@ impl Desk {
         order: impl FnOnce(LedgerWork) -> Order,
         work: impl FnOnce(&mut Ledger) -> Result<T, ledger::Fault> + Send + 'static,
     ) -> Result<T, Closed> {
+        let ask = |answer: oneshot::Sender<T>| {
+            order(Box::new(move |ledger| {
+                let result = work(ledger)?;
+                // Nobody waits for the answer of a run that was stopped.
+                drop(answer.send(result));
+                Ok(())
+            }))
+        };
+        self.answer(ask).await
+    }
+
+    /// The answer to an order.
+    async fn answer<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Result<T, Closed> {
         let (answer, answered) = oneshot::channel();
-        self.give(order(Box::new(move |ledger| {
-            let result = work(ledger)?;
-            // Nobody waits for the answer of a run that was stopped.
-            drop(answer.send(result));
-            Ok(())
-        })))?;
+        self.give(order(answer))?;
         answered.await.map_err(|_| Closed)
     }
 
@@ -99,16 +110,12 @@ impl Desk {
 
     /// Waits until it is remembered that they are to be told.
     pub(super) async fn tell(&self, telling: Telling) -> Result<(), Closed> {
-        let (answer, answered) = oneshot::channel();
-        self.give(Order::Tell(telling, answer))?;
-        answered.await.map_err(|_| Closed)
+        self.answer(|answer| Order::Tell(telling, answer)).await
     }
 
     /// Waits a little for confirmations; how many contents have to come again.
     pub(super) async fn settle(&self) -> Result<usize, Closed> {
-        let (answer, answered) = oneshot::channel();
-        self.give(Order::Settle(answer))?;
-        answered.await.map_err(|_| Closed)
+        self.answer(Order::Settle).await
     }
 
     fn give(&self, order: Order) -> Result<(), Closed> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::ledger::{Gap, HealthState, Scope, Standing};
-use crate::microsoft::{Class, Fault, SWITCH_AUDIT_LOG_ON, cure_of};
+use crate::microsoft::{Class, Fault, SKEW, SWITCH_AUDIT_LOG_ON, cure_of};
 
 /// A state that is not told at once is told when so many runs saw it …
 const RUNS: u32 = 3;
@@ -13,8 +13,6 @@ const RUNS: u32 = 3;
 const LASTED: TimeDelta = TimeDelta::minutes(15);
 /// A state that lasts is told again after so long.
 const AGAIN: TimeDelta = TimeDelta::days(1);
-/// A clock that is wrong by less is right.
-const SKEW: TimeDelta = TimeDelta::minutes(1);
 /// A gap stands in the ledger so long after it was told last.
 const GAP_KEPT: TimeDelta = TimeDelta::days(8);
 /// Days before its end at which a secret or certificate is told of.

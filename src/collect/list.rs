@@ -18,12 +18,10 @@ use super::walk::{Aim, Listed};
 use super::window::{self, DAY, HOUR, QUARTER, Window};
 use crate::config::ContentType;
 use crate::ledger::{LONGEST_BACK_OFF, Span, Stream};
-use crate::microsoft::{Activity, Class, Fault};
+use crate::microsoft::{Activity, CLOCK_TOLERANCE, Class, Fault};
 
 /// How long a content type that the app lacks a permission for is left alone.
 pub(super) const UNAVAILABLE: Duration = Duration::from_hours(6);
-/// How far ahead of Microsoft's time a marker may be without being implausible.
-const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 
 /// What is to be listed of a stream after all that is new.
 struct Beside {

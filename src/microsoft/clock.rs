@@ -9,6 +9,12 @@ use tokio::time::Instant;
 /// How far back contents can be listed: Microsoft keeps 7 days; five minutes of it are left for the request to arrive.
 pub const REACH: Duration = Duration::from_mins(7 * 24 * 60 - 5);
 
+/// A clock that is wrong by no more is right.
+pub const SKEW: TimeDelta = TimeDelta::minutes(1);
+
+/// By how much two clocks differ that may both be right about a time that one of them wrote down.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
+
 /// One tenant's clock: the server's time once an answer told it, the machine's before.
 ///
 /// Clones share what they know. A wrong local clock then neither moves a marker beyond what
@@ -41,7 +47,7 @@ impl Clock {
     #[must_use]
     pub fn reach(&self) -> DateTime<Utc> {
         let (server, local) = (self.now(), Utc::now());
-        let later = if local - server <= TimeDelta::minutes(15) {
+        let later = if local <= server + CLOCK_TOLERANCE {
             server.max(local)
         } else {
             server

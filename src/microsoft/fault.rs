@@ -269,8 +269,10 @@ impl Fault {
     }
 }
 
-const READ: &str = "ActivityFeed.Read";
-const READ_DLP: &str = "ActivityFeed.ReadDlp";
+/// The permission for all content types but one.
+pub const READ: &str = "ActivityFeed.Read";
+/// The permission for DLP.All.
+pub const READ_DLP: &str = "ActivityFeed.ReadDlp";
 const NO_READ_DLP: &str = "the app lacks the permission ActivityFeed.ReadDlp";
 
 /// Whether a token holds a role, if its roles are known.

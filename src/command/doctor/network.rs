@@ -4,10 +4,7 @@ use chrono::TimeDelta;
 
 use super::finding::{Chain, Outcome};
 use super::probes::{self, Probe, Trouble};
-use crate::microsoft::{Clock, Http, Obstacle, Step};
-
-/// A clock that is wrong by less is right.
-const SKEW: TimeDelta = TimeDelta::minutes(1);
+use crate::microsoft::{Clock, Http, Obstacle, SKEW, Step};
 
 /// Each step to a host of this URL; its answer sets the clock.
 pub(super) async fn probe(http: &Http, url: &str, clock: &Clock) -> Chain {

@@ -3,10 +3,7 @@
 use super::finding::{Chain, Outcome};
 use super::probes::{self, Trouble};
 use crate::config::{ContentType, Tenant};
-use crate::microsoft::TokenFacts;
-
-const READ: &str = "ActivityFeed.Read";
-const READ_DLP: &str = "ActivityFeed.ReadDlp";
+use crate::microsoft::{READ, READ_DLP, TokenFacts};
 
 /// Adds the links that a token decides.
 pub(super) fn judge(chain: &mut Chain, tenant: &Tenant, facts: &TokenFacts) {

@@ -5,15 +5,12 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::config::ContentType;
+use crate::microsoft::CLOCK_TOLERANCE;
 use crate::wazuh::file;
-
-/// By how much the clock that wrote a bookmark may have been ahead.
-const CLOCK_TOLERANCE: Duration = Duration::from_mins(15);
 
 /// What is known of a stream of the built-in module.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,10 +46,10 @@ pub(super) fn read(
             continue;
         }
         let path = entry.path();
-        match time(&path).map_err(|fault| (path.clone(), fault))? {
-            Some(None) => {}
-            Some(Some(time)) if time <= now + CLOCK_TOLERANCE => latest = latest.max(Some(time)),
-            _ => damaged = Some(path),
+        match one(&path, now).map_err(|fault| (path.clone(), fault))? {
+            Bookmark::None => {}
+            Bookmark::At(time) => latest = latest.max(Some(time)),
+            Bookmark::Damaged(path) => damaged = Some(path),
         }
     }
     Ok(match (latest, damaged) {
@@ -62,15 +59,16 @@ pub(super) fn read(
     })
 }
 
-/// The time in a file; `Some(None)` for the 0 that the module takes for no bookmark.
-#[allow(clippy::option_option, reason = "damaged, not set, set")]
-fn time(path: &Path) -> io::Result<Option<Option<DateTime<Utc>>>> {
+/// The bookmark in a file; 0 is none to the module.
+fn one(path: &Path, now: DateTime<Utc>) -> io::Result<Bookmark> {
     let mut bytes = Vec::new();
     file::open(path)?.take(9).read_to_end(&mut bytes)?;
     let seconds = <[u8; 8]>::try_from(bytes).map(i64::from_ne_bytes);
     Ok(match seconds {
-        Ok(0) => Some(None),
-        Ok(seconds) if seconds > 0 => DateTime::from_timestamp(seconds, 0).map(Some),
-        _ => None,
+        Ok(0) => Bookmark::None,
+        Ok(seconds) if seconds > 0 => DateTime::from_timestamp(seconds, 0)
+            .filter(|time| *time <= now + CLOCK_TOLERANCE)
+            .map_or_else(|| Bookmark::Damaged(path.to_owned()), Bookmark::At),
+        _ => Bookmark::Damaged(path.to_owned()),
     })
 }
