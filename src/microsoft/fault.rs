@@ -231,8 +231,10 @@ impl Fault {
         };
         if about_permission && let Some((other, hint)) = by_roles(class, answer) {
             (class, cure) = (other, hint);
-            if class == Class::TypeUnavailable {
-                message = NO_READ_DLP.into();
+            match class {
+                Class::TypeUnavailable => message = NO_READ_DLP.into(),
+                Class::Failed => message = REFUSED_DLP.into(),
+                _ => {}
             }
         }
         Self {
@@ -274,6 +276,8 @@ pub const READ: &str = "ActivityFeed.Read";
 /// The permission for DLP.All.
 pub const READ_DLP: &str = "ActivityFeed.ReadDlp";
 const NO_READ_DLP: &str = "the app lacks the permission ActivityFeed.ReadDlp";
+const REFUSED_DLP: &str =
+    "DLP.All is refused, though the app has the permission ActivityFeed.ReadDlp";
 
 /// Whether a token holds a role, if its roles are known.
 fn holds(roles: Option<&[String]>, role: &str) -> Option<bool> {
