@@ -138,7 +138,6 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for (operation, action) in faults() {
         for often in [Often::Once, Often::Twice, Often::ForEver] {
-            let setup = Arc::clone(&column.setup);
             let name = format!("{operation:?} {action:?} {often:?}");
             let ends = match often {
                 Often::ForEver => ends(operation, &action),
@@ -146,15 +145,16 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             };
             let rule = rule(operation, action.clone(), often);
             let fault = (action.clone(), rule);
-            cases.push(Case::new(name, move || strikes(&setup, vec![fault], ends)));
+            cases.push(Case::new(name, move |setup| {
+                strikes(setup, vec![fault], ends)
+            }));
         }
     }
     for seed in column.seeds(20) {
         for number in 0..column.of(20, 150) {
-            let setup = Arc::clone(&column.setup);
             cases.push(Case::new(
                 format!("some in any order {number}, seed {seed}"),
-                move || {
+                move |setup| {
                     let mut random = Random(seed << 32 | number as u64);
                     let all = faults();
                     let rules = (0..4).map(|_| {
@@ -165,7 +165,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
                         let from = u32::try_from(1 + random.below(6)).unwrap();
                         (action.clone(), rule(operation, action, often).from(from))
                     });
-                    strikes(&setup, rules.collect(), ANY)
+                    strikes(setup, rules.collect(), ANY)
                 },
             ));
         }

@@ -39,7 +39,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, work: Work| {
         let stage = stage.clone();
-        cases.push(Case::new(name, move || work(&stage)));
+        cases.push(Case::new(name, move |_| work(&stage)));
     };
     // The heaviest first, so that none of them is waited for alone.
     for (operation, action) in answers() {

@@ -39,7 +39,7 @@ pub(super) const FAKETIME: [&str; 5] = [
 ];
 
 /// Row 6.
-pub(super) fn cases(column: &Column) -> Vec<Case> {
+pub(super) fn cases(_column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for clock in LOCAL {
         // Wrong in the first run, and wrong in a later one.
@@ -48,26 +48,23 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
             [false, true, false],
             [true, true, true],
         ] {
-            let setup = Arc::clone(&column.setup);
             cases.push(Case::new(
                 format!("local clock {clock} in runs {wrong:?}"),
-                move || local(&setup, clock, wrong),
+                move |setup| local(setup, clock, wrong),
             ));
         }
     }
     for skew in [-600, -60, -1, 1, 60, 600] {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("Date header off by {skew} s"),
-            move || dated(&setup, skew),
+            move |setup| dated(setup, skew),
         ));
     }
     for day in ["2038-01-19T03:14:08Z", "2100-03-01T00:00:01Z"] {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("Microsoft's clock at {day}"),
-            move || {
-                let bench = Bench::new(&setup, Options::default());
+            move |setup| {
+                let bench = Bench::new(setup, Options::default());
                 bench
                     .microsoft
                     .set_clock(day.parse::<DateTime<Utc>>().unwrap());
@@ -76,9 +73,8 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
         ));
     }
     for ahead in [60, 600, 3_600, 86_400, 40 * 86_400, 400 * 86_400] {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(format!("marker {ahead} s ahead"), move || {
-            marked(&setup, ahead)
+        cases.push(Case::new(format!("marker {ahead} s ahead"), move |setup| {
+            marked(setup, ahead)
         }));
     }
     cases

@@ -31,17 +31,15 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for seed in column.seeds(1) {
         for number in 0..u64::try_from(column.of(50, 2_000)).unwrap_or(u64::MAX) {
-            let setup = Arc::clone(&column.setup);
             let damage = [Damage::Flip, Damage::Zero, Damage::Cut, Damage::Noise]
                 [usize::try_from(number % 4).unwrap_or(0)];
             let name = format!("{damage:?} {number}, seed {seed}");
-            cases.push(Case::new(name, move || {
-                damaged(&setup, damage, number / 4, Random(seed << 32 | number))
+            cases.push(Case::new(name, move |setup| {
+                damaged(setup, damage, number / 4, Random(seed << 32 | number))
             }));
         }
     }
-    let setup = Arc::clone(&column.setup);
-    cases.push(Case::new("an empty file", move || empty(&setup)));
+    cases.push(Case::new("an empty file", empty));
     let foreign: [(&str, Spoil); 6] = [
         ("a newer schema", |ledger| {
             let connection = rusqlite::Connection::open(ledger).unwrap();
@@ -72,8 +70,7 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
         }),
     ];
     for (what, change) in foreign {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(what, move || refused(&setup, change)));
+        cases.push(Case::new(what, move |setup| refused(setup, change)));
     }
     cases
 }

@@ -41,11 +41,10 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
                         if !column.is_release && turn % 3 != (turn / 3) % 3 {
                             continue;
                         }
-                        let setup = Arc::clone(&column.setup);
                         let name =
                             format!("{error} at {call} {when}, later run: {is_later}, seed {seed}");
-                        cases.push(Case::new(name, move || {
-                            failing(&setup, seed, call, when, error, is_later)
+                        cases.push(Case::new(name, move |setup| {
+                            failing(setup, seed, call, when, error, is_later)
                         }));
                     }
                 }
@@ -53,24 +52,21 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
         }
     }
     for is_later in [false, true] {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("a full disk, later run: {is_later}"),
-            move || full(&setup, is_later),
+            move |setup| full(setup, is_later),
         ));
     }
     for kilobytes in (40..=280).step_by(20) {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("a new ledger with {kilobytes} kB left"),
-            move || nearly_full(&setup, kilobytes),
+            move |setup| nearly_full(setup, kilobytes),
         ));
     }
     for kilobytes in [1, 16, 64, 100, 140] {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("no file over {kilobytes} kB"),
-            move || limited(&setup, kilobytes),
+            move |setup| limited(setup, kilobytes),
         ));
     }
     cases

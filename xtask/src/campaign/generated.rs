@@ -23,7 +23,7 @@ pub(super) fn fuzzing(column: &Column) -> Vec<Case> {
     fuzz::TARGETS
         .iter()
         .map(|target| {
-            Case::new(*target, || Trial {
+            Case::new(*target, |_| Trial {
                 tries: usize::try_from(fuzz::one(target, SECONDS).unwrap()).unwrap(),
                 ..Trial::default()
             })
@@ -38,7 +38,7 @@ pub(super) fn properties(column: &Column) -> Vec<Case> {
     }
     PROPERTIES
         .iter()
-        .map(|place| Case::new(place.join(" "), || tested(place)))
+        .map(|place| Case::new(place.join(" "), |_| tested(place)))
         .collect()
 }
 

@@ -80,10 +80,9 @@ pub(super) fn sweep(column: &Column) -> Vec<Case> {
             let shift = usize::try_from(seed).unwrap_or(0) - 1;
             let (scene, call, when) =
                 points[(number * points.len() / wanted + shift) % points.len()].clone();
-            let setup = Arc::clone(&column.setup);
             let name = format!("{call} {when}, {scene:?}, seed {seed}");
-            cases.push(Case::new(name, move || {
-                let mut bench = scene.bench(&setup, seed, Duration::ZERO);
+            cases.push(Case::new(name, move |setup| {
+                let mut bench = scene.bench(setup, seed, Duration::ZERO);
                 let inject = format!("inject={call}:signal=SIGKILL:when={when}");
                 let trace = format!("trace={call}");
                 let ended = bench.go(&strace(&["-e", &trace, "-e", &inject]));
@@ -163,20 +162,16 @@ pub(super) fn random(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for seed in column.seeds(1) {
         for number in 0..runs {
-            let (setup, scene) = (
-                Arc::clone(&column.setup),
-                SCENES[usize::try_from(number % 4).unwrap_or(0)],
-            );
+            let scene = SCENES[usize::try_from(number % 4).unwrap_or(0)];
             cases.push(Case::new(
                 format!("run {number}, {scene:?}, seed {seed}"),
-                move || killed(&setup, scene, Random(seed << 32 | number), usual, latency),
+                move |setup| killed(setup, scene, Random(seed << 32 | number), usual, latency),
             ));
         }
         for number in 0..runs / 20 {
-            let setup = Arc::clone(&column.setup);
             cases.push(Case::new(
                 format!("a large blob {number}, seed {seed}"),
-                move || killed_over_a_large_blob(&setup, Random(seed << 32 | number)),
+                move |setup| killed_over_a_large_blob(setup, Random(seed << 32 | number)),
             ));
         }
     }

@@ -103,15 +103,21 @@ pub(crate) struct Setup {
     without: Option<String>,
 }
 
+/// What a trial does.
+type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
+
 /// One trial.
 pub(crate) struct Case {
     /// What it does; `--only` finds it.
     name: String,
-    work: Box<dyn FnOnce() -> Trial + Send>,
+    work: Work,
 }
 
 impl Case {
-    fn new(name: impl Into<String>, work: impl FnOnce() -> Trial + Send + 'static) -> Self {
+    fn new(
+        name: impl Into<String>,
+        work: impl FnOnce(&Arc<Setup>) -> Trial + Send + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
             work: Box::new(work),
@@ -204,7 +210,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
                 if let Some(only) = &arguments.only {
                     cases.retain(|case| case.name.contains(only));
                 }
-                all(cases, arguments.jobs, arguments.verbose)
+                all(cases, &column.setup, arguments.jobs, arguments.verbose)
             }
             Err(panic) => Sum {
                 failures: vec![said(panic.as_ref())],
@@ -238,7 +244,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, String> {
 }
 
 /// Runs the cases, a few at once.
-fn all(cases: Vec<Case>, jobs: usize, verbose: bool) -> Sum {
+fn all(cases: Vec<Case>, setup: &Arc<Setup>, jobs: usize, verbose: bool) -> Sum {
     let waiting = Mutex::new(VecDeque::from(cases));
     let sum = Mutex::new(Sum::default());
     let lock = |queue: &Mutex<VecDeque<Case>>| {
@@ -252,7 +258,7 @@ fn all(cases: Vec<Case>, jobs: usize, verbose: bool) -> Sum {
             scope.spawn(|| {
                 while let Some(case) = lock(&waiting) {
                     let since = Instant::now();
-                    let result = catch_unwind(AssertUnwindSafe(case.work));
+                    let result = catch_unwind(AssertUnwindSafe(|| (case.work)(setup)));
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     sum.add(&case.name, result.map_err(|panic| said(panic.as_ref())));
                     if verbose {

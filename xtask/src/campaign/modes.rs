@@ -11,16 +11,13 @@ use simulator::world::write;
 
 use super::bench::Bench;
 use super::queue::NOBODY;
-use super::{Case, Column, Setup, Trial};
-
-type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
+use super::{Case, Column, Setup, Trial, Work};
 
 /// Row 13.
 pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, work: Work| {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(name, move || work(&setup)));
+        cases.push(Case::new(name, work));
     };
     let files = [
         ("config.toml", &[0o666, 0o660, 0o642][..]),

@@ -31,11 +31,11 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for seed in column.seeds(1) {
         for number in 0..u64::try_from(column.of(20, 1_000)).unwrap_or(u64::MAX) {
-            let (setup, template) = (Arc::clone(&column.setup), Arc::clone(&template));
+            let template = Arc::clone(&template);
             let is_first = number % 2 == 0;
             cases.push(Case::new(
                 format!("cut {number}, first run: {is_first}, seed {seed}"),
-                move || cut(&setup, &template, Random(seed << 32 | number), is_first),
+                move |setup| cut(setup, &template, Random(seed << 32 | number), is_first),
             ));
         }
     }

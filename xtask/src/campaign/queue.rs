@@ -12,11 +12,9 @@ use simulator::wazuh::Settings;
 
 use super::bench::Bench;
 use super::kill::{Random, injected};
-use super::{Case, Column, Setup, Trial};
+use super::{Case, Column, Setup, Trial, Work};
 
 /// What a case does.
-type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
-
 /// How Wazuh ends while events are in its memory.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -28,8 +26,7 @@ enum End {
 pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, work: Work| {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(name, move || work(&setup)));
+        cases.push(Case::new(name, work));
     };
     for seed in column.seeds(20) {
         for way in ["missing", "stale", "a file", "a folder", "a stream socket"] {

@@ -14,12 +14,11 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     for seed in column.seeds(1) {
         for number in 0..u64::try_from(column.of(20, 500)).unwrap_or(u64::MAX) {
-            let setup = Arc::clone(&column.setup);
             let runs = 2 + usize::try_from(number % 7).unwrap_or(0);
             let is_killed = number % 2 == 1;
             let name = format!("{number}: {runs} runs, holder killed: {is_killed}, seed {seed}");
-            cases.push(Case::new(name, move || {
-                at_once(&setup, runs, is_killed, Random(seed << 32 | number))
+            cases.push(Case::new(name, move |setup| {
+                at_once(setup, runs, is_killed, Random(seed << 32 | number))
             }));
         }
     }

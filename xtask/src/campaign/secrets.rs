@@ -13,7 +13,7 @@ use simulator::microsoft::{Action, Operation, Options, Plan, Rule, TenantSpec, V
 use simulator::world::write;
 
 use super::bench::{Bench, wait_at_most};
-use super::{Case, Column, Setup, Trial};
+use super::{Case, Column, Setup, Trial, Work};
 
 /// What signs in: each has characters that encodings change.
 const SECRET: &str = "canary~Secret.1+/=&%9d1c0de7";
@@ -21,14 +21,11 @@ const ASSERTION: &str = "canary-head.canary-claims.canary-Assertion_5eed";
 const PROXY_PASSWORD: &str = "canary:Proxy/word@5eed";
 const PFX_PASSWORD: &str = "fixture-pa%%word";
 
-type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
-
 /// Row 12.
 pub(super) fn cases(column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, work: Work| {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(name, move || work(&setup)));
+        cases.push(Case::new(name, work));
     };
     add("the search finds".to_owned(), Box::new(|_| finds()));
     add("each way signs in".to_owned(), Box::new(signs_in));

@@ -36,12 +36,11 @@ pub(super) fn cases(column: &Column) -> Vec<Case> {
         .div_ceil(days);
     let mut cases = Vec::new();
     for seed in column.seeds(1) {
-        let setup = Arc::clone(&column.setup);
         cases.push(Case::new(
             format!("{days} days of {records} records, seed {seed}"),
-            move || Trial {
+            move |setup| Trial {
                 tries: days * records,
-                ..soak(&setup, days, records, Random(seed))
+                ..soak(setup, days, records, Random(seed))
             },
         ));
     }

@@ -8,16 +8,13 @@ use std::thread::JoinHandle;
 use simulator::microsoft::{ListenerCertificate, Options};
 
 use super::bench::Bench;
-use super::{Case, Column, Setup, Trial};
-
-type Work = Box<dyn FnOnce(&Arc<Setup>) -> Trial + Send>;
+use super::{Case, Column, Setup, Trial, Work};
 
 /// Row 11.
-pub(super) fn cases(column: &Column) -> Vec<Case> {
+pub(super) fn cases(_column: &Column) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: &str, work: Work| {
-        let setup = Arc::clone(&column.setup);
-        cases.push(Case::new(name, move || work(&setup)));
+        cases.push(Case::new(name, work));
     };
     // Without this one the others would prove nothing.
     add("a good certificate", Box::new(good));
