@@ -1,14 +1,15 @@
 //! The text with which a customer hands over a tenant, as people write it. No I/O here.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::problem::Flaw;
 use super::scope::parse_guid;
 use super::secret_text::{
-    NEW_SECRET, REMARK, begins_as_azures, is_elsewhere, is_hidden, is_placeholder, unusable,
+    NEW_SECRET, REMARK, begins_as_azures, is_azure, is_elsewhere, is_hidden, is_of_azure,
+    is_placeholder, unusable,
 };
-use label::{has_remark, is_of_id, is_old, label};
+use label::{has_remark, is_of_id, label};
 use text::{decode, plain};
 
 mod label;
@@ -100,7 +101,7 @@ pub fn parse_hand_over(bytes: &[u8]) -> Result<HandOver, Vec<Flaw>> {
     let mut flaws = Vec::new();
     let tenant_id = guid(&fields, Field::TenantId, &mut flaws);
     let client_id = guid(&fields, Field::ClientId, &mut flaws);
-    let client_secret = secret(&fields, &mut flaws);
+    let client_secret = secret(&text, &fields, &mut flaws);
     if tenant_id.is_some() && tenant_id == client_id {
         let cure = "copy each from the app registration's overview page in Azure";
         flaws.push(Flaw::new(
@@ -137,7 +138,7 @@ pub fn parse_new_secret(bytes: &[u8]) -> Result<NewSecret, Vec<Flaw>> {
         is_there.then(|| guid(&fields, field, &mut flaws)).flatten()
     };
     let (tenant_id, client_id) = (optional(Field::TenantId), optional(Field::ClientId));
-    match secret(&fields, &mut flaws) {
+    match secret(&text, &fields, &mut flaws) {
         Some(client_secret) if flaws.is_empty() => Ok(NewSecret {
             tenant_id,
             client_id,
@@ -239,9 +240,10 @@ fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option
     None
 }
 
-fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
+fn secret(text: &str, fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
     let value = only(fields, Field::Secret, flaws)?;
     secret_value(value)
+        .and_then(|secret| unless_another(text, secret))
         .map_err(|flaw| {
             let what = format!("{} {}", Field::Secret.name(), flaw.what);
             flaws.push(Flaw { what, ..flaw });
@@ -249,24 +251,28 @@ fn secret(fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretStrin
         .ok()
 }
 
-/// What of a value can be a secret: the word that begins as Azure's do, else the first.
+/// A secret, unless the text has another one: it may be the old one beside the new, in a mail below or behind words that are
+/// not known here.
+fn unless_another(text: &str, secret: SecretString) -> Result<SecretString, Flaw> {
+    let is_another = |word: &str| is_azure(word) && !secret.expose_secret().contains(word);
+    let mut words = text.split(|c: char| !is_of_azure(c));
+    if words.any(|word| is_another(word) || is_another(word.trim_end_matches('.'))) {
+        return Err(Flaw::new(
+            "is not all in the text that looks like one",
+            "keep the right one in the text, once and alone on a line after its label",
+        ));
+    }
+    Ok(secret)
+}
+
+/// The first word of a value, if it can be a secret.
 fn secret_value(value: &str) -> Result<SecretString, Flaw> {
     let alone = "write the value alone on a line after its label";
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let is_with_remark = words.len() > 1;
-    let mut azures = words.iter().filter(|word| begins_as_azures(unquoted(word)));
-    let azure = azures.next();
-    let is_behind = azure.is_some() && azure != words.first();
-    let written = azure.or(words.first()).copied().unwrap_or_default();
+    let mut words = value.split_whitespace();
+    let written = words.next().unwrap_or_default();
     let word = unquoted(written);
-    let (what, cure) = if azures.any(|other| unquoted(other) != word) {
-        (
-            "is there several times beside its label",
-            "keep the right one in the text, once",
-        )
-    } else if is_behind && is_old(value) {
-        ("stands behind words that say it counts no more", alone)
-    } else if is_hidden(written) || is_hidden(word) {
+    let is_with_remark = words.next().is_some();
+    let (what, cure) = if is_hidden(written) || is_hidden(word) {
         ("is hidden or cut off", NEW_SECRET)
     } else if word.is_empty() || (is_with_remark && word.len() < SECRET_LENGTH) {
         (REMARK, NEW_SECRET)
@@ -314,8 +320,8 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
     for (at, separator) in separators {
         let (before, after) = (line.get(..at)?, line.get(at + separator.len_utf8()..)?);
         if let Some(field) = label(before) {
-            let after = match separator {
-                '|' => cell(after, field),
+            let after = match (separator, field) {
+                ('|', _) | ('\t', Field::Secret) => cell(after, separator, field),
                 _ => after,
             };
             // "**label:** value"
@@ -338,9 +344,9 @@ fn label_and_value(line: &str) -> Option<(Field, &str)> {
 }
 
 /// The cell of a table's row that holds the value: of a secret's the first that may be one, else all of them.
-fn cell(row: &str, field: Field) -> &str {
+fn cell(row: &str, separator: char, field: Field) -> &str {
     let mut cells = row
-        .split('|')
+        .split(separator)
         .map(str::trim)
         .filter(|cell| !cell.is_empty());
     let first = cells.clone().next().unwrap_or_default();

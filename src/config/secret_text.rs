@@ -169,7 +169,7 @@ fn mistaken_azure(secret: &str) -> Option<String> {
     })
 }
 
-fn is_azure(secret: &str) -> bool {
+pub(super) fn is_azure(secret: &str) -> bool {
     AZURE.contains(&secret.len()) && azure_in(secret, 0) == secret.len()
 }
 
@@ -185,11 +185,18 @@ fn holds_azure(secret: &str) -> bool {
     begins_as_azures(secret) || (1..secret.len()).any(inside)
 }
 
+/// Whether it may stand in a secret that Azure makes.
+pub(super) fn is_of_azure(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._~-".contains(c)
+}
+
 /// How many bytes from there on read as a secret of Azure's.
 fn azure_in(secret: &str, at: usize) -> usize {
     let from = secret.as_bytes().get(at..).unwrap_or_default();
-    let is_known = |byte: &&u8| byte.is_ascii_alphanumeric() || b"._~-".contains(byte);
-    let length = from.iter().take_while(is_known).count();
+    let length = from
+        .iter()
+        .take_while(|byte| is_of_azure(char::from(**byte)))
+        .count();
     match from {
         [_, _, _, b'0'..=b'9', b'Q', b'~', ..] if length > 5 => length,
         _ => 0,

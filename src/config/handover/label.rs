@@ -5,7 +5,7 @@ use super::{Field, SECRET_LENGTH, first_guid};
 /// The words that tell an ID's label from a name's.
 const ID: [&str; 3] = ["id", "guid", "identifier"];
 /// Words beside the others that say nothing.
-const FILLERS: [&str; 44] = [
+const FILLERS: [&str; 28] = [
     "the",
     "your",
     "our",
@@ -34,44 +34,7 @@ const FILLERS: [&str; 44] = [
     "do",
     "del",
     "della",
-    // of several the one that counts; another beside it is there twice
-    "new",
-    "renewed",
-    "current",
-    "neu",
-    "neue",
-    "neuer",
-    "neues",
-    "nouveau",
-    "nouvelle",
-    "nuevo",
-    "nueva",
-    "novo",
-    "nova",
-    "nuovo",
-    "nieuw",
-    "新しい",
 ];
-/// What makes a label one of something that counts no more.
-const OLD: [&str; 15] = [
-    "old",
-    "previous",
-    "former",
-    "expired",
-    "revoked",
-    "alt",
-    "alte",
-    "alter",
-    "altes",
-    "abgelaufen",
-    "ancien",
-    "antiguo",
-    "antigo",
-    "vecchio",
-    "oud",
-];
-/// What makes an ID in a remark one that is not meant.
-const NOT: [&str; 6] = ["not", "nicht", "kein", "keine", "pas", "non"];
 // English, German, French, Spanish, Portuguese, Italian, Dutch, Japanese; without accents
 const TENANT: [&str; 15] = [
     "tenant",
@@ -126,8 +89,16 @@ const SECRET: [&str; 16] = [
 const VALUE: [&str; 7] = ["value", "wert", "valeur", "valor", "valore", "waarde", "値"];
 const KEY: [&str; 5] = ["key", "text", "schlussel", "cle", "clave"];
 
+/// What makes an ID that a remark names one that is not meant: English, German, French, Spanish, Portuguese, Italian, Dutch.
+const NOT: [&str; 7] = ["not", "nicht", "pas", "no", "nao", "non", "niet"];
+/// A longer text is no label.
+const LONGEST: usize = 300;
+
 /// What a label announces, if these words are one, with or without a remark after them: after a name it may be the name.
 pub(super) fn label(text: &str) -> Option<Field> {
+    if text.len() > LONGEST {
+        return None;
+    }
     known(text).or_else(|| {
         let before = without_remark(text)?;
         known(before).filter(|field| *field == Field::Secret || is_of_id(before))
@@ -139,8 +110,8 @@ pub(super) fn has_remark(label: &str) -> bool {
     known(label).is_none()
 }
 
-/// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, may
-/// hold the value, or says that it counts no more, is no remark.
+/// The words before a parenthesis at the end: `Client secret (24 months)`. One that tells of an ID, or may
+/// hold the value, is no remark.
 fn without_remark(text: &str) -> Option<&str> {
     let text = text.trim_end_matches(|c: char| !c.is_alphanumeric() && !matches!(c, ')' | '）'));
     let (label, remark) = text.strip_suffix([')', '）'])?.rsplit_once(['(', '（'])?;
@@ -151,8 +122,13 @@ fn without_remark(text: &str) -> Option<&str> {
     let is_value = |word: &str| {
         first_guid(word).is_some() || (word.len() >= SECRET_LENGTH && !is_domain(word))
     };
-    let counts = (is_of_id(remark) || is_old(remark)) && !has_any(remark, &NOT);
-    let tells = counts || remark.split_whitespace().any(is_value);
+    // `(value, not the secret ID)`
+    let remark_words = words(remark);
+    let mut meant = remark_words
+        .iter()
+        .map(String::as_str)
+        .take_while(|word| !NOT.contains(word));
+    let tells = meant.any(|word| ID.contains(&word)) || remark.split_whitespace().any(is_value);
     (!tells).then_some(label)
 }
 
@@ -204,16 +180,7 @@ fn of_words(text: &str) -> Option<Field> {
 
 /// Whether a label tells an ID, not a name.
 pub(super) fn is_of_id(label: &str) -> bool {
-    has_any(label, &ID)
-}
-
-/// Whether words say that something counts no more.
-pub(super) fn is_old(text: &str) -> bool {
-    has_any(text, &OLD)
-}
-
-fn has_any(text: &str, any: &[&str]) -> bool {
-    words(text).iter().any(|word| any.contains(&word.as_str()))
+    words(label).iter().any(|word| ID.contains(&word.as_str()))
 }
 
 /// The words of a label in lower case: `tenantId`, `AZURE_TENANT_ID` and `Directory (tenant) ID` alike.
