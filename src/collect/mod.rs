@@ -59,6 +59,9 @@ const BLOBS_A_TENANT: usize = 2;
 const BLOB: u32 = 5;
 const ANSWER: u32 = 4;
 
+/// How many times as many answers as there are places for may rest, or go on after it, without any; of blobs once as many.
+const RESTING: u32 = 4;
+
 /// Blobs that are known to wait for a place, for each that has one. Each takes half a kilobyte.
 const ROUNDS: usize = 32;
 
@@ -216,7 +219,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         recovered,
         redactor,
         places: Arc::new(Semaphore::new(blobs * BLOB as usize)),
-        again: Arc::new(Semaphore::new(blobs * BLOB as usize)),
+        again: Arc::new(Semaphore::new(blobs * (RESTING * BLOB) as usize)),
         turns: Arc::new(Semaphore::new(blobs * BLOB as usize / ANSWER as usize)),
         blobs,
         unfinished: Cell::default(),
@@ -322,7 +325,7 @@ struct Work {
     redactor: Option<Redactor>,
     /// Places for what asks Microsoft for something, over all tenants, in shares.
     places: Arc<Semaphore>,
-    /// As many for what goes on after a rest.
+    /// Shares kept for what goes on after a rest.
     again: Arc<Semaphore>,
     /// Turns of tenants that sign in and are listed: so many that all places are taken, and no more, so that some come to
     /// their end before a deadline that is too near for all.
@@ -374,7 +377,7 @@ fn places(mut concurrency: Vec<usize>, at_once: usize) -> usize {
     let places = at_once.saturating_mul(BLOBS_A_TENANT).max(alone);
     places
         .min(taken)
-        .clamp(1, Semaphore::MAX_PERMITS / BLOB as usize)
+        .clamp(1, Semaphore::MAX_PERMITS / (RESTING * BLOB) as usize)
 }
 
 /// Drops what no listing can name any more, by the earliest of all clocks: neither this machine's nor one of Microsoft's

@@ -21,7 +21,7 @@ use super::health::Finding;
 use super::late::{Listing, Wait};
 use super::place::{at, or_give_back};
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, Stop, Work, fetch};
+use super::{ANSWER, BLOB, RESTING, Stop, Work, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -216,10 +216,12 @@ impl Collector {
         place: OwnedSemaphorePermit,
         work: impl Future<Output = T>,
     ) -> T {
-        let Work {
-            again, patience, ..
-        } = &*self.work;
-        at(place, again, *patience, || drop(self.turn.take()), work).await
+        // What keeps little while it rests may do so in greater numbers.
+        let is_blob = place.num_permits() == BLOB as usize;
+        let shares = if is_blob { RESTING * BLOB } else { ANSWER };
+        let again = (&self.work.again, shares);
+        let rests = || drop(self.turn.take());
+        at(place, again, self.work.patience, rests, work).await
     }
 
     /// Works while it is the tenant's turn, which others get if that takes long.

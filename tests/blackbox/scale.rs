@@ -228,6 +228,8 @@ fn tenants_that_rest_delay_no_other() {
     ] {
         const TENANTS: usize = 60;
         let mut world = World::with_tenants(TENANTS, Options::default());
+        let types = r#"["Audit.Exchange", "Audit.General"]"#;
+        world.set("collect", "content_types", types);
         // The first run begins with the 42nd tenant: these are the last ones.
         let healthy = 36..41;
         let mut plan = Plan::new(1);
