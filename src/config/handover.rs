@@ -258,7 +258,7 @@ fn unless_another(text: &str, secret: SecretString) -> Result<SecretString, Flaw
     let mut words = text.split(|c: char| !is_of_azure(c));
     if words.any(|word| is_another(word) || is_another(word.trim_end_matches('.'))) {
         return Err(Flaw::new(
-            "is not all in the text that looks like one",
+            "is not the only one in the text",
             "keep the right one in the text, once and alone on a line after its label",
         ));
     }
