@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::microsoft::unless_it_rests;
 
@@ -40,20 +40,6 @@ pub(super) async fn at<T>(
         }
     }
     drop(place);
-    work.await
-}
-
-/// Works, and gives something back once that takes long.
-pub(super) async fn or_give_back<T>(
-    patience: Duration,
-    work: impl Future<Output = T>,
-    give_back: impl FnOnce(),
-) -> T {
-    let mut work = pin!(work);
-    if let Ok(done) = timeout(patience, &mut work).await {
-        return done;
-    }
-    give_back();
     work.await
 }
 

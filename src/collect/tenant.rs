@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::event::{Envelope, Shaper};
 use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
-use super::place::{at, or_give_back};
+use super::place::at;
 use super::refusals::Refusals;
 use super::{ANSWER, BLOB, RESTING, Stop, Work, fetch};
 use crate::Error;
@@ -226,7 +227,12 @@ impl Collector {
 
     /// Works while it is the tenant's turn, which others get if that takes long.
     async fn in_turn<T>(&self, patience: Duration, work: impl Future<Output = T>) -> T {
-        or_give_back(patience, work, || drop(self.turn.take())).await
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(patience, &mut work).await {
+            return done;
+        }
+        self.turn.take();
+        work.await
     }
 
     /// What ends the collection is said at once, by whatever meets it first, and remembered: what goes on beside it may last
