@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use o365_wodle::array::{Element, Splitter};
+use o365_wodle::array::{Element, Sink, Splitter};
 use o365_wodle::collect::event::{Damaged, Envelope, Health, Shaper, damaged};
 use o365_wodle::config::{Settings, parse_hand_over, parse_new_secret};
 use o365_wodle::microsoft::fuzzing;
@@ -16,14 +16,20 @@ use serde_json::value::RawValue;
 #[allow(dead_code, reason = "only the judge is needed")]
 mod hostile;
 
-/// A body in chunks of one size, which its first byte says, is the same as in one; and what `serde_json` takes for an
-/// array comes out as its elements.
+/// A body in chunks of one size, which its first byte says, is the same as in one, and whether its records are read where
+/// they stand or once their ends were found; and what `serde_json` takes for an array comes out as its elements.
 pub(crate) fn records(data: &[u8]) {
     let Some((&size, body)) = data.split_first() else {
         return;
     };
-    let whole = split(body, body.len().max(1));
-    assert_eq!(split(body, usize::from(size).max(1)), whole);
+    let whole = split(body, body.len().max(1), false);
+    for (size, in_place) in [
+        (usize::from(size).max(1), false),
+        (usize::from(size).max(1), true),
+        (body.len().max(1), true),
+    ] {
+        assert_eq!(split(body, size, in_place), whole, "{size} {in_place}");
+    }
     if let Ok(text) = std::str::from_utf8(body)
         && let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(text)
     {
@@ -31,40 +37,84 @@ pub(crate) fn records(data: &[u8]) {
             .iter()
             .map(|raw| raw.get().as_bytes().to_vec())
             .collect();
-        assert_eq!(whole, (expected, true), "{text}");
+        let (found, is_whole) = whole;
+        let found: Vec<_> = found.into_iter().map(|(element, _)| element).collect();
+        assert_eq!((found, is_whole), (expected, true), "{text}");
     }
 }
 
-/// The elements, and whether the array is whole.
-fn split(body: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
+/// Elements with the events of those that are records.
+type Found = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// What is found, and whether the array is whole.
+fn split(body: &[u8], size: usize, in_place: bool) -> (Found, bool) {
     let mut splitter = Splitter::new(1 << 20);
-    let mut elements = Vec::new();
+    let mut reader = Reader {
+        shaper: shaper(false),
+        in_place,
+        found: Vec::new(),
+    };
     for chunk in body.chunks(size) {
-        let pushed = splitter.push(chunk, &mut |element| match element {
-            Element::Value(bytes) => elements.push(bytes.to_vec()),
-            Element::TooLong { head, .. } => elements.push(head.to_vec()),
-        });
-        if pushed.is_err() {
-            return (elements, false);
+        if splitter.push(chunk, &mut reader).is_err() {
+            return (reader.found, false);
         }
     }
     let is_whole = splitter.finish().is_ok();
-    (elements, is_whole)
+    (reader.found, is_whole)
+}
+
+/// Reads elements, those that it can where they stand if told to.
+struct Reader {
+    shaper: Shaper,
+    in_place: bool,
+    found: Found,
+}
+
+impl Sink for Reader {
+    fn chunk(&mut self, chunk: &[u8]) {
+        self.shaper.set_chunk(chunk);
+    }
+
+    fn object(&mut self, chunk: &[u8], at: usize) -> Option<usize> {
+        if !self.in_place {
+            return None;
+        }
+        let (record, end) = self.shaper.read_at(chunk, at)?;
+        let mut event = Vec::new();
+        self.shaper.write(&record, false, &mut event);
+        self.found.push((chunk[at..end].to_vec(), Some(event)));
+        Some(end)
+    }
+
+    fn element(&mut self, element: Element<'_>) {
+        let (Element::Value(bytes) | Element::TooLong { head: bytes, .. }) = element;
+        let event = self.shaper.read(bytes).map(|record| {
+            let mut event = Vec::new();
+            self.shaper.write(&record, false, &mut event);
+            event
+        });
+        self.found.push((bytes.to_vec(), event));
+    }
+}
+
+/// Makes the events of a stream of a tenant without labels.
+fn shaper(flatten: bool) -> Shaper {
+    Shaper::new(&Envelope {
+        location: "office365",
+        content_type: "Audit.General",
+        tenant: "contoso",
+        labels: &BTreeMap::new(),
+        annotate: true,
+        flatten,
+        redactor: None,
+    })
 }
 
 /// Whatever an element is, its event is one that Wazuh and its indexer take.
 pub(crate) fn event(data: &[u8]) {
     let labels = BTreeMap::new();
     for flatten in [false, true] {
-        let mut shaper = Shaper::new(&Envelope {
-            location: "office365",
-            content_type: "Audit.General",
-            tenant: "contoso",
-            labels: &labels,
-            annotate: true,
-            flatten,
-            redactor: None,
-        });
+        let mut shaper = shaper(flatten);
         let mut out = Vec::new();
         match shaper.read(data) {
             Some(record) => {

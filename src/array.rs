@@ -1,8 +1,9 @@
 //! Splits a JSON array, as it streams in, into the bytes of its elements.
 //!
-//! A blob can be hundreds of megabytes, so nothing here holds more than one element. Only brackets
-//! and quotes are looked at: whether an element is sound is for whoever takes it to say,
-//! and a broken one costs its neighbours nothing where its end can be found.
+//! A blob can be hundreds of megabytes, so nothing here holds more than one element. A [`Sink`] that reads
+//! objects anyway is asked first where one ends. Of all else only brackets and quotes are looked at:
+//! whether an element is sound is for the sink to say, and a broken one costs its neighbours nothing where
+//! its end can be found.
 
 use std::{fmt, mem};
 
@@ -14,8 +15,31 @@ use crate::marks::{self, BLOCK};
 /// How much is kept for a look at it: of a body that is no array, of what stands behind a fault, of an element that is
 /// too long.
 const HEAD: usize = 4096;
+/// By how many bytes more the marks are set that an element's end is looked for with; a multiple of [`BLOCK`].
+const STEP: usize = 16 * BLOCK;
 /// The room for an element in parts that a splitter keeps from one to the next.
 const KEPT_CAPACITY: usize = 64 * 1024;
+
+/// What takes the elements that a [`Splitter`] finds. A closure takes [`Element`]s only.
+pub trait Sink {
+    /// The objects that are offered next stand in this chunk.
+    fn chunk(&mut self, _chunk: &[u8]) {}
+
+    /// Takes the object that begins at `at` of the chunk and says where it ends, if all of it is there and sound.
+    /// Otherwise nothing is taken, and it comes as an element once its end was found.
+    fn object(&mut self, _chunk: &[u8], _at: usize) -> Option<usize> {
+        None
+    }
+
+    /// Takes an element.
+    fn element(&mut self, element: Element<'_>);
+}
+
+impl<F: FnMut(Element<'_>)> Sink for F {
+    fn element(&mut self, element: Element<'_>) {
+        self(element);
+    }
+}
 
 /// What a [`Splitter`] hands to its sink.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,13 +185,14 @@ impl Splitter {
         self.buffer.len()
     }
 
-    /// Takes the next bytes of the body and gives each element that ends in them to `sink`.
+    /// Takes the next bytes of the body and gives each element that ends in them to the sink.
     ///
     /// # Errors
     ///
     /// [`Damage::NotAnArray`] as soon as that is certain; more bytes are of no use then.
-    pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Damage> {
-        self.marked.read(chunk);
+    pub fn push(&mut self, chunk: &[u8], sink: &mut impl Sink) -> Result<(), Damage> {
+        self.marked.next_chunk();
+        let mut is_told = false; // the sink, of this chunk
         let mut start = 0; // of the current element's part in this chunk
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
@@ -182,6 +207,17 @@ impl Splitter {
                 },
                 State::Between(due) => {
                     start = at;
+                    if byte == b'{' && due != Due::Comma && chunk.len() <= self.max_element {
+                        if !is_told {
+                            sink.chunk(chunk);
+                            is_told = true;
+                        }
+                        if let Some(end) = sink.object(chunk, at) {
+                            self.state = State::Between(Due::Comma);
+                            at = end;
+                            continue;
+                        }
+                    }
                     at += self.between(byte, due, at);
                 }
                 State::Scalar => {
@@ -195,14 +231,14 @@ impl Splitter {
                     }
                 }
                 State::Text => {
-                    let end = marks::next(&self.marked.quotes, at);
+                    let end = self.marked.quote(chunk, at);
                     at = end.saturating_add(1).min(chunk.len());
                     if end < at {
                         self.hand_out(chunk.get(start..at).unwrap_or_default(), sink);
                     }
                 }
                 State::Nested => {
-                    let bracket = marks::next(&self.marked.brackets, at);
+                    let bracket = self.marked.bracket(chunk, at);
                     at = bracket.saturating_add(1).min(chunk.len());
                     match chunk.get(bracket) {
                         None => {}
@@ -223,6 +259,9 @@ impl Splitter {
                     at += 1;
                 }
             }
+        }
+        if matches!(self.state, State::Text | State::Nested) {
+            self.marked.read_all(chunk);
         }
         if matches!(self.state, State::Scalar | State::Text | State::Nested) {
             self.keep(chunk.get(start..).unwrap_or_default());
@@ -261,10 +300,14 @@ impl Splitter {
             b',' => (due == Due::Comma, State::Between(Due::Element)),
             b']' => (due != Due::Element, State::End),
             b'{' | b'[' => {
+                self.marked.begin(at);
                 self.nesting.open(byte == b'[');
                 (due != Due::Comma, State::Nested)
             }
-            b'"' => (due != Due::Comma, State::Text),
+            b'"' => {
+                self.marked.begin(at);
+                (due != Due::Comma, State::Text)
+            }
             _ => (due != Due::Comma, State::Scalar),
         };
         if !expected {
@@ -275,7 +318,7 @@ impl Splitter {
     }
 
     /// The element ends with `last`, its part in the current chunk.
-    fn hand_out(&mut self, last: &[u8], sink: &mut impl FnMut(Element<'_>)) {
+    fn hand_out(&mut self, last: &[u8], sink: &mut impl Sink) {
         self.state = State::Between(Due::Comma);
         let bytes = self.earlier + last.len() as u64;
         let whole = if self.earlier == 0 {
@@ -290,13 +333,13 @@ impl Splitter {
             }
             let head = whole.get(..HEAD).unwrap_or(whole);
             let sha256 = self.hash.take();
-            sink(Element::TooLong {
+            sink.element(Element::TooLong {
                 head,
                 bytes,
                 sha256,
             });
         } else {
-            sink(Element::Value(whole));
+            sink.element(Element::Value(whole));
         }
         self.buffer.clear();
         // Many splitters live side by side: what one large element took goes back at once.
@@ -350,24 +393,83 @@ fn ends_scalar(byte: u8) -> bool {
     )
 }
 
-/// Where strings begin and end in the current chunk, and where brackets stand outside of them.
+/// Where strings begin and end in a part of the current chunk, and where brackets stand outside of them. The part begins
+/// with the chunk or an element, and grows as far as an end is looked for.
 #[derive(Debug, Default)]
 struct Marked {
+    /// Where the part begins in the chunk …
+    from: usize,
+    /// … and where it ends.
+    to: usize,
     /// Quotes behind a backslash left out.
     quotes: Vec<u64>,
     brackets: Vec<u64>,
-    /// Whether the next byte stands inside a string (then all bits are set) …
+    /// Whether the byte behind the part stands inside a string (then all bits are set) …
     inside: u64,
     /// … and there behind a backslash.
     is_escaped: bool,
 }
 
 impl Marked {
-    /// Reads the next chunk.
-    fn read(&mut self, chunk: &[u8]) {
+    /// The next bytes are another chunk's, of the same element if one is open.
+    fn next_chunk(&mut self) {
         self.quotes.clear();
         self.brackets.clear();
-        let (blocks, rest) = chunk.as_chunks();
+        self.from = 0;
+        self.to = 0;
+    }
+
+    /// An element begins at `at`, outside of strings.
+    fn begin(&mut self, at: usize) {
+        if at >= self.to {
+            self.next_chunk();
+            self.from = at;
+            self.to = at;
+            self.inside = 0;
+            self.is_escaped = false;
+        }
+    }
+
+    /// Where the first quote from `at` on is, if there is any; otherwise a place behind the chunk.
+    #[inline]
+    fn quote(&mut self, chunk: &[u8], at: usize) -> usize {
+        self.next(chunk, at, |marked| &marked.quotes)
+    }
+
+    /// As [`Self::quote`], of a bracket.
+    #[inline]
+    fn bracket(&mut self, chunk: &[u8], at: usize) -> usize {
+        self.next(chunk, at, |marked| &marked.brackets)
+    }
+
+    #[inline]
+    fn next(&mut self, chunk: &[u8], mut at: usize, words: impl Fn(&Self) -> &[u64]) -> usize {
+        loop {
+            let found = marks::next(words(self), at - self.from);
+            if found != usize::MAX {
+                return self.from + found;
+            }
+            if self.to == chunk.len() {
+                return usize::MAX;
+            }
+            at = at.max(self.to);
+            self.read_on(chunk);
+        }
+    }
+
+    /// Lets the part grow to the chunk's end, so that the next chunk goes on with what is open there.
+    fn read_all(&mut self, chunk: &[u8]) {
+        while self.to < chunk.len() {
+            self.read_on(chunk);
+        }
+    }
+
+    /// Lets the part grow.
+    #[inline(never)]
+    fn read_on(&mut self, chunk: &[u8]) {
+        let unread = chunk.get(self.to..).unwrap_or_default();
+        let part = unread.get(..STEP).unwrap_or(unread);
+        let (blocks, rest) = part.as_chunks();
         for block in blocks {
             self.block(block, BLOCK);
         }
@@ -378,6 +480,7 @@ impl Marked {
             }
             self.block(&last, rest.len());
         }
+        self.to += part.len();
     }
 
     /// Reads the next block, of which the first `length` bytes are of the chunk.

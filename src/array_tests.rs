@@ -27,7 +27,7 @@ fn split(body: &[u8], sizes: &[usize], max: usize) -> (Vec<String>, Result<(), D
         }
         let (chunk, behind) = rest.split_at((*size).clamp(1, rest.len()));
         rest = behind;
-        let pushed = splitter.push(chunk, &mut |element| {
+        let pushed = splitter.push(chunk, &mut |element: Element<'_>| {
             elements.push(match element {
                 Element::Value(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                 Element::TooLong {
@@ -176,7 +176,7 @@ fn memory_stays_within_the_limit_and_depth_costs_none() {
     let chunk = vec![b'['; 65_536];
     for _ in 0..100 {
         splitter
-            .push(&chunk, &mut |_| panic!("no end yet"))
+            .push(&chunk, &mut |_: Element<'_>| panic!("no end yet"))
             .unwrap();
         assert!(splitter.buffer.capacity() <= 20_000);
     }
@@ -185,7 +185,7 @@ fn memory_stays_within_the_limit_and_depth_costs_none() {
     let mut told = 0;
     for _ in 0..100 {
         splitter
-            .push(&chunk, &mut |element| {
+            .push(&chunk, &mut |element: Element<'_>| {
                 assert!(matches!(
                     element,
                     Element::TooLong {
@@ -264,7 +264,8 @@ proptest! {
                     _ => {}
                 }
             }
-            marked.read(chunk.as_bytes());
+            marked.next_chunk();
+            marked.read_all(chunk.as_bytes());
             for (words, expected) in [(&marked.quotes, quotes), (&marked.brackets, brackets)] {
                 let all = std::iter::successors(Some(marks::next(words, 0)), |at| {
                     Some(marks::next(words, at.checked_add(1)?))
@@ -280,8 +281,10 @@ proptest! {
 fn what_a_large_element_took_goes_back_with_its_end() {
     let mut splitter = Splitter::new(1 << 20);
     let large = format!("[\"{}", "x".repeat(900_000));
-    splitter.push(large.as_bytes(), &mut |_| {}).unwrap();
+    splitter
+        .push(large.as_bytes(), &mut |_: Element<'_>| {})
+        .unwrap();
     assert!(splitter.buffer.capacity() >= 900_000);
-    splitter.push(b"\",", &mut |_| {}).unwrap();
+    splitter.push(b"\",", &mut |_: Element<'_>| {}).unwrap();
     assert!(splitter.buffer.capacity() <= KEPT_CAPACITY);
 }

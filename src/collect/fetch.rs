@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use super::PATIENCE;
 use super::alike::Alike;
 use super::desk::{Closed, Desk};
-use super::event::{self, Shaper};
+use super::event::{self, Record, Shaper};
 use super::late::Wait;
 use super::order::{Ending, Item, Parcel};
 use super::tenant::{Collector, End, Trouble};
-use crate::array::{Damage, Element, Splitter};
+use crate::array::{Damage, Element, Sink, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
 use crate::microsoft::{Activity, Blob, Class, Fault};
 use crate::teeth;
@@ -174,9 +174,7 @@ async fn hand_over(
         let mut damage = None;
         // Events may take a hundred times the bytes of their records.
         for piece in chunk.chunks(PIECE) {
-            damage = splitter
-                .push(piece, &mut |element| packer.element(&element))
-                .err();
+            damage = splitter.push(piece, &mut packer).err();
             if packer.bytes() >= PARCEL {
                 packer.hand_over(desk).await?;
             }
@@ -254,61 +252,40 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn element(&mut self, element: &Element<'_>) {
-        match *element {
-            Element::Value(bytes) => match self.shaper.read(bytes) {
-                Some(record) => {
-                    let key = match record.id() {
-                        Some(id) => record_key(
-                            &self.collector.tenant.tenant_id,
-                            self.content.content_type,
-                            &id,
-                            record.record_number().as_deref(),
-                        ),
-                        None => self.key_of_place(&event::sha256(bytes)),
-                    };
-                    let tenant = &self.collector.tenant;
-                    if event::passes(&record, &tenant.include, &tenant.exclude) {
-                        if self.datagrams.is_empty() {
-                            // What a parcel usually comes to: it grows without being moved.
-                            self.datagrams.reserve(PARCEL + PIECE);
-                        }
-                        let reasons =
-                            self.shaper
-                                .write(&record, self.is_backlog, &mut self.datagrams);
-                        if self.collector.work.is_dry && !reasons.is_empty() {
-                            let names: Vec<_> = reasons.names().collect();
-                            log::info!(
-                                "{} {}: record {} was reshaped: {}",
-                                self.collector.tenant.name,
-                                self.content.content_type,
-                                String::from_utf8_lossy(
-                                    &record.id().unwrap_or(Cow::Borrowed(b"without Id"))
-                                ),
-                                names.join(", ")
-                            );
-                        }
-                        self.item(key, false, !reasons.is_empty());
-                    } else {
-                        self.item(key, true, false);
-                    }
-                }
-                None => self.raw(NO_RECORD, bytes, bytes.len() as u64, event::sha256(bytes)),
-            },
-            Element::TooLong {
-                head,
-                bytes,
-                sha256,
-            } => {
-                log::error!(
-                    "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
-                     as an event about the collection",
-                    self.collector.tenant.name,
-                    self.content.content_type,
-                    self.content.content_id
-                );
-                self.told(NO_RECORD, head, bytes, sha256);
+    /// Shapes a record.
+    fn record(&mut self, record: &Record<'_>) {
+        let collector = self.collector;
+        let tenant = &collector.tenant;
+        let key = match record.id() {
+            Some(id) => record_key(
+                &tenant.tenant_id,
+                self.content.content_type,
+                &id,
+                record.record_number().as_deref(),
+            ),
+            None => self.key_of_place(&event::sha256(record.bytes())),
+        };
+        if event::passes(record, &tenant.include, &tenant.exclude) {
+            if self.datagrams.is_empty() {
+                // What a parcel usually comes to: it grows without being moved.
+                self.datagrams.reserve(PARCEL + PIECE);
             }
+            let reasons = self
+                .shaper
+                .write(record, self.is_backlog, &mut self.datagrams);
+            if collector.work.is_dry && !reasons.is_empty() {
+                let names: Vec<_> = reasons.names().collect();
+                log::info!(
+                    "{} {}: record {} was reshaped: {}",
+                    tenant.name,
+                    self.content.content_type,
+                    String::from_utf8_lossy(&record.id().unwrap_or(Cow::Borrowed(b"without Id"))),
+                    names.join(", ")
+                );
+            }
+            self.item(key, false, !reasons.is_empty());
+        } else {
+            self.item(key, true, false);
         }
         self.place += 1;
     }
@@ -444,5 +421,43 @@ impl<'a> Packer<'a> {
             items: std::mem::take(&mut self.items),
             permit,
         })
+    }
+}
+
+impl Sink for Packer<'_> {
+    fn chunk(&mut self, chunk: &[u8]) {
+        self.shaper.set_chunk(chunk);
+    }
+
+    fn object(&mut self, chunk: &[u8], at: usize) -> Option<usize> {
+        let (record, end) = self.shaper.read_at(chunk, at)?;
+        self.record(&record);
+        Some(end)
+    }
+
+    fn element(&mut self, element: Element<'_>) {
+        match element {
+            Element::Value(bytes) => {
+                if let Some(record) = self.shaper.read(bytes) {
+                    return self.record(&record);
+                }
+                self.raw(NO_RECORD, bytes, bytes.len() as u64, event::sha256(bytes));
+            }
+            Element::TooLong {
+                head,
+                bytes,
+                sha256,
+            } => {
+                log::error!(
+                    "{} {}: content {}: a record of {bytes} bytes is too long; its beginning goes out \
+                     as an event about the collection",
+                    self.collector.tenant.name,
+                    self.content.content_type,
+                    self.content.content_id
+                );
+                self.told(NO_RECORD, head, bytes, sha256);
+            }
+        }
+        self.place += 1;
     }
 }

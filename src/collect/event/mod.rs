@@ -70,6 +70,12 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// Its bytes, as received.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// `Id`, where it is a string that is not empty: with the record number it identifies the record. In UTF-8, or its token
     /// where it says what is no text.
     #[must_use]
@@ -178,6 +184,20 @@ impl Shaper {
             bytes: element,
             findings,
         })
+    }
+
+    /// The records that [`Self::read_at`] reads next stand in this chunk of a blob.
+    pub fn set_chunk(&mut self, chunk: &[u8]) {
+        self.scanner.set_chunk(chunk);
+    }
+
+    /// Reads the element that begins at `start` of the chunk, and says where it ends; `None` if it is no JSON object, or
+    /// does not end in this chunk.
+    #[must_use]
+    pub fn read_at<'a>(&mut self, chunk: &'a [u8], start: usize) -> Option<(Record<'a>, usize)> {
+        let (findings, end) = self.scanner.scan_at(chunk, start)?;
+        let bytes = chunk.get(start..end)?;
+        Some((Record { bytes, findings }, end))
     }
 
     /// Appends the event of a record to `out`, one whole datagram, and says what was done to the record.

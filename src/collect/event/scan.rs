@@ -1,4 +1,6 @@
 //! One pass over a record: is it a JSON object, who is it, and does Wazuh take it as it is?
+//!
+//! Records stand in chunks of a blob, or alone where one stands in two.
 
 use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
@@ -40,16 +42,54 @@ struct Frame {
 /// The scratch space of the pass, kept from record to record.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    marks: Marks,
+    /// Of the current chunk …
+    chunk_marks: Marks,
+    /// … and of a record that comes alone.
+    record_marks: Marks,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
     frames: Vec<Frame>,
     /// The hashes of the keys of all open objects, innermost last.
     hashes: Vec<u64>,
 }
 
 impl Scanner {
-    /// Reads one record; `None` if it is no JSON object (faults inside strings apart).
+    /// Reads one record that comes alone; `None` if it is no JSON object (faults inside strings apart).
     pub(super) fn scan<'a>(&mut self, record: &'a [u8]) -> Option<Findings<'a>> {
-        if *record.first()? != b'{' {
+        self.record_marks.set(record);
+        let (findings, end) = self.scratch.scan(&self.record_marks, record, 0)?;
+        (end == record.len()).then_some(findings)
+    }
+
+    /// The records that are read next stand in this chunk.
+    pub(super) fn set_chunk(&mut self, chunk: &[u8]) {
+        self.chunk_marks.set(chunk);
+    }
+
+    /// Reads the record that begins at `start` of the chunk, and says where it ends; `None` as in [`Self::scan`], or if it
+    /// does not end in this chunk.
+    pub(super) fn scan_at<'a>(
+        &mut self,
+        chunk: &'a [u8],
+        start: usize,
+    ) -> Option<(Findings<'a>, usize)> {
+        self.scratch.scan(&self.chunk_marks, chunk, start)
+    }
+}
+
+impl Scratch {
+    /// Reads the record that begins at `start`, and says where it ends.
+    #[inline]
+    fn scan<'a>(
+        &mut self,
+        marks: &Marks,
+        text: &'a [u8],
+        start: usize,
+    ) -> Option<(Findings<'a>, usize)> {
+        if *text.get(start)? != b'{' {
             return None;
         }
         self.frames.clear();
@@ -57,12 +97,11 @@ impl Scanner {
         // Many scanners live side by side: what one absurd record took goes back.
         self.frames.shrink_to(KEPT_CAPACITY);
         self.hashes.shrink_to(KEPT_CAPACITY);
-        self.marks.set(record);
         let mut pass = Pass {
-            marks: self.marks.words(),
+            marks: marks.words(),
             frames: &mut self.frames,
             hashes: &mut self.hashes,
-            record,
+            text,
             frame: Frame::default(),
             field: None,
             shape: None,
@@ -71,11 +110,10 @@ impl Scanner {
                 ..Findings::default()
             },
         };
-        if pass.members()? != record.len() {
-            return None;
-        }
+        let end = pass.members(start + 1)?;
         let mut findings = pass.findings;
-        let is_text = self.marks.is_ascii() || simdutf8::basic::from_utf8(record).is_ok();
+        let record = text.get(start..end)?;
+        let is_text = marks.is_ascii() || simdutf8::basic::from_utf8(record).is_ok();
         findings.plain &= is_text;
         findings.reasons.add_if(!is_text, Reasons::SURROGATE);
         let typed = findings
@@ -83,14 +121,15 @@ impl Scanner {
             .get(Field::RecordType)
             .is_some_and(is_record_type);
         findings.reasons.add_if(!typed, Reasons::NO_RECORD_TYPE);
-        Some(findings)
+        Some((findings, end))
     }
 }
 
 /// The pass over one record.
 struct Pass<'s, 'a> {
     marks: &'s [u64],
-    record: &'a [u8],
+    /// The record, and what stands around it.
+    text: &'a [u8],
     /// The innermost open object or array …
     frame: Frame,
     /// … and those around it.
@@ -106,8 +145,7 @@ struct Pass<'s, 'a> {
 
 impl<'a> Pass<'_, 'a> {
     /// Reads from behind the first bracket to behind the last, and says where that is.
-    fn members(&mut self) -> Option<usize> {
-        let mut at = 1;
+    fn members(&mut self, mut at: usize) -> Option<usize> {
         if self.next(&mut at)? == b'}' {
             return Some(at + 1);
         }
@@ -167,25 +205,25 @@ impl<'a> Pass<'_, 'a> {
     /// Whether a comma and a key follow without white space: the ordinary case, in a few instructions.
     #[inline]
     fn has_next_key(&self, at: usize) -> bool {
-        let rest = self.record.get(at..).unwrap_or_default();
+        let rest = self.text.get(at..).unwrap_or_default();
         rest.first_chunk() == Some(b",\"")
     }
 
     /// The byte at `at`, or behind the white space there.
     #[inline]
     fn next(&mut self, at: &mut usize) -> Option<u8> {
-        let byte = *self.record.get(*at)?;
+        let byte = *self.text.get(*at)?;
         if byte > b' ' {
             return Some(byte);
         }
         *at = self.behind_space(*at);
-        self.record.get(*at).copied()
+        self.text.get(*at).copied()
     }
 
     /// Where the white space at `at` ends.
     #[inline(never)]
     fn behind_space(&mut self, at: usize) -> usize {
-        let rest = self.record.get(at..).unwrap_or_default();
+        let rest = self.text.get(at..).unwrap_or_default();
         let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         let length = rest.iter().take_while(is_space).count();
         self.findings.spaced |= length > 0;
@@ -196,7 +234,7 @@ impl<'a> Pass<'_, 'a> {
     #[inline]
     fn string(&mut self, at: usize) -> Option<usize> {
         let end = marks::next(self.marks, at + 1);
-        if *self.record.get(end)? == b'"' && end - at <= LONGEST_STRING {
+        if *self.text.get(end)? == b'"' && end - at <= LONGEST_STRING {
             return Some(end + 1);
         }
         self.odd_string(at)
@@ -208,7 +246,7 @@ impl<'a> Pass<'_, 'a> {
         let end = self.odd_token(at)?;
         // without its quotes
         if end - at - 2 > LONGEST_STRING {
-            let text = lex::text(self.record.get(at..end)?);
+            let text = lex::text(self.text.get(at..end)?);
             let long = text.len() > LONGEST_STRING;
             self.findings.reasons.add_if(long, Reasons::LONG_STRING);
         }
@@ -218,7 +256,7 @@ impl<'a> Pass<'_, 'a> {
     /// Where the string or key ends that begins at `at` and may have escapes or faults.
     fn odd_token(&mut self, at: usize) -> Option<usize> {
         self.findings.plain = false;
-        let rest = self.record.get(at..)?;
+        let rest = self.text.get(at..)?;
         let next = |from| marks::next(self.marks, at + from).saturating_sub(at);
         let token = lex::string_by(rest, next)?;
         let reasons = &mut self.findings.reasons;
@@ -232,17 +270,17 @@ impl<'a> Pass<'_, 'a> {
     fn key(&mut self, at: &mut usize) -> Option<u8> {
         let start = *at + 1;
         let end = marks::next(self.marks, start);
-        let behind = self.record.get(end..)?.first_chunk();
+        let behind = self.text.get(end..)?.first_chunk();
         if let Some([b'"', b':', value @ b'!'..=0xFF]) = behind
             && end != start
         {
-            let inside = self.record.get(start..)?;
+            let inside = self.text.get(start..)?;
             self.note_key(inside, end - start);
             *at = end + 2;
             return Some(*value);
         }
         *at = self.odd_key(*at)?;
-        self.record.get(*at).copied()
+        self.text.get(*at).copied()
     }
 
     /// As [`Self::key`], for one with escapes or faults, without a name, or with white space behind it. Says where the value
@@ -250,7 +288,7 @@ impl<'a> Pass<'_, 'a> {
     #[inline(never)]
     fn odd_key(&mut self, mut at: usize) -> Option<usize> {
         let end = self.odd_token(at)?;
-        let key = lex::text(self.record.get(at..end)?);
+        let key = lex::text(self.text.get(at..end)?);
         self.note_key(key.as_bytes(), key.len());
         self.note_odd_key(key.as_bytes(), key.len(), false);
         at = end;
@@ -334,7 +372,7 @@ impl<'a> Pass<'_, 'a> {
         let top = depth == 0;
         let odd = match (self.shape, self.frame.shape) {
             // an empty object leaves no trace in Wazuh
-            (Some(Shape::Text), _) => !array && !is_empty(self.record.get(behind..)?),
+            (Some(Shape::Text), _) => !array && !is_empty(self.text.get(behind..)?),
             (None, Some(Shape::Text)) => true,
             (None, Some(_)) => array,
             (Some(_) | None, _) => false,
@@ -382,7 +420,7 @@ impl<'a> Pass<'_, 'a> {
         match byte {
             b'"' if self.frame.in_array => {}
             b'"' => {
-                if matches!(self.record.get(*at + 1), Some(b'[' | b'\\')) {
+                if matches!(self.text.get(*at + 1), Some(b'[' | b'\\')) {
                     self.note_text(*at, end)?;
                 }
             }
@@ -395,7 +433,7 @@ impl<'a> Pass<'_, 'a> {
         }
         self.findings.leaves += usize::from(!self.frame.in_array);
         if self.field.is_some() | self.shape.is_some() | self.frame.shape.is_some() {
-            self.note_scalar(self.record.get(*at..end)?);
+            self.note_scalar(self.text.get(*at..end)?);
         }
         *at = end;
         Some(())
@@ -409,15 +447,15 @@ impl<'a> Pass<'_, 'a> {
                 let key = self.key_before(at).strip_suffix(name.as_bytes());
                 key.is_some_and(|before| before.ends_with(b"\"") && !before.ends_with(b"\\\""))
             });
-        let text = lex::text(self.record.get(at..end)?);
+        let text = lex::text(self.text.get(at..end)?);
         let odd = seems_an_array(&text) && (!is_front || may_nest(&text));
         self.findings.reasons.add_if(odd, Reasons::MAPPING);
         Some(())
     }
 
-    /// The record up to the end of the key whose value begins at `at`.
+    /// What stands up to the end of the key whose value begins at `at`.
     fn key_before(&self, at: usize) -> &[u8] {
-        let before = self.record.get(..at).unwrap_or_default();
+        let before = self.text.get(..at).unwrap_or_default();
         let key = before.trim_ascii_end().strip_suffix(b":");
         let key = key.and_then(|key| key.trim_ascii_end().strip_suffix(b"\""));
         key.unwrap_or_default()
@@ -443,7 +481,7 @@ impl<'a> Pass<'_, 'a> {
     /// Measures the number or literal that begins with `byte` at `at`.
     #[inline]
     fn plain_scalar(&mut self, byte: u8, at: usize) -> Option<usize> {
-        let rest = self.record.get(at..)?;
+        let rest = self.text.get(at..)?;
         Some(match byte {
             b't' if rest.starts_with(b"true") => 4,
             b'f' if rest.starts_with(b"false") => 5,
