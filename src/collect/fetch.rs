@@ -16,7 +16,7 @@ use super::order::{Ending, Item, Parcel};
 use super::tenant::{Collector, End, Trouble};
 use crate::array::{Damage, Element, Sink, Splitter};
 use crate::ledger::{Key, Pending, place_key, record_key};
-use crate::microsoft::{Activity, Blob, Class, Fault};
+use crate::microsoft::{Activity, Body, Class, Fault};
 use crate::teeth;
 
 /// A record longer than this is told about instead of being sent.
@@ -147,7 +147,7 @@ impl Collector {
 async fn hand_over(
     collector: &Collector,
     content: &Pending,
-    mut blob: Blob,
+    mut blob: Body,
 ) -> Result<(), Failure> {
     let desk = &collector.work.desk;
     let mut packer = Packer::new(collector, content);
@@ -203,7 +203,7 @@ async fn hand_over(
 }
 
 /// The next bytes of a record whose memory others wait for.
-async fn in_time(blob: &mut Blob, wait: &mut Wait) -> Result<Option<Bytes>, Fault> {
+async fn in_time(blob: &mut Body, wait: &mut Wait) -> Result<Option<Bytes>, Fault> {
     wait.begin();
     let Ok(chunk) = timeout(PATIENCE, blob.chunk()).await else {
         return Err(Fault::late(SLOW));

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::body::Blob;
+use super::body::Body;
 use super::budget::{Budget, Outcome, Requests};
 use super::clock::{Clock, http_date};
 use super::cloud::{Addresses, shown};
@@ -205,7 +205,7 @@ impl Activity {
     /// # Errors
     /// [`Class::SkipBlob`] if it is gone, [`Class::ForeignAddress`] for one that is not the tenant's
     /// own (no token goes there), and others.
-    pub async fn fetch(&self, content_type: ContentType, uri: &str) -> Result<Blob, Fault> {
+    pub async fn fetch(&self, content_type: ContentType, uri: &str) -> Result<Body, Fault> {
         let call = Call {
             operation: Operation::Fetch,
             content_type: Some(content_type),
@@ -224,7 +224,7 @@ impl Activity {
     }
 
     /// One request whose answer has to be a JSON array; nothing but white space was taken from it.
-    pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Blob, Fault> {
+    pub(super) async fn array(&self, call: Call, url: &Url) -> Result<Body, Fault> {
         let (mut answer, token) = self.send(call, Method::GET, url).await?;
         // Any other success says that something else is yet to come.
         let is_whole = answer.response().status() == StatusCode::OK;
@@ -249,7 +249,7 @@ impl Activity {
         call: Call,
         method: Method,
         url: &Url,
-    ) -> Result<(Blob, Arc<Token>), Fault> {
+    ) -> Result<(Body, Arc<Token>), Fault> {
         let token = self.token(None).await?;
         let refused = match self.send_with(call, &method, url, &token).await {
             Err(fault) if fault.class == Class::NewToken => fault,
@@ -269,7 +269,7 @@ impl Activity {
         method: &Method,
         url: &Url,
         token: &Token,
-    ) -> Result<Blob, Fault> {
+    ) -> Result<Body, Fault> {
         let bearer = Zeroizing::new(format!("Bearer {}", token.value.expose_secret()));
         let mut header = HeaderValue::from_str(&bearer).map_err(|_| no_token(&shown(url)))?;
         header.set_sensitive(true);
@@ -288,7 +288,7 @@ impl Activity {
 
     /// Takes the time of an answer that is known to be Microsoft's: what says nothing of Microsoft's may be a proxy's page,
     /// and so may its time.
-    fn believe(&self, answer: &Blob) {
+    fn believe(&self, answer: &Body) {
         self.clock
             .observe(answer.response().headers(), answer.begun());
     }
@@ -297,7 +297,7 @@ impl Activity {
     async fn accept(
         &self,
         call: Call,
-        answer: &mut Blob,
+        answer: &mut Body,
         roles: Option<&[String]>,
     ) -> Result<(), Fault> {
         if answer.response().status().is_success() {
@@ -318,11 +318,11 @@ impl Activity {
     }
 
     /// Sends a request when the budget allows; whatever answer begins in time.
-    async fn answer(&self, request: RequestBuilder, url: &Url) -> Result<Blob, Fault> {
+    async fn answer(&self, request: RequestBuilder, url: &Url) -> Result<Body, Fault> {
         self.budget.admit().await?;
         let patience = self.http.patience;
         match timeout(patience, request.send()).await {
-            Ok(Ok(response)) => Ok(Blob::new(response, shown(url).into(), patience)),
+            Ok(Ok(response)) => Ok(Body::new(response, shown(url).into(), patience)),
             Ok(Err(error)) => {
                 self.budget.count(Outcome::Unanswered);
                 Err(no_answer(&error, url))
@@ -416,7 +416,7 @@ fn encoded(form: &Form) -> Bytes {
     Bytes::from_owner(Zeroizing::new(text.finish().into_bytes()))
 }
 
-fn judge(call: Call, answer: &Blob, body: &[u8], roles: Option<&[String]>, clock: &Clock) -> Fault {
+fn judge(call: Call, answer: &Body, body: &[u8], roles: Option<&[String]>, clock: &Clock) -> Fault {
     let response = answer.response();
     let header = |name| response.headers().get(name)?.to_str().ok();
     // A date is meant by the clock of whoever wrote it.

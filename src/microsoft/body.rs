@@ -19,12 +19,12 @@ const MIN_PROGRESS: u64 = 64 * 1024;
 /// The byte order mark that may stand in front.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A blob's body: the bytes of a JSON array of records, decompressed, in pieces.
+/// An answer and its body: the bytes of a JSON array of contents or records, decompressed, in pieces.
 ///
 /// An end before the transfer was complete is a [`Fault`], never `None`. (Only a server that
 /// neither tells the length nor sends in chunks can end early unnoticed: the array is open then.)
 #[derive(Debug)]
-pub struct Blob {
+pub struct Body {
     response: Response,
     ahead: Option<Bytes>,
     url: Box<str>,
@@ -36,7 +36,7 @@ pub struct Blob {
     progress: u64,
 }
 
-impl Blob {
+impl Body {
     pub(super) fn new(response: Response, url: Box<str>, patience: Duration) -> Self {
         Self {
             response,

@@ -8,7 +8,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::activity::{Activity, Call};
-use super::body::Blob;
+use super::body::Body;
 use super::fault::{Class, Fault, Operation};
 use crate::array::{Damage, Element, Splitter};
 use crate::config::ContentType;
@@ -67,7 +67,7 @@ enum At {
 
 #[derive(Debug)]
 struct Page {
-    body: Blob,
+    body: Body,
     splitter: Splitter,
 }
 
@@ -278,11 +278,11 @@ impl<'a> Listing<'a> {
     }
 }
 
-fn damaged(body: &Blob, damage: &Damage) -> Fault {
+fn damaged(body: &Body, damage: &Damage) -> Fault {
     body.bad(format!("a page of the listing is damaged: {damage}"))
 }
 
-fn endless(body: &Blob, what: &str) -> Fault {
+fn endless(body: &Body, what: &str) -> Fault {
     Fault {
         class: Class::OurBug,
         ..body.bad(format!("the listing has more {what} than a day can have"))

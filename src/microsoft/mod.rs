@@ -29,7 +29,7 @@ mod tests;
 pub(crate) use fault::tests::code_tables;
 
 pub use activity::{Activity, START_AGAIN, Subscription};
-pub use body::Blob;
+pub use body::Body;
 pub use budget::Requests;
 pub use clock::{CLOCK_TOLERANCE, Clock, REACH, SKEW};
 pub use fault::{Class, Fault, READ, READ_DLP};
