@@ -128,6 +128,14 @@ fn ends(operation: Operation, action: &Action) -> &'static [i32] {
         ) => &[0],
         (_, Action::AuditLogOff) | (Operation::Content, Action::Message401) => &[77],
         (_, Action::Status { body, .. }) if is_refusal(body) => &[77],
+        // The rests between tries may last to the deadline, which leaves a backlog.
+        (
+            Operation::Blob,
+            Action::Throttle {
+                retry_after: RetryAfter::Date(_),
+                ..
+            },
+        ) => &[0, 3, 75],
         // In part, or nothing for now.
         _ => &[3, 75],
     }
