@@ -123,7 +123,9 @@ fn work_off(settings: &Settings, request: &Request) -> Result<()> {
     let (mut idle, mut stuck, mut last, mut trouble) = (0, 0, None, Ok(()));
     let mut fewest = u64::MAX;
     loop {
-        let summary = collect_and_report(settings, request)?;
+        let summary = collect_and_report(settings, request).inspect_err(|_| {
+            log::warn!("what was asked for is queued: any later run goes on with it");
+        })?;
         let tally = &summary.tally;
         let (left, pending) = match Ledger::read(&settings.state.ledger)? {
             Some(ledger) => (ledger.backfill_left()?, ledger.pending_contents()?),

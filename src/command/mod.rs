@@ -19,7 +19,7 @@ pub(crate) mod tenant;
 use std::io::{self, ErrorKind, StdoutLock, Write};
 use std::path::Path;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 
 use crate::terminal::{escaped, harmless};
 
@@ -49,13 +49,10 @@ fn unless_closed<T>(done: io::Result<T>, as_if: T) -> io::Result<T> {
     }
 }
 
-/// A table without lines, as wide as the terminal if that says how wide it is.
+/// A table without lines. It is as wide as what is in it, whatever the terminal is: what broke in its midst no one could copy.
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
-    if table.width() != Some(0) {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
     table
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn selected(settings: &Settings, names: &[String]) -> Result<Vec<Arc<
     for name in names {
         if !settings.tenants.iter().any(|tenant| tenant.name == *name) {
             return Err(Error::Usage(format!(
-                "--tenant {name}: no tenant has that name; `o365-wodle status --all` lists them"
+                "--tenant {name}: no tenant has that name; `o365-wodle tenant list` shows them"
             )));
         }
     }

@@ -102,7 +102,7 @@ pub(crate) fn status(
         writeln!(out, "{nobody}").and_then(|()| print_left(&left, out))
     } else {
         // Problems first; within the same state as the configuration has them.
-        rows.sort_by_key(|row| row.state(now).is_well());
+        rows.sort_by_key(|row| !row.tenant.enabled || row.state(now).is_well());
         print_table(&rows, &whole, now, out).and_then(|()| print_left(&left, out))
     };
     printed.map_err(unsaid)?;
@@ -188,6 +188,9 @@ const STALE: TimeDelta = TimeDelta::hours(25);
 
 /// So many errors are told in full: where everything fails, the first say enough.
 const MOST_ERRORS: usize = 20;
+
+/// How a stream is that is not collected.
+const DISABLED: &str = "disabled";
 
 /// How a stream is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +290,15 @@ impl Row<'_> {
         }
     }
 
+    /// How it is, in one word.
+    fn word(&self, now: DateTime<Utc>) -> &'static str {
+        if self.tenant.enabled {
+            self.state(now).word()
+        } else {
+            DISABLED
+        }
+    }
+
     /// Whether some of what is still to be listed can be no more.
     fn is_beyond_reach(&self, now: DateTime<Utc>) -> bool {
         let is_wrong = matches!(self.state(now), State::Failing | State::Stale);
@@ -363,7 +375,7 @@ fn print_table(
         table.add_row([
             row.tenant.name.clone(),
             row.content_type.to_owned(),
-            row.state(now).word().to_owned(),
+            row.word(now).to_owned(),
             ago(report.and_then(|report| report.marker), now),
             ago(report.and_then(|report| report.last_record), now),
             number(report.map(|report| report.today)),
@@ -376,12 +388,7 @@ fn print_table(
         ]);
     }
     writeln!(out, "{table}\n")?;
-    for state in STATES {
-        let count = rows.iter().filter(|row| row.state(now) == state).count();
-        if count > 0 {
-            writeln!(out, "{count} {}: {}", state.word(), state.meaning())?;
-        }
-    }
+    print_meanings(rows, now, out)?;
     let beyond = rows.iter().filter(|row| row.is_beyond_reach(now));
     let mut beyond: Vec<&str> = beyond.map(|row| row.tenant.name.as_str()).collect();
     beyond.dedup();
@@ -431,6 +438,29 @@ fn print_table(
             out,
             "Left of a backfill: {} contents to fetch, {} spans to list; runs go on with them.",
             whole.backfill.contents, whole.backfill.spans
+        )?;
+    }
+    Ok(())
+}
+
+/// What the words of the states mean that stand in the table.
+fn print_meanings(
+    rows: &[Row<'_>],
+    now: DateTime<Utc>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    for state in STATES {
+        let rows = rows.iter().filter(|row| row.word(now) == state.word());
+        let count = rows.count();
+        if count > 0 {
+            writeln!(out, "{count} {}: {}", state.word(), state.meaning())?;
+        }
+    }
+    let disabled = rows.iter().filter(|row| !row.tenant.enabled).count();
+    if disabled > 0 {
+        writeln!(
+            out,
+            "{disabled} {DISABLED}: not collected, since the tenant has `enabled = false`"
         )?;
     }
     Ok(())

@@ -170,7 +170,7 @@ fn list(settings: &Settings, as_json: bool, out: &mut impl Write) -> io::Result<
     let mut table = table([
         "tenant",
         "tenant id",
-        "application",
+        "client id",
         "cloud",
         "signs in with",
         "enabled",

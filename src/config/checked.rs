@@ -9,6 +9,7 @@ use reqwest::Url;
 use toml::Value;
 
 use super::authority::authorities;
+use super::load::Looks;
 use super::ownership::Kind;
 use super::raw;
 use super::scope::{DAY, Scope};
@@ -34,11 +35,10 @@ pub(super) struct Inherited {
 
 /// Everything but the tenants.
 ///
-/// `looks`: whether the files that it names are looked at.
 pub(super) fn settings(
     scope: &mut Scope<'_>,
     raw: raw::Settings,
-    looks: bool,
+    looks: Looks,
 ) -> (Settings, Inherited) {
     let (collect, inherited) = collect(&mut scope.at("collect"), raw.collect);
     let settings = Settings {
@@ -46,14 +46,16 @@ pub(super) fn settings(
         state: State {
             ledger: scope
                 .at("state")
-                .path("ledger", raw.state.ledger)
+                .written("ledger", raw.state.ledger, looks)
                 .unwrap_or_else(|| "/var/lib/o365-wodle/ledger.db".into()),
         },
-        log: log(&mut scope.at("log"), raw.log),
+        log: log(&mut scope.at("log"), raw.log, looks),
         collect,
-        http: http(&mut scope.at("http"), raw.http, looks),
+        http: http(&mut scope.at("http"), raw.http, looks >= Looks::Aside),
         metrics: Metrics {
-            textfile: scope.at("metrics").path("textfile", raw.metrics.textfile),
+            textfile: scope
+                .at("metrics")
+                .written("textfile", raw.metrics.textfile, looks),
         },
         tenants: Vec::new(),
     };
@@ -144,13 +146,13 @@ fn socket(scope: &mut Scope<'_>, value: Option<String>) -> Option<PathBuf> {
     Some(path)
 }
 
-fn log(scope: &mut Scope<'_>, raw: raw::Log) -> Log {
+fn log(scope: &mut Scope<'_>, raw: raw::Log, looks: Looks) -> Log {
     use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
 
     let file = match raw.file.as_deref() {
         Some("") => None,
         None => Some("/var/log/o365-wodle/o365-wodle.log".into()),
-        Some(_) => scope.path("file", raw.file),
+        Some(_) => scope.written("file", raw.file, looks),
     };
     let levels = [
         ("info", Info),

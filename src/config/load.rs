@@ -26,7 +26,7 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong in all of these files. Secrets are not looked at.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        read(path, false, false)
+        read(path, Looks::Nowhere)
     }
 
     /// As [`load`](Self::load), and reads the files that `[http]` names.
@@ -34,19 +34,29 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong in all of these files. What tenants sign in with is not looked at.
     pub fn check_but_credentials(path: &Path) -> Result<Self, Vec<Problem>> {
-        read(path, true, false)
+        read(path, Looks::Aside)
     }
 
-    /// As [`load`](Self::load), and reads the secret files too; runs no command and calls nobody.
+    /// As [`load`](Self::load), reads the secret files too, and looks for the folders of the files that are to be written; runs
+    /// no command and calls nobody.
     ///
     /// # Errors
     /// Everything that is wrong in all of these files.
     pub fn check(path: &Path) -> Result<Self, Vec<Problem>> {
-        read(path, true, true)
+        read(path, Looks::Everywhere)
     }
 }
 
-fn read(path: &Path, files: bool, credentials: bool) -> Result<Settings, Vec<Problem>> {
+/// How far what a configuration names is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Looks {
+    Nowhere,
+    /// At what is neither a tenant's nor written by a run, where another command looks.
+    Aside,
+    Everywhere,
+}
+
+fn read(path: &Path, looks: Looks) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
@@ -59,7 +69,8 @@ fn read(path: &Path, files: bool, credentials: bool) -> Result<Settings, Vec<Pro
     let table = parse(&mut scope).unwrap_or_default();
     let mut raw: raw::Settings = take(&mut scope, table);
     let here = std::mem::take(&mut raw.tenant);
-    let (mut settings, inherited) = checked::settings(&mut scope, raw, files);
+    let (mut settings, inherited) = checked::settings(&mut scope, raw, looks);
+    let credentials = looks == Looks::Everywhere;
     let mut origins = Vec::new();
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 use url::Host;
 
+use super::load::Looks;
 use super::ownership::{self, Kind};
 use super::problem::{Flaw, Problem};
 use super::settings::ContentType;
@@ -162,6 +163,28 @@ impl Scope<'_> {
             return None;
         }
         Some(self.base.join(text))
+    }
+
+    /// The path of a file that is to be written: its folder has to be there.
+    pub(super) fn written(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        looks: Looks,
+    ) -> Option<PathBuf> {
+        let path = self.path(key, value)?;
+        if looks == Looks::Everywhere
+            && let Some(folder) = path.parent()
+            && !folder.is_dir()
+        {
+            let folder = folder.display();
+            self.refuse(
+                key,
+                format!("there is no folder {folder}"),
+                format!("create it (install -d -m 750 {folder}), or correct the path"),
+            );
+        }
+        Some(path)
     }
 
     /// Content types, each once.

@@ -389,6 +389,13 @@ fn check_looks_at_owners_and_modes() {
             "config.toml: http.ca_file: ca is writable by others (mode 0666); chmod go-w ca",
         ]
     );
+    assert_eq!(
+        problems("state.ledger = 'a/b'\nlog.file = 'c/d'\nmetrics.textfile = 'e'\n"),
+        [
+            "config.toml: state.ledger: there is no folder a; create it (install -d -m 750 a), or correct the path",
+            "config.toml: log.file: there is no folder c; create it (install -d -m 750 c), or correct the path",
+        ]
+    );
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (content, what) in [
         ("", "no certificate in it"),

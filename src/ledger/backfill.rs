@@ -41,7 +41,8 @@ pub struct BackfillLeft {
 }
 
 impl Ledger {
-    /// Asks for a span of a stream.
+    /// Asks for a span of a stream. One that waits and reaches its beginning is made longer: who asks again while nothing
+    /// moves asks for nothing more.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -52,16 +53,27 @@ impl Ledger {
         until: DateTime<Utc>,
         is_resend: bool,
     ) -> Result<(), Fault> {
-        self.write()?
+        let span = params![
+            stream,
+            since.timestamp_millis(),
+            until.timestamp_millis(),
+            is_resend
+        ];
+        let made_longer = self
+            .write()?
             .prepare_cached(
-                "INSERT INTO backfill (stream, since, until, resend) VALUES (?1, ?2, ?3, ?4)",
+                "UPDATE backfill SET until = max(until, ?3) WHERE id = (
+                     SELECT min(id) FROM backfill
+                     WHERE stream = ?1 AND resend = ?4 AND since <= ?2 AND until >= ?2)",
             )?
-            .execute(params![
-                stream,
-                since.timestamp_millis(),
-                until.timestamp_millis(),
-                is_resend
-            ])?;
+            .execute(span)?;
+        if made_longer == 0 {
+            self.write()?
+                .prepare_cached(
+                    "INSERT INTO backfill (stream, since, until, resend) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(span)?;
+        }
         Ok(())
     }
 

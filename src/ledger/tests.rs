@@ -433,6 +433,41 @@ fn a_span_begins_where_it_was_listed_to() {
 }
 
 #[test]
+fn who_asks_again_for_a_span_that_waits_makes_it_longer() {
+    let mut world = World::new();
+    let id = world.stream().id;
+    let at = |hours| now() - TimeDelta::hours(hours);
+    let mut asked = |since, until, is_resend| {
+        world
+            .ledger
+            .insert_span(id, at(since), at(until), is_resend)
+            .unwrap();
+        let spans = world.ledger.spans(id).unwrap();
+        spans
+            .iter()
+            .map(|span| {
+                let ago = |time: DateTime<Utc>| (now() - time).num_hours();
+                (ago(span.since), ago(span.until), span.is_resend)
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked(20, 10, false), [(20, 10, false)]);
+    assert_eq!(asked(20, 10, false), [(20, 10, false)]);
+    assert_eq!(asked(19, 9, false), [(20, 9, false)]);
+    assert_eq!(asked(9, 8, false), [(20, 8, false)]);
+    assert_eq!(asked(12, 11, false), [(20, 8, false)]);
+    // What begins before it, or wants what was delivered, is another.
+    assert_eq!(asked(21, 15, false), [(20, 8, false), (21, 15, false)]);
+    assert_eq!(asked(20, 10, true).len(), 3);
+    assert_eq!(asked(20, 10, true).len(), 3);
+    // What was listed of it is wanted anew.
+    let number = world.ledger.spans(id).unwrap()[2].id;
+    world.ledger.span_listed_to(number, at(15)).unwrap();
+    world.ledger.insert_span(id, at(20), at(10), true).unwrap();
+    assert_eq!(world.ledger.spans(id).unwrap().len(), 4);
+}
+
+#[test]
 fn what_was_confirmed_and_expires_before_it_comes_again_is_not_lost() {
     let mut world = World::new();
     let stream = world.listed(&["delivered", "unconfirmed", "pending"]);
@@ -460,6 +495,7 @@ fn what_was_confirmed_and_expires_before_it_comes_again_is_not_lost() {
             world.names(&stream),
             ["delivered", "pending", "unconfirmed"]
         );
+        world.ledger.span_listed(span.id).unwrap();
     }
     let contents = world.pending(&stream);
     let one = |name| {

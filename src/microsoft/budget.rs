@@ -181,7 +181,8 @@ impl Budget {
         }
         self.heed(&fault);
         match (fault.class, wait) {
-            (Class::Retry | Class::Throttled, Some(wait)) => {
+            // What failed in the sign-in was repeated there.
+            (Class::Retry | Class::Throttled, Some(wait)) if !fault.is_of_sign_in => {
                 log::debug!("again in {:.1} s: {fault}", wait.as_secs_f64());
                 if fault.class == Class::Retry && fault.status.is_some() {
                     self.lock().bad = Some(Box::new(fault));
@@ -317,6 +318,21 @@ mod tests {
             (Class::Throttled, Some(seconds(500)))
         );
         assert_eq!(start.elapsed().as_secs(), 107);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_in_the_sign_in_is_not_repeated_around_it() {
+        let budget = Budget::new(0, Retry::default());
+        let start = Instant::now();
+        let mut fault = Fault::broken("no answer within 30 s".to_owned(), String::new());
+        fault.is_of_sign_in = true;
+        let mut asked = 0;
+        let refused = budget.repeat(async || {
+            asked += 1;
+            Err::<(), _>(fault.clone())
+        });
+        assert!(refused.await.unwrap_err().is_of_sign_in);
+        assert_eq!((asked, start.elapsed()), (1, Duration::ZERO));
     }
 
     #[test]

@@ -248,8 +248,8 @@ fn a_span_that_slips_out_of_reach_is_told() {
     world.run_expecting(0, &[]);
     let busy = Rule::on(Operation::Content, Action::af(500, "AF50000", "busy"));
     world.microsoft.faults(Plan::default().rule(busy));
-    // One of them slips out of reach as a whole.
-    for since in [["6d", "--until", "5d"], ["6d", "--until", "0s"]] {
+    // One of them slips out of reach as a whole. The other begins before it, so that it is one of its own.
+    for since in [["6d", "--until", "5d"], ["145h", "--until", "0s"]] {
         let arguments = [
             &["backfill", "--content-type", "DLP.All", "--since"],
             &since[..],

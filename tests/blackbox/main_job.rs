@@ -324,12 +324,19 @@ fn a_disabled_tenant_is_left_alone() {
     assert!(world.log().contains("all tenants are disabled"));
     let status = world.run(&["status"]);
     assert!(status.stdout.starts_with(b"All tenants are disabled"));
+    let status = world.run(&["status", "--all"]);
+    let said = String::from_utf8(status.stdout).unwrap();
+    assert!(
+        said.contains("\n5 disabled: not collected, since the tenant has `enabled = false`\n"),
+        "{said}"
+    );
     // No tenant, no host that could tell the time: nothing was skipped because of what failed.
     let doctor = world.run(&["doctor", "--json"]);
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(!said.contains("skipped"), "{said}");
     assert!(
-        !String::from_utf8(doctor.stdout)
-            .unwrap()
-            .contains("skipped")
+        said.contains("1 tenant (1 with `enabled = false`)"),
+        "{said}"
     );
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use comfy_table::{ColumnConstraint, ContentArrangement};
 use serde::Serialize;
 
 use super::probes::{Probe, Said};
@@ -205,6 +206,13 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
         all.len() <= MOST_TENANTS || tenant.as_ref().is_none_or(|name| others.contains(name))
     };
     let mut table = table(["result", "of", "probe", "ms", "seen"]);
+    // What was seen fills the terminal's lines, if that says how wide it is.
+    if table.width() != Some(0) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        for column in table.column_iter_mut().take(4) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     for finding in findings
         .iter()
         .filter(|finding| is_shown(&finding.subject.tenant))

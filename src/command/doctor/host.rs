@@ -44,12 +44,19 @@ pub(super) fn configuration(path: &Path, now: DateTime<Utc>) -> (Chain, Option<S
                 1 => "1 tenant".to_owned(),
                 count => format!("{count} tenants"),
             };
+            let disabled = settings.tenants.iter().filter(|tenant| !tenant.enabled);
+            let disabled = match disabled.count() {
+                0 => String::new(),
+                count => format!(" ({count} with `enabled = false`)"),
+            };
             let file = path.display();
             // What is wrong with the ledger is found elsewhere.
             let outcome = if are_gone(&settings, now).unwrap_or_default() {
                 Outcome::Failed(probes::TENANTS_GONE.with(&[("file", &file)]))
             } else {
-                Outcome::Ok(format!("{file}: {tenants}; owners and modes are right"))
+                Outcome::Ok(format!(
+                    "{file}: {tenants}{disabled}; owners and modes are right"
+                ))
             };
             chain.add(&probes::CONFIGURATION, outcome);
             Some(settings)
