@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(
             out,
             "config.toml: wazuh.hom: unknown key; did you mean home?\n\
-             config.toml: log.level: is none of the words known here; write \"info\", \"error\", \"warn\", \"debug\", \"trace\"\n"
+             config.toml: log.level: is not a word that is known here; write \"info\", \"error\", \"warn\", \"debug\", \"trace\"\n"
         );
         assert_eq!(outcome, Err("2 problems in the configuration".to_owned()));
     }

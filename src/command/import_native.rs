@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use super::tenant::say_stored;
 use super::tenant::store::{self, New, Place};
 use super::{shown, unsaid};
+use crate::cli::DEFAULT_CONFIG;
 use crate::collect::window;
 use crate::config::{ContentType, HandOver, Settings, Tenant, unusable};
 use crate::ledger::{Ledger, Lock, Opened, Purpose};
@@ -119,7 +120,7 @@ pub(crate) fn import(
         .map_err(unsaid);
     }
     if !here.is_empty() {
-        say_next(&path, &native.blocks, &here, &incoming, out).map_err(unsaid)?;
+        say_next(config, &path, &native.blocks, &here, &incoming, out).map_err(unsaid)?;
     }
     conclude(&wrong, !here.is_empty())
 }
@@ -316,6 +317,7 @@ fn say(
 /// What is to be done by hand. A block without `<api_auth>` keeps Wazuh from starting, so one that
 /// nothing is left in goes as a whole.
 fn say_next(
+    config: &Path,
     path: &Path,
     blocks: &[Block],
     here: &BTreeSet<String>,
@@ -323,9 +325,14 @@ fn say_next(
     out: &mut impl Write,
 ) -> std::io::Result<()> {
     let path = path.display();
+    let program = if config == Path::new(DEFAULT_CONFIG) {
+        "o365-wodle".to_owned()
+    } else {
+        format!("o365-wodle --config {}", config.display())
+    };
     writeln!(
         out,
-        "\nBefore anything is deleted, see that each tenant signs in here: o365-wodle subscriptions list\n\
+        "\nBefore anything is deleted, see that each tenant signs in here: {program} subscriptions list\n\
          {path} was not changed. Delete from it, so that nothing is collected twice:"
     )?;
     let is_here = |auth: &&Auth| auth.tenant_id.as_ref().is_some_and(|id| here.contains(id));
@@ -357,10 +364,10 @@ fn say_next(
     writeln!(
         out,
         "Then:\n  \
-         o365-wodle setup --write\n  \
+         {program} setup --write\n  \
          systemctl restart wazuh-manager    (or wazuh-agent)\n  \
-         o365-wodle -v run\n  \
-         o365-wodle doctor\n\
+         {program} -v run\n  \
+         {program} doctor\n\
          To rename a tenant, rename its file: tenants.d/{name}.toml to tenants.d/NEW-NAME.toml."
     )
 }

@@ -104,7 +104,7 @@ fn wazuh(scope: &mut Scope<'_>, raw: raw::Wazuh) -> Wazuh {
         Some(_) => {
             scope.refuse(
                 "annotate",
-                "is none of the words known here",
+                "is not a word that is known here",
                 "write true, false, \"auto\"",
             );
             None
@@ -281,7 +281,7 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
         }
         Some(url) => Some(url),
         None => {
-            scope.refuse("proxy", "is no URL of a proxy", "write \"http://user@proxy:3128\"");
+            scope.refuse("proxy", "is not the URL of a proxy", "write \"http://user@proxy:3128\"");
             None
         }
     });
@@ -302,7 +302,7 @@ fn http(scope: &mut Scope<'_>, raw: raw::Http, looks: bool) -> Http {
         if hosts.peek().is_none() || !hosts.all(is_host) {
             scope.refuse(
                 &format!("no_proxy[{index}]"),
-                format!("is {host:?}, which no host is called"),
+                format!("is {host:?}, which does not name a host"),
                 "write a name (and all below it is meant as well), an address or a subnet: \"corp.example\", \"10.0.0.0/8\"",
             );
         }

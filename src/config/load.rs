@@ -122,7 +122,7 @@ fn parse(scope: &mut Scope<'_>) -> Option<Table> {
         Err(fault) => {
             let before = fault.span().and_then(|span| text.get(..span.start));
             let line = before.unwrap_or_default().matches('\n').count() + 1;
-            let what = format!("line {line} is no TOML ({})", fault.message());
+            let what = format!("line {line} is not TOML ({})", fault.message());
             let cure = if fault.message().contains("duplicate key") {
                 "a key, or the header of a table, is there a second time: leave one, with all that belongs to it"
             } else {

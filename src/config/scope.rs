@@ -140,7 +140,7 @@ impl Scope<'_> {
         let names: Vec<_> = words.iter().map(|(name, _)| format!("{name:?}")).collect();
         self.refuse(
             key,
-            "is none of the words known here",
+            "is not a word that is known here",
             format!("write {}", names.join(", ")),
         );
         default

@@ -186,7 +186,7 @@ fn check_finds_what_is_wrong_in_tenants_d() {
     assert_eq!(
         found(&folder),
         [
-            "tenants.d/T.toml: line 1 is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
+            "tenants.d/T.toml: line 1 is not TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
             "tenants.d/one.toml: x: unknown key; remove it; known here: name, tenant_id, client_id, client_secret_file, client_secret_command, client_secret_credential, certificate_file, private_key_file, certificate_password_file, assertion_algorithm, federated_token_file, client_secret_expires, cloud, login_url, management_url, content_types, publisher_identifier, concurrency, requests_per_minute, initial_lookback, include, exclude, labels, enabled",
             "tenants.d/one.toml: name: differs from the file's name; remove the line, or rename the file",
             "tenants.d/one.toml: tenant_id: is the same as in config.toml tenant[0]; remove one of the two",
@@ -217,14 +217,14 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
     vec![
         (tenant(1, ""), vec![]),
         ("\u{feff}[log]\n\n=".into(), vec![
-            "config.toml: line 3 is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
+            "config.toml: line 3 is not TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write key = \"value\", each on a line of its own",
         ]),
         ("[collect]\ndedline = '4m'\nconncurrency = 2".into(), vec![
             "config.toml: collect.conncurrency: unknown key; did you mean concurrency?",
             "config.toml: collect.dedline: unknown key; did you mean deadline?",
         ]),
         ("[wazuh]\nhome = '/x'\n[wazuh]".into(), vec![
-            "config.toml: line 3 is no TOML (duplicate key); a key, or the header of a table, is there a second time: leave one, with all that belongs to it",
+            "config.toml: line 3 is not TOML (duplicate key); a key, or the header of a table, is there a second time: leave one, with all that belongs to it",
         ]),
         ("[wazuh]\nhome = '/x'\nlokation = 'x'\n[collect]\noverlapp = '1h'\nzz = 1\n[colect]".into(), vec![
             "config.toml: colect: unknown key; did you mean collect?",
@@ -297,7 +297,7 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: log.file: has the wrong type, expected a string; write it in quotes; a duration has a unit, such as \"4m\"",
             "config.toml: wazuh.location: would break the header of each event; write 1 to 256 bytes without : and | that do not start with [, such as \"office365\"",
             "config.toml: wazuh.events_per_second: is neither a whole number nor \"auto\"; write a number, 0 for no pacing, or \"auto\"",
-            "config.toml: wazuh.acknowledge: is none of the words known here; write \"auto\", \"off\"",
+            "config.toml: wazuh.acknowledge: is not a word that is known here; write \"auto\", \"off\"",
         ]),
         (tenant(1, "client_secret_expires = '2027-05-01'\ninclude = [{ record_type = 15 }]"), vec![
             "config.toml: tenant[0].client_secret_expires: has the wrong type, expected a date; write 2027-05-01, without quotes",
@@ -307,7 +307,7 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: tenant: has the wrong type, expected a list; write [[tenant]]",
         ]),
         (tenant(1, "hunter2~hunter2"), vec![
-            "config.toml: line 6 is no TOML (key with no value, expected `=`); write key = \"value\", each on a line of its own",
+            "config.toml: line 6 is not TOML (key with no value, expected `=`); write key = \"value\", each on a line of its own",
         ]),
         (tenant(1, "labels = { customer = 'a', Customer = 'b' }"), vec![LABELS]),
         (tenant(1, "labels = { 'a.b-c' = 'a', 'a.b' = 'b', 'A.B.c' = 'c' }"), vec![LABELS]),
@@ -368,7 +368,7 @@ fn check_looks_at_owners_and_modes() {
         assert_eq!(
             found(&files),
             [format!(
-                "config.toml: http.no_proxy[1]: is {host:?}, which no host is called; write a name (and all below it is \
+                "config.toml: http.no_proxy[1]: is {host:?}, which does not name a host; write a name (and all below it is \
                  meant as well), an address or a subnet: \"corp.example\", \"10.0.0.0/8\""
             )]
         );

@@ -1,5 +1,6 @@
 //! The Activity API's operations, for one tenant.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -329,10 +330,7 @@ impl Activity {
             }
             Err(_) => {
                 self.budget.count(Outcome::Unanswered);
-                Err(Fault::broken(
-                    format!("no answer within {} s", patience.as_secs()),
-                    shown(url),
-                ))
+                Err(unanswered_within(patience.as_secs(), shown(url)))
             }
         }
     }
@@ -436,29 +434,44 @@ fn judge(call: Call, answer: &Body, body: &[u8], roles: Option<&[String]>, clock
 }
 
 fn no_answer(error: &reqwest::Error, url: &Url) -> Fault {
-    let causes = causes(error);
-    if causes.contains("invalid peer certificate") {
-        return Fault::new(
-            Class::Failed,
-            format!("the server's certificate is not trusted: {causes}"),
-            "if a proxy inspects TLS here, give its authority as http.ca_file; check this machine's clock and ca-certificates",
-            shown(url),
-        );
+    unanswered(error.is_connect(), &causes(error), &shown(url))
+}
+
+/// Why no answer came, by what the libraries say.
+const UNANSWERED: [(&[&str], Class, &str, &str); 3] = [
+    (
+        &["invalid peer certificate"],
+        Class::Failed,
+        "the server's certificate is not trusted",
+        "if a proxy inspects TLS here, give its authority as http.ca_file; check this machine's clock and ca-certificates",
+    ),
+    (
+        &["tunnel error", "proxy authentication required"],
+        Class::Retry,
+        "the proxy does not let the request through",
+        "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow Microsoft's login and management hosts",
+    ),
+    (
+        &["dns error"],
+        Class::Retry,
+        "a host's name cannot be resolved",
+        "the next run tries again; if it stays, check this host's name servers (/etc/resolv.conf), and proxy, login_url and management_url; if only a proxy reaches the internet, set [http] proxy",
+    ),
+];
+
+pub(super) fn unanswered(is_of_connection: bool, causes: &str, url: &str) -> Fault {
+    let is_said = |says: &[&str]| says.iter().any(|words| causes.contains(words));
+    match UNANSWERED.iter().find(|(says, ..)| is_said(says)) {
+        Some((_, class, sentence, cure)) => {
+            Fault::new(*class, format!("{sentence}: {causes}"), cure, url)
+        }
+        None if is_of_connection => Fault::broken(format!("no connection: {causes}"), url),
+        None => Fault::broken(format!("no answer: {causes}"), url),
     }
-    if causes.contains("tunnel error") || causes.contains("proxy authentication required") {
-        return Fault::new(
-            Class::Retry,
-            format!("the proxy does not let the request through: {causes}"),
-            "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow Microsoft's login and management hosts",
-            shown(url),
-        );
-    }
-    let what = if error.is_connect() {
-        "no connection"
-    } else {
-        "no answer"
-    };
-    Fault::broken(format!("{what}: {causes}"), shown(url))
+}
+
+pub(super) fn unanswered_within(patience: impl Display, url: String) -> Fault {
+    Fault::broken(format!("no answer within {patience} s"), url)
 }
 
 fn subscription(item: &Value) -> Option<Subscription> {

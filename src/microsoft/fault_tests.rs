@@ -1,6 +1,7 @@
 //! The table, row by row, and what is decided without it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::super::activity::{unanswered, unanswered_within};
 use super::super::fault_table::{ACTIVITY, ENTRA};
 use super::super::token::{no_token, unsigned, unusable};
 use super::*;
@@ -424,6 +425,16 @@ pub(crate) fn code_tables() -> String {
         row(shown, &answer(operation, status, body));
     }
     row("200 to a sign-in without a token", &no_token(""));
+    row("none", &unanswered_within("{seconds}", String::new()));
+    for (is_of_connection, causes) in [
+        (true, "{why}"),
+        (false, "{why}"),
+        (true, "dns error: {why}"),
+        (true, "invalid peer certificate: {why}"),
+        (true, "tunnel error: {why}"),
+    ] {
+        row("none", &unanswered(is_of_connection, causes, ""));
+    }
     for fault in [unusable("{file}".as_ref(), &"{why}"), unsigned()] {
         row("none: a sign-in was not asked for", &fault);
     }

@@ -189,7 +189,7 @@ impl Way {
         let proxy = config::proxy_url(&format!("{scheme}{text}"));
         let proxy = proxy.ok_or_else(|| {
             Error::Configuration(format!(
-                "{name} of the environment is no URL of a proxy; write http://USER:PASSWORD@HOST:PORT with \
+                "{name} of the environment is not the URL of a proxy; write http://USER:PASSWORD@HOST:PORT with \
                  special characters escaped (%40 for @), or set proxy of [http]"
             ))
         })?;
@@ -237,14 +237,16 @@ pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        // reqwest's own layer says only "error sending request for url (…)".
-        if !error.is::<reqwest::Error>() {
+        next = error.source();
+        let said = error.to_string();
+        // The client's own layers say only "error sending request for url (…)" and "client error (Connect)".
+        let is_frame = said.starts_with("client error (") && next.is_some();
+        if !error.is::<reqwest::Error>() && !is_frame {
             if !text.is_empty() {
                 text.push_str(": ");
             }
-            text.push_str(&error.to_string());
+            text.push_str(&said);
         }
-        next = error.source();
     }
     if text.is_empty() {
         "no further cause given".to_owned()

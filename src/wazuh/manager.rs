@@ -489,7 +489,7 @@ impl Manager {
                     self.dropped_said = Some(look.answered);
                     log::warn!(
                         "Wazuh's analysisd dropped {} events in this run because its input queue was full; sending slower. \
-                         Another source floods it, or it has too little power.",
+                         Another source floods it, or its machine is too slow.",
                         self.dropped
                     );
                 }

@@ -169,13 +169,21 @@ fn one_root_goes_on_at_each_bookmark() {
     let (out, err) = host.import(0);
     assert_eq!(err, "");
     assert!(out.contains("lines 8 to 26"), "{out}");
-    let tried = out.find("see that each tenant signs in here: o365-wodle subscriptions list");
+    let program = format!("o365-wodle --config {}", host.0.config().display());
+    let tried = out.find(&format!(
+        "see that each tenant signs in here: {program} subscriptions list"
+    ));
     assert!(
         tried.is_some() && tried < out.find("Delete from it"),
         "{out}"
     );
-    let steps =
-        ["setup --write", "systemctl restart", "-v run", "doctor"].map(|step| out.find(step));
+    let steps = [
+        &format!("{program} setup --write"),
+        "systemctl restart",
+        &format!("{program} -v run"),
+        &format!("{program} doctor"),
+    ]
+    .map(|step| out.find(step));
     assert!(steps.is_sorted() && steps[0].is_some(), "{out}");
     assert!(
         out.contains("tenant-11111111: DLP.All goes on at "),

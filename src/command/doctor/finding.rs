@@ -153,7 +153,7 @@ impl Chain {
         for probe in probes {
             let is_done = |finding: &Finding| finding.probe == probe.name;
             if self.is_broken && !self.findings.iter().any(is_done) {
-                let seen = "needs what failed".to_owned();
+                let seen = "not tried, since what it needs failed".to_owned();
                 self.push(probe, Verdict::Skipped, seen, String::new());
             }
         }

@@ -131,8 +131,8 @@ troubles! {
     AGENT_SILENT of ACKNOWLEDGEMENT: "the agent does not tell its state"
         => "restart the agent; look for var/run/wazuh-agentd.state in its home";
     MANAGER_SILENT of ACKNOWLEDGEMENT: "the manager does not answer at {socket}: events are sent slowly, and stay unconfirmed until it does"
-        => "look whether Wazuh is still starting, stopped or short of power: /var/ossec/bin/wazuh-control status";
-    NOBODY_TELLS of ACKNOWLEDGEMENT: "nobody tells what was processed: events count as delivered when they are taken"
+        => "look whether Wazuh is still starting, stopped or overloaded: /var/ossec/bin/wazuh-control status";
+    NOBODY_TELLS of ACKNOWLEDGEMENT: "Wazuh does not tell here what it processed: events count as delivered when they are taken"
         => "on a manager from 4.4 on, look at {socket}";
 
     NOBODY_TO_TEST of TEST_EVENT: "there is no tenant to send one for"
@@ -142,10 +142,10 @@ troubles! {
     NOT_ACKNOWLEDGED of TEST_EVENT: "sent and read, but not acknowledged within {seconds} s"
         => "Wazuh may be busy: look for o365_wodle.health \"test\" there, and whether `o365-wodle status` goes on having unconfirmed events";
     TEST_LOST of TEST_EVENT: "sent, but Wazuh restarted or dropped events before it had processed it"
-        => "try again; if it stays so, another source floods Wazuh, or it has too little power: look into its logs/ossec.log";
+        => "try again; if it stays so, another source floods Wazuh, or its machine is too slow: look into its logs/ossec.log";
 
     CONF_UNREADABLE of SCHEDULER: "{file}: {why}"
-        => "run this as root, and see that home in [wazuh] is Wazuh's folder; if systemd's timer starts collections, all is well";
+        => "see that home in [wazuh] is Wazuh's folder, and run this as root; if systemd's timer starts collections, all is well";
     CONF_BROKEN of SCHEDULER: "{file} does not read as XML ({why})"
         => "mend it; Wazuh itself may refuse it: /var/ossec/bin/wazuh-control start says so";
     NO_BLOCK of SCHEDULER: "{file} has no block that starts collections"
@@ -168,14 +168,14 @@ troubles! {
     NO_NAME of NAME: "{host}: the name cannot be resolved ({why})"
         => "check this host's name servers (/etc/resolv.conf), or set [http] proxy if only a proxy reaches the internet; check login_url and management_url";
     NO_CONNECTION of CONNECTION: "{host}: nothing accepts a connection ({why})"
-        => "let this host reach it on port 443 (firewall), or set [http] proxy";
+        => "let this host reach it (firewall), or set [http] proxy";
     NO_PROXY_NAME of NAME: "{host}: the name of the proxy {proxy} cannot be resolved ({why})"
         => "check proxy of [http] (HTTPS_PROXY of the environment, where there is none) and this host's name servers (/etc/resolv.conf)";
     NO_PROXY_THERE of CONNECTION: "{host}: the proxy {proxy} does not accept a connection ({why})"
         => "look whether the proxy runs; check proxy of [http] (HTTPS_PROXY of the environment, where there is none)";
     PROXY_REFUSES of PROXY: "{host}: the proxy does not let the request through ({why})"
         => "check proxy and proxy_password_file of [http] (HTTPS_PROXY of the environment, where there is none), and ask whoever runs the proxy to allow the host";
-    UNTRUSTED of TLS: "{host}: its certificate is not trusted: somebody in between may open TLS ({why})"
+    UNTRUSTED of TLS: "{host}: its certificate is not trusted: something in between may intercept TLS ({why})"
         => "if your organisation inspects TLS, put its authority's certificate into [http] ca_file, or exempt the host; otherwise install ca-certificates";
     NO_TLS of TLS: "{host}: what accepts the connection there gives up before TLS ({why})"
         => "ask whoever runs the network what stands between this host and Microsoft; check login_url and management_url";

@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{ROLES, activity, api, fetched, plain};
+use super::{PATIENCE, ROLES, activity, api, fetched, plain};
 use crate::config;
 use crate::microsoft::cloud::tests::tenant;
 use crate::microsoft::fake::{self, Fake, reply, token};
@@ -41,6 +41,22 @@ async fn through(settings: &config::Http, base: &str) -> Result<(), Fault> {
     let activity =
         Activity::new(&http, &tenant(Some(base)).into(), secret, Clock::default()).unwrap();
     activity.subscriptions().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_resolved_is_said_to_be_that() {
+    let addresses = tenant(Some("https://login.invalid")).into();
+    let secret = Credential::secret("x".to_owned().into());
+    let activity =
+        Activity::new(&super::http(PATIENCE), &addresses, secret, Clock::default()).unwrap();
+    let fault = activity.subscriptions().await.unwrap_err();
+    let said = fault.to_string();
+    assert!(
+        said.starts_with("a host's name cannot be resolved: dns error: ")
+            && fault.class == Class::Retry
+            && fault.cure.contains("/etc/resolv.conf"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

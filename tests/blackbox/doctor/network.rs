@@ -41,7 +41,7 @@ fn the_way_to_a_host() {
             failed(
                 "connection",
                 "https://localhost:*: nothing accepts a connection (localhost port *: Connection refused *",
-                "let this host reach it on port 443 (firewall), or set [http] proxy",
+                "let this host reach it (firewall), or set [http] proxy",
             ),
         ),
         (
@@ -50,7 +50,7 @@ fn the_way_to_a_host() {
             &["answer"],
             failed(
                 "tls",
-                "https://*: its certificate is not trusted: somebody in between may open TLS (*",
+                "https://*: its certificate is not trusted: something in between may intercept TLS (*",
                 "if your organisation inspects TLS, put its authority's certificate into [http] ca_file, or exempt the host; otherwise install ca-certificates",
             ),
         ),
