@@ -146,6 +146,7 @@ fn what_was_given_up_is_fetched_again() {
 fn what_is_listed_again_after_it_expired_is_fetched() {
     for again in [&["run"][..], &["backfill", "--since", "6h"]] {
         let mut world = World::with_tenants(1, Options::default());
+        world.set("http", "retries", "0");
         world.issue_small(0, "Audit.Exchange", 3, TimeDelta::hours(1));
         let blob = Rule::on(Operation::Blob, Action::WrongJson);
         world.microsoft.faults(Plan::default().rule(blob.clone()));

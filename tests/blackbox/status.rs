@@ -150,6 +150,7 @@ fn a_collection_that_is_no_longer_started_is_not_well() {
 #[test]
 fn tenants_that_are_gone_are_missed_and_what_waits_of_them_is_said() {
     let mut world = World::with_tenants(2, Options::default());
+    world.set("http", "retries", "0");
     world.issue_everywhere(1, 2);
     let never = Action::af(500, "AF50000", "no");
     let never = Rule::on(Operation::Blob, never).content_type("Audit.Exchange");

@@ -251,10 +251,11 @@ fn answering(answer: &'static str) -> SocketAddr {
 /// The way of a run, however it is written.
 #[test]
 fn a_proxy_of_the_environment_is_looked_at_without_its_password() {
-    let world = world(Options {
+    let mut world = world(Options {
         tls: true,
         ..Options::default()
     });
+    world.set("http", "retries", "0");
     for proxy in [
         "127.0.0.1:1/",
         " http://127.0.0.1:1 ",

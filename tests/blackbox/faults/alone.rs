@@ -78,6 +78,7 @@ fn where_nothing_can_be_had_no_part_failed() {
 #[test]
 fn an_entry_that_cannot_be_read_keeps_nothing_new() {
     let mut world = world(1);
+    world.set("http", "retries", "0");
     fill(&mut world);
     assert_eq!(run(&world), 0, "{}", world.log());
     let entry = Action::Status {
