@@ -1,5 +1,6 @@
 //! What each fuzz target does with its input; `cargo test` does the same with the corpus and some mutations of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use o365_wodle::array::{Element, Sink, Splitter};
-use o365_wodle::collect::event::{Damaged, Envelope, Health, Shaper, damaged};
+use o365_wodle::collect::event::{Damaged, Envelope, Health, Record, Shaper, damaged};
 use o365_wodle::config::{Settings, parse_hand_over, parse_new_secret};
 use o365_wodle::microsoft::fuzzing;
 use serde_json::value::RawValue;
@@ -43,8 +44,12 @@ pub(crate) fn records(data: &[u8]) {
     }
 }
 
-/// Elements with the events of those that are records.
-type Found = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+/// Elements, with what is known of those that are records.
+type Found = Vec<(Vec<u8>, Option<Known>)>;
+
+/// A record's event, and what it is known by.
+#[derive(Debug, PartialEq)]
+struct Known([Option<Vec<u8>>; 3]);
 
 /// What is found, and whether the array is whole.
 fn split(body: &[u8], size: usize, in_place: bool) -> (Found, bool) {
@@ -80,20 +85,29 @@ impl Sink for Reader {
             return None;
         }
         let (record, end) = self.shaper.read_at(chunk, at)?;
-        let mut event = Vec::new();
-        self.shaper.write(&record, false, &mut event);
-        self.found.push((chunk[at..end].to_vec(), Some(event)));
+        let known = self.known(&record);
+        self.found.push((chunk[at..end].to_vec(), Some(known)));
         Some(end)
     }
 
     fn element(&mut self, element: Element<'_>) {
         let (Element::Value(bytes) | Element::TooLong { head: bytes, .. }) = element;
-        let event = self.shaper.read(bytes).map(|record| {
-            let mut event = Vec::new();
-            self.shaper.write(&record, false, &mut event);
-            event
-        });
-        self.found.push((bytes.to_vec(), event));
+        let record = self.shaper.read(bytes);
+        let known = record.map(|record| self.known(&record));
+        self.found.push((bytes.to_vec(), known));
+    }
+}
+
+impl Reader {
+    fn known(&self, record: &Record<'_>) -> Known {
+        let mut event = Vec::new();
+        self.shaper.write(record, false, &mut event);
+        let [id, number] = [record.id(), record.record_number()];
+        Known([
+            Some(event),
+            id.map(Cow::into_owned),
+            number.map(Cow::into_owned),
+        ])
     }
 }
 

@@ -15,7 +15,7 @@ use crate::marks::{self, BLOCK};
 /// How much is kept for a look at it: of a body that is no array, of what stands behind a fault, of an element that is
 /// too long.
 const HEAD: usize = 4096;
-/// By how many bytes more the marks are set that an element's end is looked for with; a multiple of [`BLOCK`].
+/// By so many bytes more each time are marks set, until an element's end is found; a multiple of [`BLOCK`].
 const STEP: usize = 16 * BLOCK;
 /// The room for an element in parts that a splitter keeps from one to the next.
 const KEPT_CAPACITY: usize = 64 * 1024;
@@ -25,8 +25,9 @@ pub trait Sink {
     /// The objects that are offered next stand in this chunk.
     fn chunk(&mut self, _chunk: &[u8]) {}
 
-    /// Takes the object that begins at `at` of the chunk and says where it ends, if all of it is there and sound.
-    /// Otherwise nothing is taken, and it comes as an element once its end was found.
+    /// Takes the object that begins at `at` of the chunk that [`chunk`](Self::chunk) told, if all of it is there and sound, and
+    /// says where in the chunk the byte behind it is. Otherwise nothing is taken, and it comes as an element once its end was
+    /// found.
     fn object(&mut self, _chunk: &[u8], _at: usize) -> Option<usize> {
         None
     }
@@ -213,6 +214,7 @@ impl Splitter {
                             is_told = true;
                         }
                         if let Some(end) = sink.object(chunk, at) {
+                            debug_assert!(at < end && end <= chunk.len(), "{at} to {end}");
                             self.state = State::Between(Due::Comma);
                             at = end;
                             continue;
@@ -419,7 +421,7 @@ impl Marked {
         self.to = 0;
     }
 
-    /// An element begins at `at`, outside of strings.
+    /// An element begins at `at`, outside of strings: there the part begins anew, unless it reaches beyond it.
     fn begin(&mut self, at: usize) {
         if at >= self.to {
             self.next_chunk();

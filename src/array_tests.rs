@@ -200,6 +200,52 @@ fn memory_stays_within_the_limit_and_depth_costs_none() {
     assert_eq!((told, splitter.finish()), (1, Ok(())));
 }
 
+/// As [`split`] without a limit, of a sink that takes sound objects where they stand.
+fn read(body: &[u8], sizes: &[usize]) -> (Vec<String>, Result<(), Damage>) {
+    struct Reader(Vec<String>);
+
+    impl Sink for Reader {
+        fn object(&mut self, chunk: &[u8], at: usize) -> Option<usize> {
+            let mut stream = serde_json::Deserializer::from_slice(&chunk[at..]).into_iter();
+            let object: &RawValue = stream.next()?.ok()?;
+            self.0.push(object.get().to_owned());
+            Some(at + stream.byte_offset())
+        }
+
+        fn element(&mut self, element: Element<'_>) {
+            let Element::Value(bytes) = element else {
+                panic!("there is no limit");
+            };
+            self.0.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+    }
+
+    let mut splitter = Splitter::new(usize::MAX);
+    let mut reader = Reader(Vec::new());
+    let mut rest = body;
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, behind) = rest.split_at((*size).clamp(1, rest.len()));
+        rest = behind;
+        if let Err(damage) = splitter.push(chunk, &mut reader) {
+            return (reader.0, Err(damage));
+        }
+    }
+    (reader.0, splitter.finish())
+}
+
+#[test]
+fn a_chunk_may_end_with_a_strings_first_quote() {
+    for (body, element) in [(r#"["\""]"#, r#""\"""#), (r#"["a]"]"#, r#""a]""#)] {
+        for cut in 1..body.len() {
+            let found = split(body.as_bytes(), &[cut, body.len()], 1000);
+            assert_eq!(found, (vec![element.to_owned()], Ok(())), "{cut}");
+        }
+    }
+}
+
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -233,6 +279,32 @@ proptest! {
         let expected: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
         let expected: Vec<String> = expected.iter().map(|raw| raw.get().to_owned()).collect();
         prop_assert_eq!(split(body.as_bytes(), &sizes, usize::MAX), (expected, Ok(())));
+    }
+
+    /// Of bodies in which marks are set in several steps, and begun anew in the midst of a chunk.
+    #[test]
+    fn a_sink_that_takes_objects_gets_what_one_gets_that_takes_none(
+        elements in prop::collection::vec(
+            (0_usize..900, prop_oneof![
+                Just(r#"{"a":"~","b":[{"c":"\\\""}]}"#),
+                Just(r#"{"a":"~}\"{","b":}"#),
+                Just(r#"{"a":"~",[1}"#),
+                Just(r#"{"~":1]"#),
+                Just(r#"["~",{"a":"]"}]"#),
+                Just(r#""{~\"}""#),
+                Just("~1"),
+                Just("{}{}"),
+            ]),
+            1..14,
+        ),
+        sizes in prop::collection::vec(prop_oneof![1_usize..80, 900_usize..6_000], 1..4),
+    ) {
+        let elements: Vec<String> = elements
+            .iter()
+            .map(|(length, text)| text.replace('~', &"x".repeat(*length)))
+            .collect();
+        let body = format!("[{}]", elements.join(", "));
+        prop_assert_eq!(read(body.as_bytes(), &sizes), split(body.as_bytes(), &[1], usize::MAX));
     }
 
     #[test]

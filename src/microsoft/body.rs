@@ -1,4 +1,4 @@
-//! A body as it streams in, with a bound on everything: time without progress, speed, size.
+//! What Microsoft answers, as it streams in, with a bound on everything: time without progress, speed, size.
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
-//! Where strings may end, found for a whole record before it is read.
+//! Where strings may end, found for a whole text, a record or a chunk of a blob, before it is read.
 
 use wide::u8x16;
 
 pub(super) use crate::marks::next;
 
-/// What the marks keep from record to record, in words: enough for the longest event.
+/// What the marks keep from text to text, in words: enough for the longest event.
 const KEPT_CAPACITY: usize = 1_024;
 
-/// A bit for each byte of a record that may end a plain run inside a string: quotes, backslashes and what is below
-/// 0x20. All bytes behind the record are marked.
+/// A bit for each byte of a text that may end a plain run inside a string: quotes, backslashes and what is below
+/// 0x20. All bytes behind the text are marked.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     words: Vec<u64>,
@@ -16,11 +16,11 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Marks the bytes of another record.
-    pub(super) fn set(&mut self, record: &[u8]) {
+    /// Marks the bytes of another text.
+    pub(super) fn set(&mut self, text: &[u8]) {
         self.words.shrink_to(KEPT_CAPACITY);
         let mut seen = u8x16::default();
-        crate::marks::set(&mut self.words, record, |bytes| {
+        crate::marks::set(&mut self.words, text, |bytes| {
             seen |= bytes;
             bytes.simd_eq(u8x16::splat(b'"'))
                 | bytes.simd_eq(u8x16::splat(b'\\'))
@@ -29,7 +29,7 @@ impl Marks {
         self.is_ascii = seen.to_bitmask() == 0;
     }
 
-    /// Whether the record has no byte above 0x7F.
+    /// Whether the text has no byte above 0x7F.
     pub(super) fn is_ascii(&self) -> bool {
         self.is_ascii
     }

@@ -191,8 +191,8 @@ impl Shaper {
         self.scanner.set_chunk(chunk);
     }
 
-    /// Reads the element that begins at `start` of the chunk, and says where it ends; `None` if it is no JSON object, or
-    /// does not end in this chunk.
+    /// Reads the element that begins at `start` of the chunk given to [`Self::set_chunk`], and says where the byte behind it is;
+    /// `None` if it is no JSON object, or does not end in this chunk.
     #[must_use]
     pub fn read_at<'a>(&mut self, chunk: &'a [u8], start: usize) -> Option<(Record<'a>, usize)> {
         let (findings, end) = self.scanner.scan_at(chunk, start)?;

@@ -1,6 +1,6 @@
 //! One pass over a record: is it a JSON object, who is it, and does Wazuh take it as it is?
 //!
-//! Records stand in chunks of a blob, or alone where one stands in two.
+//! Records stand in chunks of a blob, or alone where the splitter had to find their end.
 
 use super::cut::LONGEST_STRING;
 use super::findings::{Field, Findings};
@@ -81,7 +81,7 @@ impl Scanner {
 }
 
 impl Scratch {
-    /// Reads the record that begins at `start`, and says where it ends.
+    /// Reads the record that begins at `start`, and says where it ends; `None` as in [`Scanner::scan_at`].
     #[inline]
     fn scan<'a>(
         &mut self,
