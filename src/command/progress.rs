@@ -36,8 +36,11 @@ impl Progress {
                 let ledger = Ledger::read(&ledger).ok().flatten();
                 if let Some(count) = ledger.and_then(|ledger| ledger.pending_contents().ok()) {
                     most = most.max(count);
-                    bar.set_length(most);
-                    bar.set_position(most - count);
+                    // None of none would be shown as all.
+                    if most > 0 {
+                        bar.set_length(most);
+                        bar.set_position(most - count);
+                    }
                 }
             }
             bar.finish_and_clear();

@@ -51,7 +51,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file.display())?;
+        let file = self.file.display().to_string();
+        if !self.key.is_empty() || !self.flaw.what.starts_with(&file) {
+            write!(f, "{file}: ")?;
+        }
         if !self.key.is_empty() {
             // a quoted key may hold anything, line ends and terminal controls included
             let shown = self.key.chars().take(200);

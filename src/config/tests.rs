@@ -161,14 +161,14 @@ fn tenants_d() {
     .unwrap();
     assert_eq!(
         found(&folder),
-        ["tenants.d: tenants.d is writable by others (mode 0770); chmod go-w tenants.d"]
+        ["tenants.d is writable by others (mode 0770); chmod go-w tenants.d"]
     );
     fs::remove_dir_all(folder.path().join("tenants.d")).unwrap();
     fs::write(folder.path().join("tenants.d"), "").unwrap();
     assert_eq!(
         found(&folder),
         [
-            "tenants.d: tenants.d is no folder, or lies in what is none; move away what is in a folder's place, or correct the path"
+            "tenants.d is no folder, or lies in what is none; move away what is in a folder's place, or correct the path"
         ]
     );
 }
@@ -330,7 +330,7 @@ fn check_looks_at_owners_and_modes() {
     assert_eq!(wrong("config.toml", 0o644), [""; 0]);
     assert_eq!(
         wrong("config.toml", 0o664),
-        ["config.toml: config.toml is writable by others (mode 0664); chmod go-w config.toml"]
+        ["config.toml is writable by others (mode 0664); chmod go-w config.toml"]
     );
     assert_eq!(
         wrong("s", 0o644),
@@ -410,7 +410,7 @@ fn check_looks_at_owners_and_modes() {
     fs::remove_file(nowhere.path().join("config.toml")).unwrap();
     assert_eq!(
         found(&nowhere),
-        ["config.toml: config.toml does not exist; create it, or correct the path"]
+        ["config.toml does not exist; create it, or correct the path"]
     );
 }
 
