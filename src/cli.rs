@@ -16,20 +16,24 @@ pub(crate) struct Cli {
         long,
         help = "The configuration file; without, what the variable O365_WODLE_CONFIG names, else /etc/o365-wodle/config.toml",
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "PATH",
         default_value_os_t = default_config(),
         hide_default_value = true
     )]
     pub(crate) config: PathBuf,
     /// Say more on standard error (-v: what is done, -vv: in detail)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Say nothing on standard error
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
+
+/// The heading of the options that all commands have.
+const EVERYWHERE: &str = "Options of all commands";
 
 /// The configuration that is read unless another one is named.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/o365-wodle/config.toml";
@@ -39,7 +43,8 @@ Exit codes:
    0  all went as asked (nothing new, no tenants yet, backlog left and events not yet confirmed too)
    1  unexpected failure: please report it
    2  wrong use of the command line
-   3  some tenants or content types failed, the others succeeded; doctor, status: something is not well
+   3  some tenants or content types failed, the others succeeded; doctor, status, tenant add: something is not well;
+      setup --write, import-native, tenant remove: not all could be done
   75  nothing could be done for now, the next run will
   77  every tenant was refused
   78  configuration error";
@@ -190,7 +195,7 @@ pub(crate) struct Run {
     /// End in order by then, for instance 50s (default: [collect] deadline)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
-    /// Print the events instead of sending them, and change nothing
+    /// Print the events instead of sending them; remember and start nothing
     #[arg(long = "dry-run")]
     pub(crate) is_dry: bool,
 }
