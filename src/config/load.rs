@@ -11,8 +11,8 @@ use super::checked;
 use super::ownership::{self, Kind};
 use super::problem::{Flaw, Problem};
 use super::raw;
-use super::scope::Scope;
-use super::settings::{Settings, Tenant};
+use super::scope::{Scope, parse_guid};
+use super::settings::Settings;
 use super::tenant;
 
 /// No configuration is longer.
@@ -74,10 +74,9 @@ fn read(path: &Path, looks: Looks) -> Result<Settings, Vec<Problem>> {
     let mut origins = Vec::new();
     for (index, raw) in here.into_iter().enumerate() {
         let table = format!("tenant[{index}]");
-        if let Some(tenant) = tenant::tenant(&mut scope.at(&*table), raw, &inherited, credentials) {
-            settings.tenants.push(Arc::new(tenant));
-            origins.push((path.to_owned(), table));
-        }
+        origins.push(Origin::of(&raw, path, &table));
+        let tenant = tenant::tenant(&mut scope.at(&*table), raw, &inherited, credentials);
+        settings.tenants.extend(tenant.map(Arc::new));
     }
     for file in tenant_files(&mut scope) {
         let mut scope = Scope {
@@ -89,12 +88,11 @@ fn read(path: &Path, looks: Looks) -> Result<Settings, Vec<Problem>> {
         };
         let mut raw: raw::Tenant = take(&mut scope, table);
         name_by_file(&mut scope, &mut raw);
-        if let Some(tenant) = tenant::tenant(&mut scope, raw, &inherited, credentials) {
-            settings.tenants.push(Arc::new(tenant));
-            origins.push((file.clone(), String::new()));
-        }
+        origins.push(Origin::of(&raw, &file, ""));
+        let tenant = tenant::tenant(&mut scope, raw, &inherited, credentials);
+        settings.tenants.extend(tenant.map(Arc::new));
     }
-    refuse_repeated(&mut scope, &settings.tenants, &origins);
+    refuse_repeated(&mut scope, &origins);
     if problems.is_empty() {
         Ok(settings)
     } else {
@@ -272,28 +270,39 @@ fn name_by_file(scope: &mut Scope<'_>, raw: &mut raw::Tenant) {
     raw.name = Some(stem);
 }
 
-fn refuse_repeated(scope: &mut Scope<'_>, tenants: &[Arc<Tenant>], origins: &[(PathBuf, String)]) {
-    for (later, (tenant, (file, table))) in tenants.iter().zip(origins).enumerate() {
-        for (key, same) in [
-            (
-                "name",
-                (|one, other| one.name == other.name) as fn(&Tenant, &Tenant) -> bool,
-            ),
-            ("tenant_id", |one, other| one.tenant_id == other.tenant_id),
-        ] {
-            let earlier = tenants.iter().zip(origins).take(later);
-            let Some((_, (first, first_table))) =
-                earlier.into_iter().find(|(other, _)| same(tenant, other))
-            else {
+/// Where a tenant stands, and what no other may have: keys with their values.
+struct Origin {
+    file: PathBuf,
+    table: String,
+    own: [(&'static str, Option<String>); 2],
+}
+
+impl Origin {
+    /// Of a tenant, whatever else may be wrong with it.
+    fn of(raw: &raw::Tenant, file: &Path, table: &str) -> Self {
+        let tenant_id = raw.tenant_id.as_deref().and_then(parse_guid);
+        Self {
+            file: file.to_owned(),
+            table: table.to_owned(),
+            own: [("name", raw.name.clone()), ("tenant_id", tenant_id)],
+        }
+    }
+}
+
+fn refuse_repeated(scope: &mut Scope<'_>, origins: &[Origin]) {
+    for (later, origin) in origins.iter().enumerate() {
+        for own in origin.own.iter().filter(|(_, value)| value.is_some()) {
+            let mut earlier = origins.iter().take(later);
+            let Some(first) = earlier.find(|other| other.own.contains(own)) else {
                 continue;
             };
-            let place = format!("{} {first_table}", first.display());
+            let place = format!("{} {}", first.file.display(), first.table);
             let mut scope = Scope {
-                file,
-                ..scope.at(table)
+                file: &origin.file,
+                ..scope.at(&*origin.table)
             };
             scope.refuse(
-                key,
+                own.0,
                 format!("is the same as in {}", place.trim_end()),
                 "remove one of the two",
             );

@@ -274,6 +274,13 @@ fn table() -> Vec<(String, Vec<&'static str>)> {
             "config.toml: tenant[1].name: is the same as in config.toml tenant[0]; remove one of the two",
             "config.toml: tenant[1].tenant_id: is the same as in config.toml tenant[0]; remove one of the two",
         ]),
+        // Whatever else is wrong with the two.
+        (format!("{}{}", tenant(1, "concurrency = 0"), tenant(1, "concurrency = 0")).replacen("8a3c", "8A3C", 1), vec![
+            "config.toml: tenant[0].concurrency: is out of range; choose 1 to 64",
+            "config.toml: tenant[1].concurrency: is out of range; choose 1 to 64",
+            "config.toml: tenant[1].name: is the same as in config.toml tenant[0]; remove one of the two",
+            "config.toml: tenant[1].tenant_id: is the same as in config.toml tenant[0]; remove one of the two",
+        ]),
         (tenant(1, "login_url = 'http://login.example'\nmanagement_url = 'https://u:hunter2@m.example/api'"), vec![
             "config.toml: tenant[0].login_url: is plain http to another machine, which would show the token to the network; write https://; http:// is for a loopback address only",
             "config.toml: tenant[0].management_url: has more than scheme, host and port; write https:// and the host, with a port if it needs one",
