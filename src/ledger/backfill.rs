@@ -42,7 +42,7 @@ pub struct BackfillLeft {
 
 impl Ledger {
     /// Asks for a span of a stream. One that waits and reaches its beginning is made longer: who asks again while nothing
-    /// moves asks for nothing more.
+    /// moves asks for nothing more. A resend of which contents stand here already is not: they may have been sent.
     ///
     /// # Errors
     /// A full or failing disk.
@@ -64,7 +64,8 @@ impl Ledger {
             .prepare_cached(
                 "UPDATE backfill SET until = max(until, ?3) WHERE id = (
                      SELECT min(id) FROM backfill
-                     WHERE stream = ?1 AND resend = ?4 AND since <= ?2 AND until >= ?2)",
+                     WHERE stream = ?1 AND resend = ?4 AND since <= ?2 AND until >= ?2
+                     AND id NOT IN (SELECT resend FROM content WHERE stream = ?1))",
             )?
             .execute(span)?;
         if made_longer == 0 {

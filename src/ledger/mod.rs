@@ -41,6 +41,8 @@
 //! that came meanwhile become durable together.
 
 mod backfill;
+#[cfg(test)]
+mod backfill_tests;
 mod batches;
 mod contents;
 mod fault;
