@@ -49,20 +49,26 @@ pub struct Problem {
     pub flaw: Flaw,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Problem {
+    /// What is wrong with its place before it, as a line is said.
+    pub(crate) fn in_place(&self) -> Flaw {
         let file = self.file.display().to_string();
+        let mut what = String::new();
         if !self.key.is_empty() || !self.flaw.what.starts_with(&file) {
-            write!(f, "{file}: ")?;
+            what = file + ": ";
         }
         if !self.key.is_empty() {
             // a quoted key may hold anything, line ends and terminal controls included
             let shown = self.key.chars().take(200);
-            for c in shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
-                write!(f, "{c}")?;
-            }
-            f.write_str(": ")?;
+            what.extend(shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+            what.push_str(": ");
         }
-        write!(f, "{}", self.flaw)
+        Flaw::new(what + &self.flaw.what, &self.flaw.cure)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.in_place().fmt(f)
     }
 }

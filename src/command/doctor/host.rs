@@ -63,7 +63,7 @@ pub(super) fn configuration(path: &Path, now: DateTime<Utc>) -> (Chain, Option<S
         }
         Err(problems) => {
             for problem in problems {
-                let outcome = Outcome::failed(&problem.to_string());
+                let outcome = Outcome::Failed(problem.in_place().into());
                 chain.link(&probes::CONFIGURATION, outcome);
             }
             None

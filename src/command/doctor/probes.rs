@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use crate::config::Flaw;
 use crate::microsoft::{GRANT_READ, GRANT_READ_DLP, SWITCH_AUDIT_LOG_ON};
 
 /// A link of the chain from the configuration to Wazuh.
@@ -27,6 +28,15 @@ pub(super) struct Trouble {
 pub(super) struct Said {
     pub(super) seen: String,
     pub(super) cure: String,
+}
+
+impl From<Flaw> for Said {
+    fn from(flaw: Flaw) -> Self {
+        Self {
+            seen: flaw.what,
+            cure: flaw.cure,
+        }
+    }
 }
 
 impl Trouble {
@@ -88,7 +98,7 @@ probes! {
     NAME = "name": "the name of Microsoft's login host and of its management host, or of the proxy on the way: whether it is resolved";
     CONNECTION = "connection": "the same host: whether something accepts a connection";
     PROXY = "proxy": "where there is a proxy: whether it lets requests through";
-    TLS = "tls": "the same host: whether its certificate is trusted, and who issued it; another issuer than Microsoft's means that somebody opens TLS on the way";
+    TLS = "tls": "the same host: whether its certificate is trusted, and who issued it; another issuer than Microsoft's means that something on the way intercepts TLS";
     ANSWER = "answer": "the same host: whether it answers";
     CLOCK = "clock": "this machine's clock, against the time in Microsoft's answers";
     CREDENTIAL = "credential": "the tenant's secret, certificate or token file: whether it can be read, and when it expires";

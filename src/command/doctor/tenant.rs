@@ -83,7 +83,7 @@ async fn own_credential(chain: &mut Chain, tenant: &Tenant) -> Result<Credential
     let credential = match Credential::read_aside(&tenant.authentication).await {
         Ok(credential) => credential,
         Err(flaw) => {
-            chain.link(&probes::CREDENTIAL, Outcome::failed(&flaw.to_string()));
+            chain.link(&probes::CREDENTIAL, Outcome::Failed(flaw.into()));
             return Err(SignIn::Impossible);
         }
     };
