@@ -29,7 +29,7 @@ mod terminal;
 pub mod wazuh;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -44,8 +44,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // A broken pipe while help is printed is nobody's concern.
-            drop(error.print());
+            // Who closes it has seen enough of the help.
+            if let Err(fault) = error.print()
+                && fault.kind() != ErrorKind::BrokenPipe
+                && !error.use_stderr()
+            {
+                drop(writeln!(
+                    io::stderr(),
+                    "o365-wodle: standard output: {fault}"
+                ));
+                return Error::TryLater(String::new()).exit_code();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -69,12 +78,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let is_said = !is_verdict
                 && log::max_level() > log::LevelFilter::Off
                 && verbosity >= 0
-                && (verbosity > 0 || std::io::stderr().is_terminal());
+                && (verbosity > 0 || io::stderr().is_terminal());
             if !is_said && verbosity >= 0 {
                 // As in the log, but for its lines.
                 let may_command = |char: char| char.is_control() && char != '\n';
                 let said = error.to_string().replace(may_command, " ");
-                drop(writeln!(std::io::stderr(), "o365-wodle: {said}"));
+                drop(writeln!(io::stderr(), "o365-wodle: {said}"));
             }
             error.exit_code()
         }
@@ -83,7 +92,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(cli: &Cli, verbosity: i8) -> Result<()> {
     let now = chrono::Utc::now();
-    let mut out = command::Output(std::io::stdout().lock());
+    let mut out = command::Output(io::stdout().lock());
     let default = Command::Run(cli::Run::default());
     let command = cli.command.as_ref().unwrap_or(&default);
     // A scheduler starts these. The others may be handed files as descriptors: `--from <(…)`.
@@ -96,7 +105,7 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
         Command::Run(arguments) => {
             drop(out);
             with_settings(cli, verbosity, |settings| {
-                command::run::run(settings, arguments)
+                command::run::run(settings, arguments, cli.quiet)
             })
         }
         Command::Backfill(arguments) => {
@@ -104,7 +113,7 @@ fn run(cli: &Cli, verbosity: i8) -> Result<()> {
             let span = command::backfill::span(arguments, now)?;
             drop(out);
             with_settings(cli, verbosity, |settings| {
-                command::backfill::backfill(settings, arguments, span, now)
+                command::backfill::backfill(settings, arguments, span, now, cli.quiet)
             })
         }
         Command::Status(arguments) => with_settings(cli, verbosity, |settings| {

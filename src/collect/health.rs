@@ -216,9 +216,15 @@ impl Finding {
     /// A fault of a tenant that is left alone since, so that it was not seen again; none if the state is no fault.
     pub(super) fn lasting(state: &HealthState, error: &str) -> Option<Self> {
         let name = FAULTS.into_iter().find(|name| *name == state.state)?;
+        // Throttling comes with many codes.
+        let code = match name {
+            "throttled" => "429",
+            _ => &state.detail,
+        };
+        let said = || error.split_once("; ").map(|(_, cure)| cure);
         let cure = match name {
             "audit_log_off" => SWITCH_AUDIT_LOG_ON,
-            _ => cure_of(&state.detail).unwrap_or("see the log of the run that found it"),
+            _ => (cure_of(code).or_else(said)).unwrap_or("see the log of the run that found it"),
         };
         let hint =
             format!("{cure}; once it is mended, `o365-wodle doctor` lets the next run try at once");

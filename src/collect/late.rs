@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::desk::Closed;
 use super::health::Finding;
-use super::tenant::{Collector, Failed, Trouble};
+use super::outcome::Trouble;
+use super::tenant::{Collector, Failed};
 use crate::config::ContentType;
 use crate::ledger::{Pending, Stream};
 use crate::microsoft::Fault;
@@ -267,19 +268,21 @@ impl Collector {
         late
     }
 
-    /// What to say of what was asked for in vain: what Microsoft answered to such a request, at `path`, if it did.
+    /// What to say of what was asked for in vain: what came of such a request, at `path`, if anything did.
     fn not_answered(&self, what: &str, path: &str) -> Fault {
         let activity = self.activity.borrow();
-        let bad = activity.as_ref().and_then(|activity| activity.bad_answer());
+        let bad = activity.as_ref().and_then(|activity| activity.last_fault());
         match bad.filter(|bad| bad.url.ends_with(path)) {
-            Some(bad) => Fault {
-                message: format!(
-                    "{what} was not answered well by the run's deadline: {}",
-                    bad.message
-                )
-                .into(),
-                ..bad
-            },
+            Some(bad) => {
+                let well = bad.status.map_or("", |_| " well");
+                let message = &bad.message;
+                let message =
+                    format!("{what} was not answered{well} by the run's deadline: {message}");
+                Fault {
+                    message: message.into(),
+                    ..bad
+                }
+            }
             None => Fault::late(&format!("{what} was not answered by the run's deadline")),
         }
     }

@@ -11,6 +11,7 @@ mod health;
 mod late;
 mod list;
 mod order;
+mod outcome;
 mod place;
 mod refusals;
 mod subscribe;
@@ -42,10 +43,10 @@ use deliver::{Delivery, Outlet, Wazuh};
 use desk::Desk;
 use event::Redactor;
 pub(crate) use floor::floor;
+pub use outcome::{Outcome, Trouble};
 pub(crate) use subscribe::remember_start;
 use tenant::Collector;
 pub(crate) use tenant::is_ahead;
-pub use tenant::{Outcome, Trouble};
 
 /// How long closed contents are remembered: as long as a listing can name them, and a day.
 const KEEP: Duration = Duration::from_hours(8 * 24);
@@ -245,7 +246,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         }
         let outcomes = collectors
             .iter()
-            .map(|collector| collector.outcome())
+            .map(|collector| collector.outcome(stopped_by.is_some()))
             .collect();
         (outcomes, stopped_by)
     });

@@ -20,6 +20,7 @@ use super::event::{Envelope, Shaper};
 use super::gap::Before;
 use super::health::Finding;
 use super::late::{Listing, Wait};
+use super::outcome::{Outcome, Trouble};
 use super::place::at;
 use super::refusals::Refusals;
 use super::{ANSWER, BLOB, RESTING, Stop, Work, fetch};
@@ -30,28 +31,6 @@ use crate::microsoft::{Activity, Class, Clock, Credential, Fault};
 
 /// By how much two readings of Microsoft's time, which is told to the second, may differ.
 pub(super) const CLOCK_JITTER: Duration = Duration::from_mins(1);
-
-/// What kept a tenant, or part of it, from being collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Its credential cannot be read here.
-    Credential,
-    /// Microsoft refuses it: credentials, permissions or the audit log.
-    Refused,
-    /// Nothing could be had: Microsoft, or the way there, failed for the whole tenant, or for all that was not left alone.
-    Unreachable,
-    /// Some content types or contents failed, the others did not.
-    Partial,
-}
-
-/// How the collection of a tenant went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The operator's name for the tenant.
-    pub tenant: String,
-    /// The worst that happened; each was logged once.
-    pub trouble: Option<Trouble>,
-}
 
 /// Collects one tenant.
 pub(super) struct Collector {
@@ -165,10 +144,12 @@ impl Collector {
         }
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self, is_stopped: bool) -> Outcome {
+        let is_served = self.is_served.get() || self.is_heard.get() || self.is_over.get();
         Outcome {
             tenant: self.tenant.name.clone(),
             trouble: match self.trouble.get() {
+                None if is_stopped && !is_served => Some(Trouble::Untried),
                 Some(Trouble::Partial) if !self.is_served.get() => {
                     Some(if self.lacks_audit_log.get() {
                         Trouble::Refused
@@ -264,15 +245,7 @@ impl Collector {
     }
 
     pub(super) fn worse(&self, trouble: Trouble) {
-        let rank = |trouble| match trouble {
-            None => 0,
-            Some(Trouble::Partial) => 1,
-            Some(Trouble::Unreachable) => 2,
-            Some(Trouble::Refused | Trouble::Credential) => 3,
-        };
-        if rank(Some(trouble)) > rank(self.trouble.get()) {
-            self.trouble.set(Some(trouble));
-        }
+        self.trouble.set(Some(trouble.or(self.trouble.get())));
     }
 
     /// Lists what is new, then fetches what is pending; beside what else is to be listed, and beside a listing that takes long,

@@ -32,6 +32,7 @@ pub(crate) fn backfill(
     arguments: &cli::Backfill,
     (since, until): (DateTime<Utc>, DateTime<Utc>),
     now: DateTime<Utc>,
+    is_quiet: bool,
 ) -> Result<()> {
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
@@ -62,7 +63,7 @@ pub(crate) fn backfill(
         purpose: Purpose::Backfill,
         stopping,
     };
-    work_off(settings, &request)
+    work_off(settings, &request, is_quiet)
 }
 
 /// What is asked for, within what Microsoft keeps.
@@ -119,11 +120,11 @@ fn queue(
 }
 
 /// Round after round, until all is done or nothing moves any more.
-fn work_off(settings: &Settings, request: &Request) -> Result<()> {
+fn work_off(settings: &Settings, request: &Request, is_quiet: bool) -> Result<()> {
     let (mut idle, mut stuck, mut last, mut trouble) = (0, 0, None, Ok(()));
     let mut fewest = u64::MAX;
     loop {
-        let summary = collect_and_report(settings, request).inspect_err(|_| {
+        let summary = collect_and_report(settings, request, is_quiet).inspect_err(|_| {
             log::warn!("what was asked for is queued: any later run goes on with it");
         })?;
         let tally = &summary.tally;

@@ -3,16 +3,24 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::config::Settings;
+use crate::config::{Flaw, Problem, Settings};
 use crate::error::{Error, Result};
+use crate::ledger::{self, Fault};
 
-/// Reads all the configuration files and the secret files that they name, and prints every problem
-/// on a line of its own, or how many tenants there are.
+/// Reads all the configuration files and the secret files that they name, looks at owner and mode of the ledger, and prints
+/// every problem on a line of its own, or how many tenants there are.
 ///
 /// # Errors
 /// [`Error::Configuration`] if anything is wrong; [`Error::TryLater`] if `out` cannot be written.
 pub(crate) fn check(path: &Path, out: &mut impl Write) -> Result<()> {
-    let found = Settings::check(path);
+    let found = Settings::check(path).and_then(|settings| match ledgers_flaw(&settings) {
+        None => Ok(settings),
+        Some(flaw) => Err(vec![Problem {
+            file: path.to_owned(),
+            key: "state.ledger".to_owned(),
+            flaw,
+        }]),
+    });
     report(path, &found, out)
         .map_err(|fault| Error::TryLater(format!("the outcome cannot be printed: {fault}")))?;
     match found {
@@ -26,9 +34,20 @@ pub(crate) fn check(path: &Path, out: &mut impl Write) -> Result<()> {
     }
 }
 
+/// Why no run would take what stands at the ledger's path.
+fn ledgers_flaw(settings: &Settings) -> Option<Flaw> {
+    match ledger::may_stand_at(&settings.state.ledger) {
+        Err(Fault::NotOurs { path, what, cure }) => Some(Flaw::new(
+            format!("{}: {what}", path.display()),
+            cure.trim_end_matches('.'),
+        )),
+        _ => None,
+    }
+}
+
 fn report(
     path: &Path,
-    found: &Result<Settings, Vec<crate::config::Problem>>,
+    found: &Result<Settings, Vec<Problem>>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
     match found {
@@ -84,5 +103,19 @@ mod tests {
              config.toml: log.level: is not a word that is known here; write \"info\", \"error\", \"warn\", \"debug\", \"trace\"\n"
         );
         assert_eq!(outcome, Err("2 problems in the configuration".to_owned()));
+
+        // What no run would take.
+        let ledger = folder.path().join("ledger.db");
+        fs::write(&ledger, "").unwrap();
+        fs::set_permissions(&ledger, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            said("[state]\nledger = 'ledger.db'\n"),
+            (
+                "config.toml: state.ledger: ledger.db: others may read or write the ledger (mode 0644); \
+                 Take that right away: chmod 600 ledger.db\n"
+                    .to_owned(),
+                Err("1 problem in the configuration".to_owned())
+            )
+        );
     }
 }

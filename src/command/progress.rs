@@ -1,7 +1,7 @@
 //! How far long work is: a bar on a terminal, nothing elsewhere, where the log tells.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,12 +17,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Progress(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Progress {
-    /// Follows how many contents wait to be fetched, from the most there were down to nothing.
-    pub(super) fn follow(ledger: PathBuf) -> Self {
-        if !std::io::stderr().is_terminal() {
+    /// Follows how many contents wait to be fetched, from the most there were down to nothing; unless it is to be quiet.
+    pub(super) fn follow(ledger: &Path, is_quiet: bool) -> Self {
+        if is_quiet || !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let (stop, stopped) = mpsc::channel();
+        let ledger = ledger.to_owned();
         let thread = thread::spawn(move || {
             let bar = ProgressBar::new(0).with_message("contents fetched");
             if let Ok(style) =

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// See the exit codes in the README.
-pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
+pub(crate) fn run(settings: &Settings, arguments: &cli::Run, is_quiet: bool) -> Result<()> {
     let begin = Instant::now();
     let tenants = selected(settings, &arguments.tenants)?;
     if tenants.is_empty() {
@@ -39,16 +39,20 @@ pub(crate) fn run(settings: &Settings, arguments: &cli::Run) -> Result<()> {
         purpose: Purpose::Run,
         stopping: Stopping::by_signal()?,
     };
-    judge(&collect_and_report(settings, &request)?)
+    judge(&collect_and_report(settings, &request, is_quiet)?)
 }
 
 /// Collects once, says how it went, and leaves the figures for Prometheus.
 ///
 /// # Errors
 /// What stands in the way of all tenants alike.
-pub(super) fn collect_and_report(settings: &Settings, request: &Request) -> Result<Summary> {
+pub(super) fn collect_and_report(
+    settings: &Settings,
+    request: &Request,
+    is_quiet: bool,
+) -> Result<Summary> {
     let begin = Instant::now();
-    let _progress = (!request.is_dry).then(|| Progress::follow(settings.state.ledger.clone()));
+    let _progress = Progress::follow(&settings.state.ledger, is_quiet || request.is_dry);
     let collected = collect(settings, request);
     // A run that another one keeps from running is none.
     if !request.is_dry && !matches!(collected, Err(Error::Busy(_))) {
@@ -171,8 +175,9 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
     let parts = [
         (Trouble::Credential, "without a usable credential"),
         (Trouble::Refused, "refused"),
-        (Trouble::Unreachable, "not reachable"),
+        (Trouble::Unreachable, "without a usable answer"),
         (Trouble::Partial, "in part"),
+        (Trouble::Untried, "not tried before the run was stopped"),
     ]
     .map(|(trouble, what)| {
         let those = outcomes
@@ -198,18 +203,18 @@ pub(super) fn judge(summary: &Summary) -> Result<()> {
 
 /// What it comes to that this was wrong with each thing that was asked for.
 pub(super) fn error_of(troubles: &[Option<Trouble>]) -> Option<fn(String) -> Error> {
-    use Trouble::{Credential, Refused, Unreachable};
+    use Trouble::{Credential, Refused, Unreachable, Untried};
     let all = |expected: &[Trouble]| {
         let mut troubles = troubles.iter();
         troubles.all(|trouble| trouble.is_some_and(|trouble| expected.contains(&trouble)))
     };
-    if troubles.iter().all(Option::is_none) {
+    if (troubles.iter()).all(|trouble| matches!(trouble, None | Some(Untried))) {
         None
     } else if all(&[Credential]) {
         Some(Error::Configuration)
     } else if all(&[Credential, Refused]) {
         Some(Error::Refused)
-    } else if all(&[Credential, Refused, Unreachable]) {
+    } else if all(&[Credential, Refused, Unreachable, Untried]) {
         // Of some the next run may have more.
         Some(Error::TryLater)
     } else {
@@ -254,7 +259,7 @@ mod tests {
 
     #[test]
     fn exit_codes_have_their_precedence() {
-        use Trouble::{Credential, Partial, Refused, Unreachable};
+        use Trouble::{Credential, Partial, Refused, Unreachable, Untried};
         for (troubles, expected) in [
             (&[None, None][..], 0),
             (&[None, Some(Refused)], 3),
@@ -268,6 +273,11 @@ mod tests {
             (&[Some(Unreachable), Some(Refused), None], 3),
             (&[Some(Unreachable), Some(Partial)], 3),
             (&[Some(Partial)], 3),
+            (&[None, Some(Untried)], 0),
+            (&[Some(Untried)], 0),
+            (&[Some(Unreachable), Some(Untried)], 75),
+            (&[Some(Refused), Some(Untried)], 75),
+            (&[Some(Refused), Some(Untried), None], 3),
         ] {
             assert_eq!(
                 code(troubles),

@@ -65,7 +65,7 @@ pub(crate) fn write(config: &Path, now: DateTime<Utc>, out: &mut impl Write) -> 
         Insertion::Refused(why) => return by_hand(&path, &why, out),
     };
     let mut backup = path.clone().into_os_string();
-    backup.push(now.format(".%Y%m%dT%H%M%SZ.bak").to_string());
+    backup.push(now.format(".%Y%m%dT%H%M%S%.3fZ.bak").to_string());
     let backup = Path::new(&backup);
     files::create(backup, &before, access).map_err(|fault| unwritten(backup, &fault))?;
     if let Err(error) = replace(&path, &before, &text, access, out) {

@@ -271,9 +271,7 @@ impl Row<'_> {
             None => State::Waiting,
             Some(report) if report.lost_lately > 0 || report.gap.is_some() => State::Lossy,
             Some(report) if report.damaged_lately > 0 => State::Damaged,
-            Some(report) if report.unavailable_until.is_some_and(|until| until > now) => {
-                State::Unavailable
-            }
+            Some(report) if report.is_unavailable => State::Unavailable,
             Some(report) if report.error.is_some() => State::Failing,
             // What takes runs to be listed brings records meanwhile.
             Some(report)

@@ -462,6 +462,18 @@ fn schema(connection: &Connection) -> Result<BTreeSet<(String, String)>, Fault> 
 }
 
 /// Whether a ledger may be, and is, at `path`.
+/// Whether a run of this user would take what stands at a ledger's path, as far as its owners and modes go; where there is no
+/// folder, nothing does.
+///
+/// # Errors
+/// [`Fault::NotOurs`]; `Unwritable` if it cannot be looked at.
+pub fn may_stand_at(path: &Path) -> Result<(), Fault> {
+    if folder(path).is_dir() {
+        check_file(path)?;
+    }
+    Ok(())
+}
+
 fn check_file(path: &Path) -> Result<bool, Fault> {
     check_folder(path)?;
     let metadata = match fs::symlink_metadata(path) {

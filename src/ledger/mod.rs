@@ -72,7 +72,9 @@ pub use contents::{NewContent, Pending};
 pub use fault::Fault;
 #[cfg(test)]
 pub(crate) use fault::what_is_not_ours;
-pub use file::{Lock, Opened, Purpose, ROUND, installation_key, lock_file, set_aside};
+pub use file::{
+    Lock, Opened, Purpose, ROUND, installation_key, lock_file, may_stand_at, set_aside,
+};
 pub use health::{Gap, HealthState, Scope, Standing};
 pub use report::StreamReport;
 pub use seen::{Key, Keys, place_key, record_key, resend_key};

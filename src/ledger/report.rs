@@ -22,8 +22,8 @@ pub struct StreamReport {
     pub last_success: Option<DateTime<Utc>>,
     /// When a record was handed over last.
     pub last_record: Option<DateTime<Utc>>,
-    /// Until when it is not looked at, since the app lacks a permission.
-    pub unavailable_until: Option<DateTime<Utc>>,
+    /// Whether the app lacked a permission for it when it was looked at last.
+    pub is_unavailable: bool,
     /// Records that Wazuh has, as sure as can be known.
     pub delivered: u64,
     /// Records delivered since midnight UTC.
@@ -67,7 +67,8 @@ impl Ledger {
         let today = now.timestamp_millis().div_euclid(86_400_000);
         let lately = (now - LATELY).timestamp_millis();
         let mut statement = self.connection.prepare(
-            "SELECT tenant_id, content_type, marker, last_success, last_record, unavailable_until,
+            "SELECT tenant_id, content_type, marker, last_success, last_record,
+                 unavailable_until > 0 AND failures = 0,
                  delivered, duplicate, filtered, reshaped, s.lost, s.damaged,
                  coalesce(error, (SELECT error FROM content INDEXED BY content_open
                                   WHERE stream = s.id AND state = 0 AND error IS NOT NULL
@@ -112,7 +113,7 @@ impl Ledger {
                 marker: row.get::<_, Option<i64>>(2)?.map(time),
                 last_success: time_or_never(row.get(3)?),
                 last_record: time_or_never(row.get(4)?),
-                unavailable_until: time_or_never(row.get(5)?),
+                is_unavailable: row.get(5)?,
                 delivered: row.get(6)?,
                 duplicate: row.get(7)?,
                 filtered: row.get(8)?,

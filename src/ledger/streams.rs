@@ -222,7 +222,8 @@ impl Ledger {
         let connection = self.write()?;
         connection
             .prepare_cached(
-                "UPDATE stream SET not_before = 0, unavailable_until = 0 WHERE tenant_id = ?1",
+                "UPDATE stream SET not_before = 0, unavailable_until = min(unavailable_until, 1)
+                 WHERE tenant_id = ?1",
             )?
             .execute([tenant_id])?;
         connection
@@ -377,7 +378,8 @@ impl Ledger {
     ) -> Result<(), Fault> {
         self.write()?
             .prepare_cached(
-                "UPDATE stream SET unavailable_until = ?2, error = ?3, error_at = ?4 WHERE id = ?1",
+                "UPDATE stream SET unavailable_until = ?2, failures = 0, error = ?3, error_at = ?4
+                 WHERE id = ?1",
             )?
             .execute(params![
                 stream,

@@ -104,10 +104,10 @@ impl Activity {
         self.budget.closed_for()
     }
 
-    /// The last answer, if it is a fault that passes, so that the request is repeated.
+    /// The last fault, if the request is repeated for it and no answer came since that was none.
     #[must_use]
-    pub fn bad_answer(&self) -> Option<Fault> {
-        self.budget.bad_answer()
+    pub fn last_fault(&self) -> Option<Fault> {
+        self.budget.last_fault()
     }
 
     /// The tenant's clock.

@@ -71,7 +71,7 @@ struct State {
     due: Instant,
     /// No request leaves before.
     closed_until: Instant,
-    /// The last answer, if it is a fault for which the request is repeated.
+    /// The last fault, if the request is repeated for it and no answer came since that was none.
     bad: Option<Box<Fault>>,
     requests: Requests,
 }
@@ -184,7 +184,7 @@ impl Budget {
             // What failed in the sign-in was repeated there.
             (Class::Retry | Class::Throttled, Some(wait)) if !fault.is_of_sign_in => {
                 log::debug!("again in {:.1} s: {fault}", wait.as_secs_f64());
-                if fault.class == Class::Retry && fault.status.is_some() {
+                if fault.class == Class::Retry {
                     self.lock().bad = Some(Box::new(fault));
                 }
                 *tried += 1;
@@ -195,8 +195,8 @@ impl Budget {
         }
     }
 
-    /// The last answer, if it is a fault for which the request is repeated.
-    pub(super) fn bad_answer(&self) -> Option<Fault> {
+    /// The last fault, if the request is repeated for it and no answer came since that was none.
+    pub(super) fn last_fault(&self) -> Option<Fault> {
         self.lock().bad.as_deref().cloned()
     }
 

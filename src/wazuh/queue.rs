@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
@@ -169,6 +170,15 @@ impl Queue {
         }
     }
 
+    /// Whether there is room for a datagram within `patience`. Nothing is sent.
+    #[must_use]
+    pub fn has_room(&self, patience: Duration) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::OUT)];
+        let patience = Timespec::try_from(patience).ok();
+        // What cannot be told is found out by sending.
+        poll(&mut socket, patience.as_ref()) != Ok(0)
+    }
+
     /// How much of what was sent by this `Queue` the reader has not taken yet, in the kernel's
     /// bytes (some overhead a datagram); 0 also when the reader died with datagrams unread.
     ///
@@ -295,7 +305,10 @@ mod tests {
         let since = Instant::now();
         assert_eq!(queue.send(&[b"event"]).unwrap(), 0);
         assert!(since.elapsed() >= PATIENCE, "it did not wait");
+        assert!(!queue.has_room(PATIENCE));
+        assert!(!Queue::connect(&path).unwrap().has_room(PATIENCE));
         reader.recv(&mut [0; 16]).unwrap();
+        assert!(queue.has_room(PATIENCE));
         assert_eq!(queue.send(&[b"event"]).unwrap(), 1);
     }
 

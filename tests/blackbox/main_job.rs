@@ -276,6 +276,9 @@ fn a_dry_run_that_cannot_print_says_so_and_a_reader_that_has_seen_enough_is_none
         (output.status.code(), said)
     };
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut help = world.command(&["--help"]);
+    let output = help.stdout(full.try_clone().unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(75));
     let (code, said) = dry(full.into());
     assert_eq!(code, Some(75), "{said}");
     assert!(said.starts_with("o365-wodle: standard output: "), "{said}");

@@ -229,6 +229,32 @@ fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
         line.starts_with("tenant-2, just now: the client secret has expired (AADSTS7000222")
     };
     assert!(lines.iter().any(said), "{lines:?}");
+
+    // It stays so until a run finds something else, whenever that looks again.
+    world.microsoft.faults(Plan::default());
+    let is_unavailable = |world: &World| {
+        let (lines, code) = table(world);
+        let mut lines = lines.iter();
+        code == Some(0) && lines.any(|line| line.starts_with("tenant-1 DLP.All unavailable"))
+    };
+    assert_eq!(world.run(&["doctor"]).status.code(), Some(0));
+    world.run_expecting(0, &[]);
+    assert!(is_unavailable(&world));
+    assert_eq!(world.run(&["doctor"]).status.code(), Some(0));
+    assert!(is_unavailable(&world));
+    // A fault of another kind is one.
+    let broken = Action::Status {
+        status: 500,
+        body: "{}".into(),
+    };
+    let broken = Rule::on(Operation::Content, broken).content_type("DLP.All");
+    world.microsoft.faults(Plan::default().rule(broken));
+    world.microsoft.change_tenant(&first, |spec| {
+        spec.roles.push("ActivityFeed.ReadDlp".to_owned());
+    });
+    world.run(&["doctor"]);
+    world.run_expecting(3, &[]);
+    assert!(!is_unavailable(&world));
 }
 
 /// What a person reads of each assurance, and what a program.
@@ -319,6 +345,17 @@ fn that_wazuh_takes_nothing_is_said_until_it_does() {
         status["held"]["since"].clone()
     };
     let first = since(&world);
+    let doctor = |world: &World| {
+        let output = world.run(&["doctor"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = doctor(&world);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("it is full, and nobody takes anything out of it"),
+        "{said}"
+    );
     // A run that has nothing for it sees no better.
     world.run_expecting(0, &["--content-type", "DLP.All"]);
     assert_eq!((held(&world), since(&world)), (Some(error), first.clone()));
@@ -334,6 +371,12 @@ fn that_wazuh_takes_nothing_is_said_until_it_does() {
     assert!(held(&world).is_some() && since(&world) != first);
     world.queue.slow(None);
     world.queue.resume();
+    let (code, said) = doctor(&world);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("there is room now, but runs found that"),
+        "{said}"
+    );
     world.run_expecting(0, &[]);
     assert_eq!(held(&world), None);
     world.assert_clean();

@@ -46,8 +46,13 @@ fn setup_write_inserts_the_block_once_after_a_backup() {
     );
     assert_eq!(
         (place.read("ossec/etc/ossec.conf"), place.files()),
-        (after, files)
+        (after, files.clone())
     );
+
+    // In the same second, too.
+    fs::write(&conf, before).unwrap();
+    assert_eq!(place.run(&["setup", "--write"]).code, 0);
+    assert_eq!(place.files().len(), files.len() + 1);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What is on this host: configuration, ledger, Wazuh.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, io, iter};
 
 use chrono::{DateTime, Utc};
@@ -22,6 +24,8 @@ use crate::wazuh::{Acknowledgement, Home, Queue, Role, Told, native, ossec_conf}
 
 /// Where systemd's timer is, once it is enabled.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/o365-wodle.timer";
+/// A queue that has no room for so long is not read.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 /// With less space than this a commit may fail.
 const FULL: u64 = 1_000_000;
 /// Less space than this for the ledger is worth knowing.
@@ -91,13 +95,7 @@ pub(super) fn wazuh(
     };
     match Queue::connect(home.queue()) {
         Ok(open) => {
-            let role = match home.role() {
-                Role::Manager => "a Wazuh manager",
-                Role::Agent => "a Wazuh agent",
-                Role::Unknown => "somebody",
-            };
-            let seen = format!("{}: {role} reads it", home.queue().display());
-            queue.link(&probes::QUEUE, Outcome::Ok(seen));
+            queue.link(&probes::QUEUE, room(&open, &home, settings));
             queue.link(&probes::ACKNOWLEDGEMENT, acknowledgement(settings, &home));
             if sends_test && queue.holds() {
                 let outcome = test_event::send(&open, &home, settings, tenants);
@@ -119,6 +117,28 @@ pub(super) fn wazuh(
         others.add(&probes::BUILT_IN, outcome);
     }
     vec![queue, others]
+}
+
+/// Whether Wazuh takes what is sent: now, and in the last run.
+fn room(open: &Queue, home: &Home, settings: &Settings) -> Outcome {
+    let queue = home.queue().display();
+    if !open.has_room(READS_WITHIN) {
+        return Outcome::Failed(probes::QUEUE_FULL.with(&[("queue", &queue)]));
+    }
+    // What is wrong with the ledger is found elsewhere.
+    let ledger = Ledger::read(&settings.state.ledger).ok().flatten();
+    if let Some((since, why)) = ledger.and_then(|ledger| ledger.held().ok().flatten()) {
+        let (since, why) = (since.format("%F %T"), why.trim_end_matches('.'));
+        let values: [(&str, &dyn Display); 3] =
+            [("queue", &queue), ("since", &since), ("why", &why)];
+        return Outcome::Note(probes::WAS_HELD.with(&values));
+    }
+    let role = match home.role() {
+        Role::Manager => "a Wazuh manager",
+        Role::Agent => "a Wazuh agent",
+        Role::Unknown => "somebody",
+    };
+    Outcome::Ok(format!("{queue}: {role} reads it"))
 }
 
 /// The file, what it holds, and the room that it has.

@@ -90,7 +90,7 @@ probes! {
     LEDGER = "ledger": "the ledger: whether this user may write it, whether it is whole, and the room on its disk";
     LOG = "log": "the log file, which tells what scheduled runs did: whether this user may write it. Said only if not";
     METRICS = "metrics": "the file for Prometheus: whether this user may put it there. Said only if not";
-    QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it";
+    QUEUE = "queue": "Wazuh's queue socket: whether it is there, whether this user may write to it, whether somebody reads it, and whether Wazuh took what the last runs had for it";
     ACKNOWLEDGEMENT = "acknowledgement": "whether Wazuh tells what it has processed; on an agent, whether it is connected to its manager";
     TEST_EVENT = "test event": "with `--send-test`: one marked event, until Wazuh has acknowledged it";
     SCHEDULER = "scheduler": "the block in Wazuh's ossec.conf that starts collections: there once, enabled, starting a program that is there with this configuration, with a timeout above the deadline";
@@ -127,6 +127,11 @@ troubles! {
         => "nothing to do: the next run sets it aside and reads the last 7 days again; if it comes again, look at the disk";
     DISK_FULL of LEDGER: "{file}: the disk is full" => ROOM;
     LITTLE_ROOM of LEDGER: "{file}: {free} MB are left on its disk" => ROOM;
+
+    QUEUE_FULL of QUEUE: "{queue}: it is full, and nobody takes anything out of it"
+        => "look whether the agent is connected, or the manager starting or overloaded; nothing is lost, the next run goes on";
+    WAS_HELD of QUEUE: "{queue}: there is room now, but runs found that Wazuh has taken nothing since {since} UTC: {why}"
+        => "nothing, if the next run gets through; if it stays, look whether the agent is connected, or the manager overloaded";
 
     NO_LOG of LOG: "{file}: the log file cannot be written ({why}), so nobody sees what scheduled runs say"
         => "create its folder, or name another file in [log] of config.toml, not a link (\"\" for none)";

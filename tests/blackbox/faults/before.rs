@@ -177,6 +177,23 @@ fn a_sign_in_that_is_throttled_until_the_deadline_is_told() {
     }
     assert_eq!(world.log().matches("not answered").count(), 0);
     assert_eq!(told(&world, "throttled"), 1, "{}", world.log());
+    // The third was left alone, and tells the cure all the same.
+    let received = world.queue.received();
+    let told = String::from_utf8_lossy(received.last().unwrap());
+    let cure = "\"hint\":\"if it happens often, lower requests_per_minute";
+    assert!(told.contains(cure), "{told}");
+}
+
+#[test]
+fn what_failed_on_the_way_until_the_deadline_is_said_as_it_was() {
+    let mut world = world(1);
+    fill(&mut world);
+    let rule = Rule::on(Operation::Token, Action::Reset);
+    world.microsoft.faults(Plan::default().rule(rule));
+    world.run_expecting(75, &["--deadline", "3s"]);
+    let said = "the sign-in was not answered by the run's deadline: no answer: ";
+    assert!(world.log().contains(said), "{}", world.log());
+    all_comes_once_it_is_mended(&mut world);
 }
 
 /// An answer came each time, and so it is said, though the deadline ended the tries.

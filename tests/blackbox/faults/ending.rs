@@ -236,6 +236,29 @@ fn silence_until_the_deadline_is_a_failure() {
     assert_clean(&mut world);
 }
 
+/// Of those that had no turn nothing is known, and nothing was had of the others.
+#[test]
+fn a_run_that_ends_before_all_had_their_turn_and_had_nothing_was_in_vain() {
+    let mut world = world(8);
+    world.set("http", "request_timeout", "\"1m\"");
+    world.set("collect", "tenants_in_parallel", "1");
+    world.set("collect", "concurrency", "1");
+    fill(&mut world);
+    let rule = Rule::any(Action::StallBeforeHeaders);
+    world.microsoft.faults(Plan::new(1).rule(rule));
+    world.run_expecting(75, &["--deadline", "4s"]);
+    let log = world.log();
+    let said = "no tenant was collected (without a usable answer: tenant-";
+    assert!(log.contains(said), "{log}");
+    assert!(
+        log.contains("; not tried before the run was stopped: tenant-"),
+        "{log}"
+    );
+    world.microsoft.faults(Plan::default());
+    assert_eq!(run(&world), 0);
+    assert_clean(&mut world);
+}
+
 /// Blobs that never answer take every place of a run, but not of the next.
 #[test]
 fn silent_blobs_let_others_come_first_next_time() {
