@@ -143,7 +143,18 @@ fn with_settings(
     verbosity: i8,
     work: impl FnOnce(&Settings) -> Result<()>,
 ) -> Result<()> {
-    let settings = Settings::load(&cli.config)?;
+    let settings = Settings::load(&cli.config).inspect_err(|_| {
+        // Of what a scheduler starts nobody sees more than the exit code.
+        let log = Settings::log_alone(&cli.config);
+        if matches!(cli.command, None | Some(Command::Run(_)))
+            && log
+                .file
+                .as_deref()
+                .is_some_and(|file| logging::open(file).is_ok())
+        {
+            logging::start(&log, verbosity);
+        }
+    })?;
     logging::start(&settings.log, verbosity);
     work(&settings).map_err(|error| error.of_ledger(&settings.state.ledger))
 }

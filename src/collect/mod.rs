@@ -77,6 +77,8 @@ const HELD: Duration = Duration::from_secs(5);
 
 /// What is slower than this gives its place to another and goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Of so many tenants that are left alone the log says why; of the others only how many they are.
+const FEW: usize = 10;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -224,6 +226,7 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         turns: Arc::new(Semaphore::new(blobs * BLOB as usize / ANSWER as usize)),
         blobs,
         unfinished: Cell::default(),
+        left_alone: Cell::default(),
         patience: PATIENCE.min(request.deadline / 2),
         longest: match request.purpose {
             Purpose::Run => request.deadline / 2,
@@ -243,6 +246,9 @@ fn collect_alone(settings: &Settings, request: &Request) -> Result<Summary> {
         let stopped_by = finish(&work, &collectors, &request.stopping, end).await;
         if stopped_by == Some(Stop::Deadline) && request.purpose == Purpose::Run {
             warn_of_unheard(&collectors);
+        }
+        if let more @ 1.. = work.left_alone.get().saturating_sub(FEW) {
+            log::warn!("{more} more tenants are left alone; `o365-wodle status` says why");
         }
         let outcomes = collectors
             .iter()
@@ -335,6 +341,8 @@ struct Work {
     blobs: usize,
     /// Tenants that may have work left.
     unfinished: Cell<usize>,
+    /// Tenants that were left alone.
+    left_alone: Cell<usize>,
     /// Who is waited for longer at the deadline is said to fail.
     patience: Duration,
     /// A blob that was waited for longer by the deadline would be begun anew in each run, and is said to fail as well.

@@ -23,7 +23,7 @@ use super::late::{Listing, Wait};
 use super::outcome::{Outcome, Trouble};
 use super::place::at;
 use super::refusals::Refusals;
-use super::{ANSWER, BLOB, RESTING, Stop, Work, fetch};
+use super::{ANSWER, BLOB, FEW, RESTING, Stop, Work, fetch};
 use crate::Error;
 use crate::config::{Authentication, ContentType, Secret, Tenant};
 use crate::ledger::{Gap, LONGEST_BACK_OFF, Pending, Scope};
@@ -320,7 +320,14 @@ impl Collector {
         {
             let error = state.error.as_deref().unwrap_or("it failed");
             let again = again(state.not_before, now);
-            log::warn!("{}: left alone{again}: {error}", self.tenant.name);
+            self.work.left_alone.update(|tenants| tenants + 1);
+            let is_one_of_many = self.work.left_alone.get() > FEW;
+            let level = if is_one_of_many {
+                log::Level::Debug
+            } else {
+                log::Level::Warn
+            };
+            log::log!(level, "{}: left alone{again}: {error}", self.tenant.name);
             self.worse(if state.refused {
                 Trouble::Refused
             } else {

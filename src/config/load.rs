@@ -12,7 +12,7 @@ use super::ownership::{self, Kind};
 use super::problem::{Flaw, Problem};
 use super::raw;
 use super::scope::{Scope, parse_guid};
-use super::settings::Settings;
+use super::settings::{Log, Settings};
 use super::tenant;
 
 /// No configuration is longer.
@@ -27,6 +27,17 @@ impl Settings {
     /// Everything that is wrong in all of these files. Secrets are not looked at.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         read(path, Looks::Nowhere)
+    }
+
+    /// What `[log]` says, or would if it said nothing, whatever is wrong with the configuration.
+    #[must_use]
+    pub fn log_alone(path: &Path) -> Log {
+        let mut problems = Vec::new();
+        let absolute = absolute(path);
+        let mut scope = whole(path, &absolute, &mut problems);
+        let table = parse(&mut scope).unwrap_or_default();
+        let raw = take(&mut scope, table);
+        checked::settings(&mut scope, raw, Looks::Nowhere).0.log
     }
 
     /// As [`load`](Self::load), and reads the files that `[http]` names.
@@ -58,14 +69,8 @@ pub(super) enum Looks {
 
 fn read(path: &Path, looks: Looks) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = absolute.parent().unwrap_or(Path::new("/"));
-    let mut scope = Scope {
-        problems: &mut problems,
-        file: path,
-        base,
-        table: String::new(),
-    };
+    let absolute = absolute(path);
+    let mut scope = whole(path, &absolute, &mut problems);
     let table = parse(&mut scope).unwrap_or_default();
     let mut raw: raw::Settings = take(&mut scope, table);
     let here = std::mem::take(&mut raw.tenant);
@@ -97,6 +102,20 @@ fn read(path: &Path, looks: Looks) -> Result<Settings, Vec<Problem>> {
         Ok(settings)
     } else {
         Err(problems)
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The whole of a file, of which paths are relative to its folder.
+fn whole<'a>(file: &'a Path, absolute: &'a Path, problems: &'a mut Vec<Problem>) -> Scope<'a> {
+    Scope {
+        problems,
+        file,
+        base: absolute.parent().unwrap_or(Path::new("/")),
+        table: String::new(),
     }
 }
 

@@ -214,6 +214,27 @@ fn a_deadline_too_near_for_all_is_near_for_others_each_time() {
     world.assert_clean();
 }
 
+/// The same lines in each run would bury what is new.
+#[test]
+fn of_many_tenants_that_are_left_alone_few_are_named() {
+    let mut world = World::with_tenants(13, Options::default());
+    world.keeps_secrets = true;
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222));
+    world.microsoft.faults(Plan::default().rule(refused));
+    world.run_expecting(77, &[]);
+    let first = world.log();
+    assert_eq!(first.matches("(AADSTS7000222").count(), 13, "{first}");
+    world.run_expecting(77, &[]);
+    let log = world.log();
+    let second = log.strip_prefix(&first).unwrap();
+    let warned = |line: &&str| line.contains(" WARN ") && line.contains(": left alone");
+    assert_eq!(second.lines().filter(warned).count(), 10, "{second}");
+    assert!(
+        second.contains("3 more tenants are left alone; "),
+        "{second}"
+    );
+}
+
 /// Microsoft wants most tenants to be left alone for longer than the run lasts, or has a fault for them: meanwhile others get
 /// what was kept for them.
 #[test]

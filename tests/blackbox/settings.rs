@@ -163,3 +163,15 @@ fn silence_is_told_as_soon_as_is_set() {
         assert_eq!(silent.count(), told, "{after}: {}", world.log());
     }
 }
+
+/// Nobody sees what a program that a scheduler started says.
+#[test]
+fn a_run_says_in_the_log_what_is_wrong_with_its_configuration() {
+    let mut world = World::with_tenants(1, Options::default());
+    world.set("wazuh", "hom", "\"/\"");
+    world.run_expecting(78, &[]);
+    let said = "wazuh.hom: unknown key; did you mean home?";
+    assert!(world.log().contains(said), "{}", world.log());
+    assert_eq!(world.run(&["status"]).status.code(), Some(78));
+    assert_eq!(world.log().matches(said).count(), 1, "{}", world.log());
+}
