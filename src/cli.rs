@@ -244,7 +244,7 @@ pub(crate) struct Status {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Disabled tenants too
+    /// Disabled tenants too, and of more than 20 what is well
     #[arg(long)]
     pub(crate) all: bool,
 }

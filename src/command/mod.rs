@@ -37,6 +37,9 @@ impl Write for Output {
     }
 }
 
+/// Of more tenants, what is well is not shown one by one.
+const MOST_TENANTS: usize = 20;
+
 /// A path for one line, whatever is in its name.
 fn shown(path: &Path) -> String {
     path.display().to_string().replace(char::is_control, " ")

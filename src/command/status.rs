@@ -1,13 +1,14 @@
 //! `status`: what the ledger knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::run::GONE;
-use super::{names, print_json, table, unsaid};
+use super::{MOST_TENANTS, names, print_json, table, unsaid};
 use crate::cli;
 use crate::config::{Settings, Tenant};
 use crate::ledger::{BackfillLeft, Ledger, StreamReport};
@@ -103,7 +104,7 @@ pub(crate) fn status(
     } else {
         // Problems first; within the same state as the configuration has them.
         rows.sort_by_key(|row| !row.tenant.enabled || row.state(now).is_well());
-        print_table(&rows, &whole, now, out).and_then(|()| print_left(&left, out))
+        print_table(&rows, &whole, arguments.all, now, out).and_then(|()| print_left(&left, out))
     };
     printed.map_err(unsaid)?;
     if is_well {
@@ -348,44 +349,25 @@ impl Row<'_> {
 fn print_table(
     rows: &[Row<'_>],
     whole: &Whole,
+    shows_all: bool,
     now: DateTime<Utc>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    let mut table = table([
-        "tenant",
-        "content type",
-        "state",
-        "listed up to",
-        "last record",
-        "today",
-        "7 days",
-        "unconfirmed",
-        "pending",
-        "failed",
-        "damaged",
-        "lost",
-    ]);
-    for row in rows {
-        let report = row.report;
-        let number = |number: Option<u64>| {
-            number.map_or_else(|| "-".to_owned(), |number| number.to_string())
-        };
-        table.add_row([
-            row.tenant.name.clone(),
-            row.content_type.to_owned(),
-            row.word(now).to_owned(),
-            ago(report.and_then(|report| report.marker), now),
-            ago(report.and_then(|report| report.last_record), now),
-            number(report.map(|report| report.today)),
-            number(report.map(|report| report.week)),
-            number(report.map(|report| report.unconfirmed)),
-            number(report.map(|report| report.pending)),
-            number(report.map(|report| report.failed)),
-            number(report.map(|report| report.damaged)),
-            number(report.map(|report| report.lost)),
-        ]);
+    let tenants: HashSet<_> = rows.iter().map(|row| &row.tenant.name).collect();
+    let shows_all = shows_all || tenants.len() <= MOST_TENANTS;
+    let is_shown = |row: &&Row<'_>| shows_all || row.state(now) != State::Well;
+    let shown = rows.iter().filter(is_shown).count();
+    if shown > 0 {
+        let table = table_of(rows.iter().filter(is_shown), now);
+        writeln!(out, "{table}\n")?;
     }
-    writeln!(out, "{table}\n")?;
+    match rows.len() - shown {
+        0 => {}
+        well => writeln!(
+            out,
+            "{well} that are ok are not shown; `o365-wodle status --all` shows them."
+        )?,
+    }
     print_meanings(rows, now, out)?;
     let beyond = rows.iter().filter(|row| row.is_beyond_reach(now));
     let mut beyond: Vec<&str> = beyond.map(|row| row.tenant.name.as_str()).collect();
@@ -439,6 +421,45 @@ fn print_table(
         )?;
     }
     Ok(())
+}
+
+/// A line a stream.
+fn table_of<'a>(rows: impl Iterator<Item = &'a Row<'a>>, now: DateTime<Utc>) -> Table {
+    let mut table = table([
+        "tenant",
+        "content type",
+        "state",
+        "listed up to",
+        "last record",
+        "today",
+        "7 days",
+        "unconfirmed",
+        "pending",
+        "failed",
+        "damaged",
+        "lost",
+    ]);
+    for row in rows {
+        let report = row.report;
+        let number = |number: Option<u64>| {
+            number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+        };
+        table.add_row([
+            row.tenant.name.clone(),
+            row.content_type.to_owned(),
+            row.word(now).to_owned(),
+            ago(report.and_then(|report| report.marker), now),
+            ago(report.and_then(|report| report.last_record), now),
+            number(report.map(|report| report.today)),
+            number(report.map(|report| report.week)),
+            number(report.map(|report| report.unconfirmed)),
+            number(report.map(|report| report.pending)),
+            number(report.map(|report| report.failed)),
+            number(report.map(|report| report.damaged)),
+            number(report.map(|report| report.lost)),
+        ]);
+    }
+    table
 }
 
 /// What the words of the states mean that stand in the table.

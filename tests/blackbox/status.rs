@@ -257,6 +257,25 @@ fn what_is_wrong_with_a_tenant_or_a_permission_shows() {
     assert!(!is_unavailable(&world));
 }
 
+#[test]
+fn of_many_tenants_what_is_well_is_only_counted() {
+    let world = World::with_tenants(21, Options::default());
+    let id = world.id(4);
+    let refused = Rule::on(Operation::Token, Action::aadsts(7_000_222)).tenant(&id);
+    world.microsoft.faults(Plan::default().rule(refused));
+    world.run_expecting(3, &[]);
+    let rows = |arguments: &[&str]| {
+        let said = String::from_utf8(world.run(arguments).stdout).unwrap();
+        let rows = said.lines().filter(|line| line.starts_with(" tenant-"));
+        (rows.count(), said)
+    };
+    let (count, said) = rows(&["status"]);
+    assert_eq!(count, 5, "{said}");
+    let rest = "100 that are ok are not shown; `o365-wodle status --all` shows them.";
+    assert!(said.contains(rest), "{said}");
+    assert_eq!(rows(&["status", "--all"]).0, 21 * 5);
+}
+
 /// What a person reads of each assurance, and what a program.
 #[test]
 fn each_assurance_is_worded() {

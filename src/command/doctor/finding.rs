@@ -8,7 +8,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement};
 use serde::Serialize;
 
 use super::probes::{Probe, Said};
-use crate::command::table;
+use crate::command::{MOST_TENANTS, table};
 
 /// Whether a link of the chain holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -177,9 +177,6 @@ impl Chain {
     }
 }
 
-/// Of more tenants, those that are all well are not shown one by one.
-const MOST_TENANTS: usize = 20;
-
 /// What is wrong, then what is worth knowing, then the whole chain.
 pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
     for (verdict, word) in [(Verdict::Failed, "WRONG"), (Verdict::Note, "note")] {
@@ -197,13 +194,16 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
             .filter_map(|finding| finding.subject.tenant.clone())
             .collect()
     };
+    let having = |verdicts: &[Verdict]| {
+        tenants(&mut (findings.iter()).filter(|finding| verdicts.contains(&finding.verdict)))
+    };
     let all = tenants(&mut findings.iter());
-    let mut others = findings
-        .iter()
-        .filter(|finding| finding.verdict != Verdict::Ok);
-    let others = tenants(&mut others);
-    let is_shown = |tenant: &Option<String>| {
-        all.len() <= MOST_TENANTS || tenant.as_ref().is_none_or(|name| others.contains(name))
+    let others = having(&[Verdict::Failed, Verdict::Note]);
+    let skipped = &having(&[Verdict::Skipped]) - &others;
+    // Of many tenants, nothing that follows from what is said elsewhere.
+    let is_shown = |finding: &&Finding| {
+        let is_of = |name: &String| others.contains(name) && finding.verdict != Verdict::Skipped;
+        all.len() <= MOST_TENANTS || finding.subject.tenant.as_ref().is_none_or(is_of)
     };
     let mut table = table(["result", "of", "probe", "ms", "seen"]);
     // What was seen fills the terminal's lines, if that says how wide it is.
@@ -213,10 +213,7 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    for finding in findings
-        .iter()
-        .filter(|finding| is_shown(&finding.subject.tenant))
-    {
+    for finding in findings.iter().filter(is_shown) {
         let Subject { tenant, host } = &finding.subject;
         table.add_row([
             match finding.verdict {
@@ -232,11 +229,19 @@ pub(in crate::command) fn print(findings: &[Finding], out: &mut impl Write) -> i
         ]);
     }
     writeln!(out, "\n{table}")?;
-    match all.len() - others.len() {
-        well @ 1.. if all.len() > MOST_TENANTS => writeln!(
+    if all.len() <= MOST_TENANTS {
+        return Ok(());
+    }
+    let show = "`o365-wodle doctor --tenant NAME` shows it";
+    match skipped.len() {
+        0 => {}
+        count => writeln!(
             out,
-            "\nok: all of {well} more tenants; `o365-wodle doctor --tenant NAME` shows it"
-        ),
-        _ => Ok(()),
+            "\nskipped: {count} more tenants, since what they need failed; {show}"
+        )?,
+    }
+    match all.len() - others.len() - skipped.len() {
+        0 => Ok(()),
+        well => writeln!(out, "\nok: all of {well} more tenants; {show}"),
     }
 }

@@ -230,6 +230,15 @@ fn of_many_tenants_those_are_shown_of_which_something_is_not_ok() {
             .unwrap()
             .contains(" tenant-2 ")
     );
+
+    // What follows for each of them from one fault is not shown for each.
+    world
+        .microsoft
+        .faults(Plan::default().rule(Rule::any(Action::Reset)));
+    let said = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(!said.contains(" tenant-2 "), "{said}");
+    let rest = "\nskipped: 25 more tenants, since what they need failed; `o365-wodle doctor --tenant NAME` shows it\n";
+    assert!(said.ends_with(rest), "{said}");
 }
 
 /// A server that says the same to everybody, and leaves.
