@@ -241,6 +241,15 @@ fn guid(fields: &[(Field, &str)], field: Field, flaws: &mut Vec<Flaw>) -> Option
 }
 
 fn secret(text: &str, fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option<SecretString> {
+    let is_labelled = fields.iter().any(|(field, _)| *field == Field::Secret);
+    // A table, as the portal shows it.
+    if !is_labelled && secrets_of_azure(text).next().is_some() {
+        flaws.push(Flaw::new(
+            "the client secret stands in the text, but not after its label",
+            "write it alone on a line of its own: Client secret: VALUE; and the two IDs in the same way",
+        ));
+        return None;
+    }
     let value = only(fields, Field::Secret, flaws)?;
     secret_value(value)
         .and_then(|secret| unless_another(text, secret))
@@ -254,15 +263,20 @@ fn secret(text: &str, fields: &[(Field, &str)], flaws: &mut Vec<Flaw>) -> Option
 /// A secret, unless the text has another one: it may be the old one beside the new, in a mail below or behind words that are
 /// not known here.
 fn unless_another(text: &str, secret: SecretString) -> Result<SecretString, Flaw> {
-    let is_another = |word: &str| is_azure(word) && !secret.expose_secret().contains(word);
-    let mut words = text.split(|c: char| !is_of_azure(c));
-    if words.any(|word| is_another(word) || is_another(word.trim_end_matches('.'))) {
+    if secrets_of_azure(text).any(|word| !secret.expose_secret().contains(word)) {
         return Err(Flaw::new(
             "is not the only one in the text",
             "keep the right one in the text, once and alone on a line after its label",
         ));
     }
     Ok(secret)
+}
+
+/// Words of the form of Azure's secrets.
+fn secrets_of_azure(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !is_of_azure(c));
+    let forms = words.flat_map(|word| [word, word.trim_end_matches('.')]);
+    forms.filter(|word| is_azure(word))
 }
 
 /// The first word of a value, if it can be a secret.

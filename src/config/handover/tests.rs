@@ -450,6 +450,10 @@ fn a_new_secret_needs_no_ids() {
             "the client secret is a GUID: the secret's ID was pasted in place of its value",
         ),
         ("Tenant ID: {T}", "the client secret is missing"),
+        (
+            "Tenant ID: {T}\nDescription\tExpires\tValue\tSecret ID\nwazuh\t5/1/2027\t{S}\t{C}",
+            "the client secret stands in the text, but not after its label",
+        ),
         ("Tenant ID: none\nSecret: {S}", "the tenant ID is no GUID"),
         ("", "the client secret is missing"),
     ] {
