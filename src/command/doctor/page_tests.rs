@@ -28,6 +28,7 @@ const OF_LOG: &str = "
 | --- | --- |
 | Wazuh took no event for {seconds} s: its queue is full or held | look whether the agent is connected, or the manager starting or overloaded; nothing is lost, the next run goes on |
 | {tenant}: left alone; tried again after {time}: {why} | mend what stands behind it, then `o365-wodle doctor`: a tenant that is well is collected at once |
+| {count} more tenants are left alone | the same: only ten are named in each run, `o365-wodle status` says why of all |
 ";
 
 /// What other rooms say of a probe's subject, as they say it.
