@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::doctor::{self, Candidate, Report, SignIn};
+use super::doctor::{self, Candidate, Past, Report, SignIn};
 use super::{names, print_json, shown, table, unsaid};
 use crate::cli;
 use crate::config::{
@@ -257,7 +257,7 @@ fn rotate(config: &Path, name: &str, from: &Path, out: &mut impl Write) -> Resul
         vec![Candidate {
             tenant: Arc::clone(tenant),
             credential: Some(Credential::secret(new.client_secret.clone())),
-            lacks_audit_log: false,
+            past: Past::default(),
         }],
     )?;
     if let Err(error) = signed_in(name, &report) {

@@ -8,7 +8,7 @@ use super::finding::{Chain, Finding};
 use super::{network, tenant};
 use crate::Result;
 use crate::command::places::some_at_a_time;
-use crate::config::{Settings, Tenant};
+use crate::config::{ContentType, Settings, Tenant};
 use crate::microsoft::{Clock, Credential, Http, event_loop};
 
 pub(in crate::command) use tenant::SignIn;
@@ -18,8 +18,16 @@ pub(in crate::command) struct Candidate {
     pub(in crate::command) tenant: Arc<Tenant>,
     /// To be tried in place of its own.
     pub(in crate::command) credential: Option<Credential>,
-    /// Whether Microsoft had no audit log for it when a run looked last.
-    pub(in crate::command) lacks_audit_log: bool,
+    pub(in crate::command) past: Past,
+}
+
+/// What runs found of a tenant last.
+#[derive(Debug, Clone, Default)]
+pub(in crate::command) struct Past {
+    /// Whether Microsoft had no audit log for it.
+    pub(super) lacks_audit_log: bool,
+    /// What kept content types from being collected, but for those that the application may not read.
+    pub(super) errors: Vec<(ContentType, String)>,
 }
 
 impl From<Arc<Tenant>> for Candidate {
@@ -28,7 +36,7 @@ impl From<Arc<Tenant>> for Candidate {
         Self {
             tenant,
             credential: None,
-            lacks_audit_log: false,
+            past: Past::default(),
         }
     }
 }

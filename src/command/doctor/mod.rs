@@ -9,6 +9,7 @@ mod tenant;
 mod test_event;
 mod token;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use microsoft::OfTenant;
 use probes::Probe;
 
 pub(super) use finding::print;
-pub(super) use microsoft::{Candidate, Report, SignIn, probe as probe_microsoft};
+pub(super) use microsoft::{Candidate, Past, Report, SignIn, probe as probe_microsoft};
 
 /// What cannot be tried without a client, in order.
 const BEHIND_HTTP: &[&Probe] = &[
@@ -97,9 +98,9 @@ fn probe(
     chains.extend(host::log(settings));
     chains.extend(host::metrics(settings));
     chains.extend(host::wazuh(config, settings, &tenants, arguments.send_test));
-    let without_audit_log = without_audit_log(settings, &tenants);
+    let mut pasts = pasts(settings, &tenants, now);
     let candidates = tenants.iter().map(|tenant| Candidate {
-        lacks_audit_log: without_audit_log.contains(&tenant.tenant_id),
+        past: pasts.remove(&tenant.tenant_id).unwrap_or_default(),
         ..Arc::clone(tenant).into()
     });
     let candidates = candidates.collect();
@@ -126,15 +127,36 @@ fn probe(
     Ok((found, can_sign_in))
 }
 
-/// The GUIDs of tenants of which a run found last that Microsoft has no audit log for them.
-fn without_audit_log(settings: &Settings, tenants: &[Arc<Tenant>]) -> Vec<String> {
+/// What runs found last, by the tenants' GUIDs.
+fn pasts(
+    settings: &Settings,
+    tenants: &[Arc<Tenant>],
+    now: DateTime<Utc>,
+) -> HashMap<String, Past> {
     // What is wrong with the ledger is found elsewhere.
     let Ok(Some(ledger)) = Ledger::read(&settings.state.ledger) else {
-        return Vec::new();
+        return HashMap::new();
     };
-    let lacks = |id: &String| ledger.lacks_audit_log(id).unwrap_or_default();
-    let ids = tenants.iter().map(|tenant| tenant.tenant_id.clone());
-    ids.filter(lacks).collect()
+    let past = |tenant: &Arc<Tenant>| {
+        let past = Past {
+            lacks_audit_log: ledger
+                .lacks_audit_log(&tenant.tenant_id)
+                .unwrap_or_default(),
+            errors: Vec::new(),
+        };
+        (tenant.tenant_id.clone(), past)
+    };
+    let mut pasts: HashMap<_, _> = tenants.iter().map(past).collect();
+    for stream in ledger.report(now).unwrap_or_default() {
+        if let (Some(past), Some((error, _)), false) = (
+            pasts.get_mut(&stream.tenant_id),
+            stream.error,
+            stream.is_unavailable,
+        ) {
+            past.errors.push((stream.content_type, error));
+        }
+    }
+    pasts
 }
 
 /// Tenants that are well need not be left alone any longer.

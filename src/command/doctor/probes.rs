@@ -214,6 +214,8 @@ troubles! {
 
     WAS_OFF of AUDIT_LOG: "Microsoft had none for this tenant when a run looked last; whether that has changed shows when the next one starts a subscription"
         => SWITCH_AUDIT_LOG_ON;
+    NOT_STARTED of SUBSCRIPTIONS: "the Activity API answers: {running} of {all} subscriptions run; of {content_type} a run found last: {why}"
+        => "{cure}; if that is done, let a run start it, or start it: `o365-wodle subscriptions start`";
     NOT_LISTED of LISTING: "no content type can be listed before its subscription runs, so it is not known yet whether Microsoft has an audit log for the tenant"
         => "let a run start the subscriptions, or start them: `o365-wodle subscriptions start`; where there is no audit log, they say so";
 

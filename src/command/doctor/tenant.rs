@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 
 use super::finding::{Chain, Outcome};
-use super::microsoft::Candidate;
+use super::microsoft::{Candidate, Past};
 use super::probes::{self, Probe, Said};
 use super::token;
 use crate::config::{ContentType, Tenant};
@@ -62,7 +62,7 @@ pub(super) async fn probe(
     };
     let sign_in = match (credential, clock) {
         (Ok(credential), Some(clock)) => match Activity::new(http, tenant, credential, clock) {
-            Ok(activity) => ask(&mut chain, &activity, tenant, candidate.lacks_audit_log).await,
+            Ok(activity) => ask(&mut chain, &activity, tenant, &candidate.past).await,
             Err(error) => {
                 chain.link(&probes::SIGN_IN, Outcome::failed(&error.to_string()));
                 SignIn::Unknown(error.to_string())
@@ -126,12 +126,7 @@ fn failed(fault: &Fault) -> Outcome {
 }
 
 /// Signs in and walks from the token to a blob.
-async fn ask(
-    chain: &mut Chain,
-    activity: &Activity,
-    tenant: &Tenant,
-    lacked_audit_log: bool,
-) -> SignIn {
+async fn ask(chain: &mut Chain, activity: &Activity, tenant: &Tenant, past: &Past) -> SignIn {
     let facts = match activity.sign_in().await {
         Ok(facts) => facts,
         Err(fault) => {
@@ -146,10 +141,11 @@ async fn ask(
     chain.link(&probes::SIGN_IN, Outcome::Ok(application));
     token::judge(chain, tenant, &facts);
     if chain.holds() {
-        subscriptions(chain, activity, tenant).await;
+        subscriptions(chain, activity, tenant, past).await;
     }
     if chain.holds()
-        && let Some((content_type, content)) = list(chain, activity, tenant, lacked_audit_log).await
+        && let Some((content_type, content)) =
+            list(chain, activity, tenant, past.lacks_audit_log).await
     {
         chain.link(&probes::BLOB, read(activity, content_type, &content).await);
     }
@@ -165,28 +161,47 @@ fn of(fault: &Fault, probe: &'static Probe) -> &'static Probe {
     }
 }
 
-async fn subscriptions(chain: &mut Chain, activity: &Activity, tenant: &Tenant) {
+async fn subscriptions(chain: &mut Chain, activity: &Activity, tenant: &Tenant, past: &Past) {
     match activity.subscriptions().await {
-        Ok(list) => chain.link(&probes::SUBSCRIPTIONS, Outcome::Ok(count(tenant, &list))),
+        Ok(list) => chain.link(&probes::SUBSCRIPTIONS, count(tenant, &list, past)),
         Err(fault) => chain.link(of(&fault, &probes::SUBSCRIPTIONS), failed(&fault)),
     }
 }
 
-/// How many of the tenant's content types are subscribed.
-fn count(tenant: &Tenant, subscriptions: &[Subscription]) -> String {
-    let is_running = |one: &&ContentType| {
+/// How many of the tenant's content types are subscribed, and what kept others from it.
+fn count(tenant: &Tenant, subscriptions: &[Subscription], past: &Past) -> Outcome {
+    let is_running = |one: &ContentType| {
         subscriptions
             .iter()
-            .any(|other| other.enabled && other.content_type == **one)
+            .any(|other| other.enabled && other.content_type == *one)
     };
-    let all = tenant.content_types.len();
-    let running = tenant.content_types.iter().filter(is_running).count();
+    let types = tenant.content_types.iter();
+    let (running, all) = (
+        types.filter(|one| is_running(one)).count(),
+        tenant.content_types.len(),
+    );
+    let mut errors = past.errors.iter();
+    // That there was no audit log is said by the probe of it.
+    if let Some((content_type, error)) = errors.find(|(one, _)| !is_running(one))
+        && !past.lacks_audit_log
+    {
+        let (why, cure) = error.split_once("; ").unwrap_or((error, ""));
+        return Outcome::Note(probes::NOT_STARTED.with(&[
+            ("running", &running),
+            ("all", &all),
+            ("content_type", content_type),
+            ("why", &why),
+            ("cure", &cure),
+        ]));
+    }
     let rest = if running < all {
         "; the next run starts the others, and Microsoft gathers from then on"
     } else {
         ""
     };
-    format!("the Activity API answers: {running} of {all} subscriptions run{rest}")
+    Outcome::Ok(format!(
+        "the Activity API answers: {running} of {all} subscriptions run{rest}"
+    ))
 }
 
 /// Lists the last hours; one of the contents, if there is one.
@@ -284,7 +299,10 @@ mod tests {
                     enabled: *enabled,
                 })
                 .collect();
-            count(&tenant, &list)
+            match count(&tenant, &list, &Past::default()) {
+                Outcome::Ok(said) => said,
+                other => format!("{other:?}"),
+            }
         };
         assert_eq!(
             said(&[

@@ -190,6 +190,32 @@ fn a_permission_for_one_content_type_is_no_failure() {
 
 /// Microsoft refuses a start where the audit log is off, and says nothing of it before.
 #[test]
+fn why_runs_could_not_start_a_subscription_is_said() {
+    let (world, _manager) = world_with_manager();
+    let id = world.id(0);
+    world.microsoft.set_subscription(&id, "Audit.General", None);
+    let refused = Rule::on(Operation::Start, Action::af(400, "AF20023", "Disabled."));
+    world.microsoft.faults(Plan::default().rule(refused));
+    assert_eq!(
+        world.run(&["run"]).status.code(),
+        Some(3),
+        "{}",
+        world.log()
+    );
+    judge(
+        "start refused",
+        &world.run_as_it_stands(&["doctor", "--json"]),
+        &Expected {
+            code: 0,
+            result: "note",
+            probe: "subscriptions",
+            seen: "the Activity API answers: 4 of 5 subscriptions run; of Audit.General a run found last: the subscription was disabled by an administrator of the tenant or the service (AF20023, *",
+            cure: "nothing to do: it is started again; if it comes back, ask the tenant's administrator; if that is done, let a run start it, or start it: `o365-wodle subscriptions start`",
+        },
+    );
+}
+
+#[test]
 fn nothing_is_said_of_an_audit_log_before_a_subscription_runs() {
     let (world, _manager) = world_with_manager();
     for content_type in CONTENT_TYPES {
