@@ -23,6 +23,20 @@ pub fn read<T>(text: &str, look: impl FnOnce(Node<'_, '_>) -> T) -> Result<T, Er
     Ok(look(document.root_element()))
 }
 
+/// Why a text is no row of XML elements, without the element that is ours.
+#[must_use]
+pub fn why(error: &Error) -> String {
+    match error {
+        Error::UnexpectedCloseTag(expected, ended, at) if format!("<{expected}>") == BEFORE => {
+            format!("</{ended}> at {at} ends nothing")
+        }
+        Error::UnexpectedCloseTag(begun, ended, _) if format!("<{ended}>") == BEFORE => {
+            format!("<{begun}> has no end")
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The text of such a file to look at. Wazuh does not mind bytes that are no UTF-8, such as a name in a comment has in an old
 /// encoding: something else stands in their place.
 ///

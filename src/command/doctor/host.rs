@@ -287,7 +287,10 @@ fn scheduler(
     });
     let deadline = settings.collect.deadline.as_secs();
     let said = match blocks.as_deref() {
-        Err(why) => probes::CONF_BROKEN.with(&[("file", &file), ("why", why)]),
+        Err(fault) => {
+            let why = ossec_conf::why(fault);
+            probes::CONF_BROKEN.with(&[("file", &file), ("why", &why)])
+        }
         Ok([]) if timer.is_symlink() && is_stopped() => probes::TIMER_STOPPED.with(&[]),
         Ok([]) if timer.is_symlink() => {
             return Outcome::Ok("systemd's timer starts collections".to_owned());

@@ -9,7 +9,7 @@ use std::ops::Range;
 use roxmltree::{Document, Node};
 
 use super::BLOCK;
-use crate::wazuh::ossec_conf::{BEFORE, child, is_ours, line_of, wrapped};
+use crate::wazuh::ossec_conf::{BEFORE, child, is_ours, line_of, why, wrapped};
 
 /// What became of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +26,9 @@ pub(super) enum Insertion {
 pub(super) fn insert_block(text: &str) -> Insertion {
     let shape = match Shape::of(text) {
         Ok(shape) => shape,
-        Err(fault) => return Insertion::Refused(format!("it does not read as XML ({fault})")),
+        Err(fault) => {
+            return Insertion::Refused(format!("it does not read as XML ({})", why(&fault)));
+        }
     };
     if let Some((at, is_disabled)) = shape.present {
         let line = line_of(text, at);

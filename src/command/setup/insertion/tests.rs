@@ -210,7 +210,11 @@ fn what_does_not_parse_is_not_touched() {
         ),
         (
             "<ossec_config>\n</ossec_config>\n</ossec_config>\n",
-            "it does not read as XML",
+            "it does not read as XML (</ossec_config> at 3:1 ends nothing)",
+        ),
+        (
+            "<ossec_config>\n",
+            "it does not read as XML (<ossec_config> has no end)",
         ),
     ] {
         let Insertion::Refused(said) = insert_block(text) else {
